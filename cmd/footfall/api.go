@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"footfall/schemas"
+)
+
+// What an instance answers on its HTTP port, besides /healthz, /readyz and /metrics:
+//
+//	GET /status                 StatusAnswer
+//	GET /explain?user=USER      ExplainAnswer; 404 ErrorAnswer: never seen;
+//	                            421 ErrorAnswer: the user's partition is not here
+//
+// Both want "Authorization: Bearer TOKEN" where http.token is set, and else answer
+// loopback callers only: 401, or 403, with an ErrorAnswer. Fields may be added, and
+// never change.
+
+// Moment is a time in JSON: RFC 3339 with milliseconds, UTC; null for none.
+type Moment schemas.Millis
+
+// MarshalJSON writes RFC 3339; zero is null.
+func (m Moment) MarshalJSON() ([]byte, error) {
+	if m == 0 {
+		return []byte("null"), nil
+	}
+	return json.Marshal(clock(schemas.Millis(m)))
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (m *Moment) UnmarshalJSON(b []byte) error {
+	var s *string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	*m = 0
+	if s == nil {
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, *s)
+	if err != nil {
+		return err
+	}
+	*m = Moment(at.UnixMilli())
+	return nil
+}
+
+// ErrorAnswer comes with every status other than 200.
+type ErrorAnswer struct {
+	Error string `json:"error"`
+}
+
+// StatusAnswer is one instance, now.
+type StatusAnswer struct {
+	Instance   string            `json:"instance"`
+	Group      string            `json:"group"`
+	Version    string            `json:"version"`
+	Started    Moment            `json:"started"`
+	Now        Moment            `json:"now"`
+	State      string            `json:"state"` // starting, running or stopping
+	Paused     bool              `json:"paused"`
+	Rules      string            `json:"rules"` // hash, in hex
+	Partitions []PartitionStatus `json:"partitions"`
+	Archive    *ArchiveStatus    `json:"archive"` // null: not here
+}
+
+// PartitionStatus is one partition that the instance owns.
+type PartitionStatus struct {
+	Partition int32  `json:"partition"`
+	State     string `json:"state"` // recovering or live
+	Next      int64  `json:"next"`  // first input offset not yet applied
+	End       int64  `json:"end"`   // of the input, last stable offset; -1: not known yet
+	Clock     Moment `json:"clock"`
+	Users     int64  `json:"users"`
+	N         uint64 `json:"n"` // number of the last output
+
+	Applied     int64            `json:"applied"` // since the instance has it
+	Duplicates  int64            `json:"duplicates"`
+	DeadLetters int64            `json:"dead_letters"`
+	Transitions int64            `json:"transitions"`
+	PerSecond   float64          `json:"events_per_second"` // over the last seconds
+	Snapshot    *SnapshotStatus  `json:"snapshot"`          // the newest; null: none
+	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set
+}
+
+// SnapshotStatus is a published snapshot.
+type SnapshotStatus struct {
+	Next  int64  `json:"next"` // first input offset it does not hold
+	At    Moment `json:"at"`   // when it was taken
+	Bytes int64  `json:"bytes"`
+}
+
+// ArchiveStatus is the archive's way into ClickHouse.
+type ArchiveStatus struct {
+	Lag  int64  `json:"lag"` // records read but not yet in ClickHouse, or not yet read
+	Rows int64  `json:"rows"`
+	Last Moment `json:"last"`  // when the last batch was in
+	Err  string `json:"error"` // what keeps it; empty: nothing
+}
+
+// ExplainAnswer is why a user is in its segments, and until when.
+type ExplainAnswer struct {
+	User      string `json:"user"`
+	Partition int32  `json:"partition"`
+	Clock     Moment `json:"clock"` // of the partition: the time that "now" means here
+
+	Orders        uint32           `json:"orders"`
+	Revenue       string           `json:"revenue"` // decimal, net of refunds
+	Currency      string           `json:"currency"`
+	First         Moment           `json:"first"`
+	Last          Moment           `json:"last"`
+	FirstPurchase Moment           `json:"first_purchase"`
+	LastPurchase  Moment           `json:"last_purchase"`
+	Events        map[string]int64 `json:"events"` // by type
+
+	Sets []ExplainSet `json:"sets"`
+}
+
+// ExplainSet is a user's place in one segment set.
+type ExplainSet struct {
+	Set     string       `json:"set"`
+	Segment string       `json:"segment"`
+	Rule    string       `json:"rule"`  // the rule that holds, in words
+	Since   Moment       `json:"since"` // null: said before this instance can tell
+	Seq     uint32       `json:"seq"`
+	Next    *ExplainNext `json:"next"` // null: silence changes nothing more
+}
+
+// ExplainNext is the next transition, if nothing else happens.
+type ExplainNext struct {
+	Segment string `json:"segment"`
+	At      Moment `json:"at"`
+}
+
+
+// lag is how many offsets are not yet applied; -1: not known.
+func (p PartitionStatus) lag() int64 {
+	if p.End < 0 {
+		return -1
+	}
+	return max(0, p.End-p.Next)
+}

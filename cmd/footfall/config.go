@@ -1,0 +1,393 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"footfall/schemas"
+)
+
+// Config is everything footfall can be told. Its fields are named, explained and
+// given their defaults in one place, Config.options; a field that is not listed
+// there can't be set.
+type Config struct {
+	Kafka      KafkaConfig
+	Shop       ShopConfig
+	Clock      ClockConfig
+	Dedup      DedupConfig
+	Snapshots  SnapshotsConfig
+	ClickHouse ClickHouseConfig
+	HTTP       HTTPConfig
+	Log        LogConfig
+
+	path string            // of the file read; "": none
+	from map[string]origin // where each key that was set came from
+}
+
+// KafkaConfig is the cluster, the topics and our name there.
+type KafkaConfig struct {
+	Brokers  []string
+	Group    string
+	Instance string
+	Topics   TopicsConfig
+	Lane     schemas.Lane
+
+	Partitions  int
+	Replication int
+	Compression string
+
+	SessionTimeout     time.Duration
+	TransactionTimeout time.Duration
+
+	TLS  TLSConfig
+	SASL SASLConfig
+}
+
+// TopicsConfig names the topics.
+type TopicsConfig struct {
+	Events, Triggers, Muted, DeadLetters, Control string
+}
+
+// TLSConfig is how brokers are trusted, and how they may trust us.
+type TLSConfig struct {
+	Enabled                               bool
+	CAFile, CertFile, KeyFile, ServerName string
+}
+
+// SASLConfig is how we log in.
+type SASLConfig struct {
+	Mechanism, Username, PasswordFile string
+	Password                          Secret
+}
+
+// ShopConfig is what money is counted in.
+type ShopConfig struct {
+	Currency string
+	Rates    map[string]string // decimal: 1 unit of the key is so many units of Currency
+}
+
+// ClockConfig is how time moves (design 5).
+type ClockConfig struct {
+	Grace, MaxSkew, MaxAge, Tick time.Duration
+}
+
+// DedupConfig is how far back a repeated event id is recognised.
+type DedupConfig struct {
+	Window time.Duration
+	Budget int // records per partition
+}
+
+// SnapshotsConfig is where and how often state is kept.
+type SnapshotsConfig struct {
+	Bucket string
+	Every  time.Duration
+	Keep   int
+}
+
+// ClickHouseConfig is the archive.
+type ClickHouseConfig struct {
+	Enabled      bool
+	DSN          string
+	Database     string
+	Username     string
+	Password     Secret
+	PasswordFile string
+	Group        string
+	Batch        BatchConfig
+}
+
+// BatchConfig is when a batch is full.
+type BatchConfig struct {
+	Rows int
+	Age  time.Duration
+}
+
+// HTTPConfig is the instance's own small server.
+type HTTPConfig struct {
+	Listen, Advertise, TokenFile string
+	Token                        Secret
+}
+
+// LogConfig is what is said while running.
+type LogConfig struct {
+	Level, Format string
+}
+
+// option is one key of the configuration.
+type option struct {
+	key    string // dotted: the path in YAML; upper-cased and underscored, the variable
+	target any    // pointer to the field
+	value  string // the default, as one would write it
+	doc    string
+	secret bool // only from the environment (or by the _file key beside it)
+}
+
+// options is the one table of keys, defaults and explanations: YAML, environment,
+// flags, `footfall config` and CONFIG.md all read it.
+func (c *Config) options() []option {
+	k, s := &c.Kafka, &c.Snapshots
+	return []option{
+		{key: "kafka.brokers", target: &k.Brokers, value: "127.0.0.1:9092", doc: "Addresses of some brokers; the others are found through them."},
+		{key: "kafka.group", target: &k.Group, value: "footfall", doc: "Consumer group of the engine. Instances of one group share the partitions, and only they share state."},
+		{key: "kafka.instance", target: &k.Instance, value: "", doc: "Stable name of this process within the group (static membership, transactional ids): a restart is then back in milliseconds. No two running at once may have the same. Empty: a new one at each start."},
+		{key: "kafka.topics.events", target: &k.Topics.Events, value: "events", doc: "What the storefront publishes, keyed by user id (murmur2, as Kafka's Java client)."},
+		{key: "kafka.topics.triggers", target: &k.Topics.Triggers, value: "triggers", doc: "Transitions to act on."},
+		{key: "kafka.topics.muted", target: &k.Topics.Muted, value: "muted", doc: "Transitions to know of and not to act on, each with its reason."},
+		{key: "kafka.topics.dead_letters", target: &k.Topics.DeadLetters, value: "dead-letters", doc: "Records that were refused, each with its reason."},
+		{key: "kafka.topics.control", target: &k.Topics.Control, value: "", doc: "Compacted topic of the kill switch (`footfall triggers pause`). Empty: GROUP-control."},
+		{key: "kafka.lane", target: &k.Lane, value: "live", doc: "Lane of records that have no `lane` header: live, backfill (history published now; nothing is triggered) or replay (history in log time, in a topic of its own)."},
+		{key: "kafka.partitions", target: &k.Partitions, value: "8", doc: "Partitions of the topics that `topics create` makes. Can't be changed later: users would move to other partitions."},
+		{key: "kafka.replication", target: &k.Replication, value: "1", doc: "Replicas of the topics that `topics create` makes. 3 in production."},
+		{key: "kafka.compression", target: &k.Compression, value: "lz4", doc: "Of what is written: none, gzip, snappy, lz4 or zstd."},
+		{key: "kafka.session_timeout", target: &k.SessionTimeout, value: "6s", doc: "After how long without a heartbeat the group gives a dead instance's partitions to others."},
+		{key: "kafka.transaction_timeout", target: &k.TransactionTimeout, value: "10s", doc: "After how long the broker ends the open transaction of a dead instance; readers of its partitions wait so long."},
+		{key: "kafka.tls.enabled", target: &k.TLS.Enabled, value: "false", doc: "Speak TLS to the brokers."},
+		{key: "kafka.tls.ca_file", target: &k.TLS.CAFile, value: "", doc: "PEM file of the authorities that sign the brokers' certificates. Empty: the system's."},
+		{key: "kafka.tls.cert_file", target: &k.TLS.CertFile, value: "", doc: "PEM file of our own certificate, where brokers ask for one (mTLS)."},
+		{key: "kafka.tls.key_file", target: &k.TLS.KeyFile, value: "", doc: "PEM file of its key."},
+		{key: "kafka.tls.server_name", target: &k.TLS.ServerName, value: "", doc: "Name to expect in the brokers' certificates, if not their host name."},
+		{key: "kafka.sasl.mechanism", target: &k.SASL.Mechanism, value: "", doc: "plain, scram-sha-256 or scram-sha-512. Empty: no SASL."},
+		{key: "kafka.sasl.username", target: &k.SASL.Username, value: "", doc: "User to log in as."},
+		{key: "kafka.sasl.password", target: &k.SASL.Password, secret: true, doc: "Its password."},
+		{key: "kafka.sasl.password_file", target: &k.SASL.PasswordFile, value: "", doc: "File that holds the password."},
+
+		{key: "shop.currency", target: &c.Shop.Currency, value: "EUR", doc: "Reporting currency (ISO 4217): what revenue is counted in, and the currency of events that name none."},
+		{key: "shop.rates", target: &c.Shop.Rates, value: "", doc: "Other currencies: `USD: \"0.91\"` (as a variable or a flag: USD=0.91,GBP=1.17) says that 1 USD counts as 0.91 of shop.currency. Money in a currency that is not listed is refused (unknown_currency)."},
+
+		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
+		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},
+		{key: "clock.max_age", target: &c.Clock.MaxAge, value: "1d", doc: "A transition this old when it is said is muted (stale)."},
+		{key: "clock.tick", target: &c.Clock.Tick, value: "1s", doc: "How often a silent partition's clock is moved."},
+
+		{key: "dedup.window", target: &c.Dedup.Window, value: "1h", doc: "How long a repeated event_id is recognised, in record timestamps."},
+		{key: "dedup.budget", target: &c.Dedup.Budget, value: "1048576", doc: "How many records per partition are remembered for that, at most."},
+
+		{key: "snapshots.bucket", target: &s.Bucket, value: "file://./footfall-data/snapshots", doc: "Where snapshots are kept: file://, s3:// or mem:// (gocloud.dev/blob)."},
+		{key: "snapshots.every", target: &s.Every, value: "5m", doc: "How often one is taken of each partition. Topics must keep records much longer."},
+		{key: "snapshots.keep", target: &s.Keep, value: "3", doc: "How many are kept of each partition."},
+
+		{key: "clickhouse.enabled", target: &c.ClickHouse.Enabled, value: "true", doc: "Archive events, transitions and dead letters in ClickHouse. Triggers never wait for it."},
+		{key: "clickhouse.dsn", target: &c.ClickHouse.DSN, value: "http://127.0.0.1:8123", doc: "http(s)://HOST:PORT or clickhouse://HOST:PORT (native TCP), without the password."},
+		{key: "clickhouse.database", target: &c.ClickHouse.Database, value: "footfall", doc: "Database of the tables and views."},
+		{key: "clickhouse.username", target: &c.ClickHouse.Username, value: "default", doc: "User to log in as."},
+		{key: "clickhouse.password", target: &c.ClickHouse.Password, secret: true, doc: "Its password."},
+		{key: "clickhouse.password_file", target: &c.ClickHouse.PasswordFile, value: "", doc: "File that holds the password."},
+		{key: "clickhouse.group", target: &c.ClickHouse.Group, value: "", doc: "Consumer group of the archive. Empty: GROUP-archive."},
+		{key: "clickhouse.batch.rows", target: &c.ClickHouse.Batch.Rows, value: "50000", doc: "A batch is sent when it has this many rows (at most 100000),"},
+		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
+
+		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz, /metrics, /status and /explain."},
+		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen."},
+		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status and /explain, which tell of users. Without one they answer loopback callers only."},
+		{key: "http.token_file", target: &c.HTTP.TokenFile, value: "", doc: "File that holds the token."},
+
+		{key: "log.level", target: &c.Log.Level, value: "info", doc: "debug, info, warn or error."},
+		{key: "log.format", target: &c.Log.Format, value: "auto", doc: "json, console, or auto: console on a terminal."},
+	}
+}
+
+// origin is where a value came from, for people.
+type origin string
+
+// sources are the places a configuration is read from, the later over the
+// earlier: defaults, file, environment, flags.
+type sources struct {
+	path  string    // YAML file; "": footfall.yaml where there is one
+	env   []string  // as os.Environ
+	flags []setting // KEY=VALUE of --set, and flags that stand for a key
+}
+
+// setting is a key with a value as text, and where it came from.
+type setting struct {
+	key, value string
+	from       origin
+}
+
+// defaultPath is the file that is read, where it is present, when none is named.
+const defaultPath = "footfall.yaml"
+
+// load reads the configuration and reports everything that is wrong with it at once.
+func load(src sources) (*Config, error) {
+	c := defaultConfig()
+	table := c.options()
+	path := src.path
+	if path == "" {
+		if _, err := os.Stat(defaultPath); err == nil {
+			path = defaultPath
+		}
+	}
+	var errs []error
+	if path != "" {
+		c.path = path
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		errs = append(errs, c.readYAML(filepath.ToSlash(path), text, table)...)
+	}
+	errs = append(errs, c.readEnv(src.env, table)...)
+	errs = append(errs, c.readSettings(src.flags, table)...)
+	errs = append(errs, c.readSecrets()...)
+	errs = append(errs, c.check()...)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// variable is the name of a key's environment variable.
+func variable(key string) string {
+	return "FOOTFALL_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// foreignVariable tells variables that begin with FOOTFALL_ and are not keys: our own
+// other ones, and those that Kubernetes sets for a service of the name "footfall".
+func foreignVariable(name string) bool {
+	switch name {
+	case "FOOTFALL_CONFIG", "FOOTFALL_CACHE":
+		return true
+	}
+	return strings.HasPrefix(name, "FOOTFALL_SERVICE_") || name == "FOOTFALL_PORT" ||
+		strings.HasPrefix(name, "FOOTFALL_PORT_") || strings.HasPrefix(name, "FOOTFALL_TEST_")
+}
+
+func (c *Config) readEnv(env []string, table []option) (errs []error) {
+	byName := map[string]option{}
+	var names []string
+	for _, o := range table {
+		byName[variable(o.key)] = o
+		names = append(names, variable(o.key))
+	}
+	env = append([]string(nil), env...)
+	sort.Strings(env)
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "FOOTFALL_") || value == "" || foreignVariable(name) {
+			continue // an empty variable is as good as none: compose files set them so
+		}
+		o, ok := byName[name]
+		if !ok {
+			errs = append(errs, fmt.Errorf("environment: unknown variable %s%s", name, suggest(name, names)))
+			continue
+		}
+		if err := set(o.target, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		c.from[o.key] = origin(name)
+	}
+	return errs
+}
+
+func (c *Config) readSettings(settings []setting, table []option) (errs []error) {
+	for _, s := range settings {
+		o, ok := find(table, s.key)
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("%s: unknown key %q%s", s.from, s.key, suggest(s.key, keys(table))))
+		case o.secret:
+			errs = append(errs, fmt.Errorf("%s: %s is a secret, and others can read a command line; set %s or %s_file",
+				s.from, o.key, variable(o.key), o.key))
+		default:
+			if err := set(o.target, s.value); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", s.from, s.key, err))
+				continue
+			}
+			c.from[o.key] = s.from
+		}
+	}
+	return errs
+}
+
+// readSecrets reads the *_file keys. Naming both a secret and its file is refused:
+// one of them would be silently ignored.
+func (c *Config) readSecrets() (errs []error) {
+	for _, s := range []struct {
+		key  string
+		path string
+		into *Secret
+	}{
+		{"kafka.sasl.password", c.Kafka.SASL.PasswordFile, &c.Kafka.SASL.Password},
+		{"clickhouse.password", c.ClickHouse.PasswordFile, &c.ClickHouse.Password},
+		{"http.token", c.HTTP.TokenFile, &c.HTTP.Token},
+	} {
+		if s.path == "" {
+			continue
+		}
+		if *s.into != "" {
+			errs = append(errs, fmt.Errorf("%s: %s_file and %s are both set; keep one",
+				c.where(s.key+"_file"), s.key, variable(s.key)))
+			continue
+		}
+		text, err := os.ReadFile(s.path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s_file: %w", c.where(s.key+"_file"), s.key, err))
+			continue
+		}
+		*s.into = Secret(strings.TrimRight(string(text), "\r\n"))
+		if *s.into == "" {
+			errs = append(errs, fmt.Errorf("%s: %s_file: %s is empty", c.where(s.key+"_file"), s.key, s.path))
+		}
+		c.from[s.key] = origin(s.path)
+	}
+	return errs
+}
+
+// where tells where a key's value came from.
+func (c *Config) where(key string) origin {
+	if from, ok := c.from[key]; ok {
+		return from
+	}
+	return "default"
+}
+
+// controlTopic is the topic of the kill switch.
+func (c *Config) controlTopic() string {
+	if c.Kafka.Topics.Control != "" {
+		return c.Kafka.Topics.Control
+	}
+	return c.Kafka.Group + "-control"
+}
+
+// contract is what the shop configures of the event contract.
+func (c *Config) contract() schemas.Contract {
+	return schemas.Contract{Currency: c.Shop.Currency, Rates: c.Shop.Rates}
+}
+
+// archiveGroup is the consumer group of the archive.
+func (c *Config) archiveGroup() string {
+	if c.ClickHouse.Group != "" {
+		return c.ClickHouse.Group
+	}
+	return c.Kafka.Group + "-archive"
+}
+
+// address is what others reach this instance's HTTP server by.
+func (c *Config) address() string {
+	if c.HTTP.Advertise != "" {
+		return c.HTTP.Advertise
+	}
+	return c.HTTP.Listen
+}
+
+func find(table []option, key string) (option, bool) {
+	for _, o := range table {
+		if o.key == key {
+			return o, true
+		}
+	}
+	return option{}, false
+}
+
+func keys(table []option) []string {
+	all := make([]string, len(table))
+	for i, o := range table {
+		all[i] = o.key
+	}
+	return all
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"footfall/schemas"
+)
+
+// The kill switch is the newest record with key "triggers" in the control topic: one
+// partition, compacted, so the record stays. Every instance reads the topic to its end
+// before it says anything, and goes on reading it. So a switch thrown while no instance
+// runs holds for those that start later, all of them see the same one, in the same
+// order, and none needs to be found. (A call to each instance's HTTP port would need all
+// of that.)
+const controlKey = "triggers"
+
+// control is what the switch says.
+type control struct {
+	Paused bool           `json:"paused"`
+	At     schemas.Millis `json:"at"` // when it was thrown
+	By     string         `json:"by"`
+	Reason string         `json:"reason"`
+}
+
+// throw writes the switch, and returns when all replicas have it.
+func throw(ctx context.Context, c *Config, s control) error {
+	cl, err := c.connect(ctx, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(15*time.Second))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if _, err := partitions(ctx, cl, c.controlTopic()); err != nil {
+		return err
+	}
+	value, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	r := &kgo.Record{Topic: c.controlTopic(), Key: []byte(controlKey), Value: value}
+	if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
+		return fmt.Errorf("kafka: write to %s: %w", r.Topic, err)
+	}
+	return nil
+}
+
+// readControl returns what the switch says now. Nothing written means: not paused.
+func readControl(ctx context.Context, c *Config) (control, error) {
+	var s control
+	err := readTopic(ctx, c, c.controlTopic(), 0, func(r *kgo.Record) error {
+		next, ok, err := parseControl(r)
+		if ok {
+			s = next
+		}
+		return err
+	})
+	return s, err
+}
+
+// watchControl follows the switch until ctx ends: it calls each with what it says at
+// first, and then with every change. It returns only when ctx has ended, or when the
+// topic does not exist; what else goes wrong is logged and tried again, and the switch
+// stays as it was.
+func watchControl(ctx context.Context, c *Config, log *zap.Logger, each func(control)) error {
+	cl, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	topic := c.controlTopic()
+	if _, err := partitions(ctx, cl, topic); err != nil {
+		return err
+	}
+	ends, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("kafka: end of topic %s: %w", topic, err)
+	}
+	end, _ := ends.Lookup(topic, 0)
+	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}})
+
+	var s control
+	if end.Offset == 0 {
+		each(s)
+	}
+	for told := end.Offset == 0; ; {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, f := range fetches.Errors() {
+			if errors.Is(f.Err, kerr.UnknownTopicOrPartition) {
+				return fmt.Errorf("kafka: there is no topic %s; `footfall topics create` makes it", topic)
+			}
+			log.Warn("kill switch can't be read; it stays as it was", zap.String("topic", topic), zap.Error(f.Err))
+		}
+		for it := fetches.RecordIter(); !it.Done(); {
+			r := it.Next()
+			next, ok, err := parseControl(r)
+			if err != nil {
+				log.Warn("kill switch has a record that can't be read; it stays as it was", zap.Int64("offset", r.Offset), zap.Error(err))
+			}
+			if ok {
+				s = next
+			}
+			// Before the end it had when we began, records are history: only the last counts.
+			if told = told || r.Offset >= end.Offset-1; told {
+				each(s)
+			}
+		}
+	}
+}
+
+// parseControl reads a record of the control topic; ok is false for keys of others.
+func parseControl(r *kgo.Record) (s control, ok bool, err error) {
+	if string(r.Key) != controlKey {
+		return s, false, nil
+	}
+	if r.Value == nil {
+		return s, true, nil // a tombstone: as if never thrown
+	}
+	if err := json.Unmarshal(r.Value, &s); err != nil {
+		return s, false, fmt.Errorf("%s/%d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+	return s, true, nil
+}

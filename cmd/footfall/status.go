@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"footfall/schemas"
+)
+
+func newStatus(g *global) *cobra.Command {
+	var b brokersFlag
+	var output string
+	cmd := &cobra.Command{
+		Use:     "status",
+		GroupID: "operate",
+		Short:   "Owners, lag, clocks, snapshots and rates of all partitions",
+		Long: `Reads what the group has committed, and asks every running instance. What an instance
+can't be asked for is told from its commits alone.
+
+Exit code 1 when a partition has no owner, or an instance doesn't answer.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("output", output, "text", "json"); err != nil {
+				return err
+			}
+			c, err := g.config(b.settings()...)
+			if err != nil {
+				return err
+			}
+			s, err := readStatus(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+			} else {
+				err = s.print(cmd.OutOrStdout())
+			}
+			if err == nil && !s.healthy() {
+				return errRefused
+			}
+			return err
+		},
+	}
+	b.add(cmd)
+	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	return cmd
+}
+
+// groupStatus is the whole group: what was committed, and what the instances say.
+type groupStatus struct {
+	Group       string            `json:"group"`
+	Topic       string            `json:"topic"`
+	Members     int               `json:"members"`
+	Paused      bool              `json:"paused"`
+	Partitions  []committedStatus `json:"partitions"`
+	Instances   []StatusAnswer    `json:"instances"`
+	Unreachable []string          `json:"unreachable"`
+}
+
+// committedStatus is a partition as its last commit has it.
+type committedStatus struct {
+	Partition int32            `json:"partition"`
+	Committed int64            `json:"committed"` // -1: nothing
+	End       int64            `json:"end"`
+	Lag       int64            `json:"lag"`
+	Clock     Moment           `json:"clock"`
+	N         uint64           `json:"n"`
+	Address   string           `json:"address"`
+	Owner     *PartitionStatus `json:"owner"` // null: no instance says that it has it
+}
+
+func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
+	cl, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	topic := c.Kafka.Topics.Events
+	n, err := partitions(ctx, cl, topic)
+	if err != nil {
+		return nil, err
+	}
+	committed, err := marks(ctx, c, cl)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: end of topic %s: %w", topic, err)
+	}
+	s := &groupStatus{Group: c.Kafka.Group, Topic: topic, Unreachable: []string{}}
+	if s.Members, err = memberCount(ctx, c, cl); err != nil {
+		return nil, err
+	}
+	if switched, err := readControl(ctx, c); err == nil {
+		s.Paused = switched.Paused
+	} else {
+		s.Unreachable = append(s.Unreachable, err.Error())
+	}
+	answers, unreachable, err := askAll(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s.Instances = answers
+	for _, err := range unreachable {
+		s.Unreachable = append(s.Unreachable, err.Error())
+	}
+	for p := range int32(n) {
+		end, _ := ends.Lookup(topic, p)
+		row := committedStatus{Partition: p, Committed: -1, End: end.Offset, Lag: end.Offset}
+		if m, ok := committed[p]; ok {
+			row.Committed, row.Clock, row.N, row.Address = m.Next, Moment(m.Clock), m.N, m.Address
+			row.Lag = max(0, end.Offset-m.Next)
+		}
+		row.Owner = s.owner(p)
+		s.Partitions = append(s.Partitions, row)
+	}
+	return s, nil
+}
+
+func (s *groupStatus) owner(partition int32) *PartitionStatus {
+	for i := range s.Instances {
+		for j := range s.Instances[i].Partitions {
+			if p := &s.Instances[i].Partitions[j]; p.Partition == partition {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+func (s *groupStatus) healthy() bool {
+	return len(s.Unreachable) == 0 && !slices.ContainsFunc(s.Partitions, func(p committedStatus) bool { return p.Owner == nil })
+}
+
+func (s *groupStatus) print(to io.Writer) error {
+	fmt.Fprintf(to, "group %s on topic %s: %d members, triggers %s\n\n", s.Group, s.Topic, s.Members, state(s.Paused))
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tOWNER\tSTATE\tLAG\tCLOCK\tUSERS\tEVENTS/S\tOUTPUTS\tSNAPSHOT")
+	for _, p := range s.Partitions {
+		row := []any{p.Partition, "none", "-", p.Lag, "-", "-", "-", p.N, "-"}
+		if p.Clock != 0 {
+			row[4] = clock(schemas.Millis(p.Clock))
+		}
+		if o := p.Owner; o != nil {
+			row[1], row[2], row[5], row[6], row[7] = p.Address, o.State, o.Users, fmt.Sprintf("%.0f", o.PerSecond), o.N
+			if lag := o.lag(); lag >= 0 {
+				row[3] = lag
+			}
+			if o.Clock != 0 {
+				row[4] = clock(schemas.Millis(o.Clock))
+			}
+			if o.Snapshot != nil {
+				row[8] = about(s.now(p.Partition)-o.Snapshot.At) + " old"
+			}
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%v\t%s\t%d\t%s\n", row...)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	s.printSegments(to)
+	for _, a := range s.Instances {
+		if a.Archive == nil {
+			continue
+		}
+		fmt.Fprintf(to, "archive at %s: %d rows in ClickHouse, %d records behind", a.Instance, a.Archive.Rows, a.Archive.Lag)
+		if a.Archive.Err != "" {
+			fmt.Fprintf(to, "; held up: %s", a.Archive.Err)
+		}
+		fmt.Fprintln(to)
+	}
+	for _, u := range s.Unreachable {
+		fmt.Fprintf(to, "! %s\n", u)
+	}
+	return nil
+}
+
+// now is the wall of the instance that owns a partition.
+func (s *groupStatus) now(partition int32) Moment {
+	for _, a := range s.Instances {
+		if slices.ContainsFunc(a.Partitions, func(p PartitionStatus) bool { return p.Partition == partition }) {
+			return a.Now
+		}
+	}
+	return 0
+}
+
+func (s *groupStatus) printSegments(to io.Writer) {
+	total := map[string]int64{}
+	for _, a := range s.Instances {
+		for _, p := range a.Partitions {
+			for segment, n := range p.Segments {
+				total[segment] += n
+			}
+		}
+	}
+	if len(total) == 0 {
+		return
+	}
+	fmt.Fprintf(to, "\nusers by segment:")
+	for _, segment := range slices.Sorted(maps.Keys(total)) {
+		fmt.Fprintf(to, "  %s %d", segment, total[segment])
+	}
+	fmt.Fprintln(to)
+}

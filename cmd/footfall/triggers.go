@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newTriggers(g *global) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "triggers",
+		GroupID: "operate",
+		Short:   "The kill switch: pause or resume what is acted on",
+		Long: `While triggers are paused everything goes on, but every transition goes to the muted
+topic, with the reason "paused", and none to the trigger topic. Nothing is said later for
+what was muted: a shopper's next transition is the next trigger.
+
+The switch is a record in a compacted topic of its own (kafka.topics.control). All
+instances read it, those that start later too; it stays until it is thrown again.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newSwitch(g, "pause", "Mute every transition from now on", true),
+		newSwitch(g, "resume", "Let transitions trigger again", false),
+		newSwitchShow(g),
+	)
+	return cmd
+}
+
+func newSwitch(g *global, name, short string, paused bool) *cobra.Command {
+	var b brokersFlag
+	var reason string
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.config(b.settings()...)
+			if err != nil {
+				return err
+			}
+			s := control{Paused: paused, At: wall(), By: whoami(), Reason: reason}
+			if err := throw(cmd.Context(), c, s); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: written to %s; it holds for every instance of %s, also for those that start later\n",
+				state(paused), c.controlTopic(), c.Kafka.Group)
+			return confirm(cmd.Context(), c, paused, wait, cmd.OutOrStdout())
+		},
+	}
+	b.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who find it so")
+	cmd.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for running instances to confirm")
+	return cmd
+}
+
+func newSwitchShow(g *global) *cobra.Command {
+	var b brokersFlag
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show how the switch stands, since when, and why",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.config(b.settings()...)
+			if err != nil {
+				return err
+			}
+			s, err := readControl(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if s.At == 0 {
+				fmt.Fprintln(out, "running: never paused")
+				return nil
+			}
+			fmt.Fprintf(out, "%s since %s, by %s", state(s.Paused), clock(s.At), s.By)
+			if s.Reason != "" {
+				fmt.Fprintf(out, ": %s", s.Reason)
+			}
+			fmt.Fprintln(out)
+			return nil
+		},
+	}
+	b.add(cmd)
+	return cmd
+}
+
+func state(paused bool) string {
+	if paused {
+		return "paused"
+	}
+	return "running"
+}
+
+// confirm asks the instances until all say that the switch stands so. That one can't be
+// asked is no failure: the switch is in the topic.
+func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		answers, unreachable, err := askAll(ctx, c)
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		agreed := 0
+		for _, a := range answers {
+			if a.Paused == paused {
+				agreed++
+			}
+		}
+		all := agreed == len(answers) && len(unreachable) == 0
+		switch {
+		case all && agreed == 0:
+			fmt.Fprintln(out, "no instance is running")
+			return nil
+		case all:
+			fmt.Fprintf(out, "confirmed by all %d running instances\n", agreed)
+			return nil
+		case ctx.Err() != nil:
+			fmt.Fprintf(out, "confirmed by %d of %d instances", agreed, len(answers)+len(unreachable))
+			for _, u := range unreachable {
+				fmt.Fprintf(out, "\n  %v", u)
+			}
+			fmt.Fprintln(out)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// whoami is user@host, for the record.
+func whoami() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+
+	"footfall/schemas"
+)
+
+// Secret is a password or a token. It prints as stars wherever it is printed.
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString keeps %#v from telling it.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText keeps encoders from telling it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// set parses text into the field that target points to.
+func set(target any, text string) (err error) {
+	switch t := target.(type) {
+	case *string:
+		*t = text
+	case *Secret:
+		*t = Secret(strings.TrimRight(text, "\r\n"))
+	case *[]string:
+		*t = splitList(text)
+	case *bool:
+		*t, err = parseBool(text)
+	case *int:
+		*t, err = parseInt(text)
+	case *time.Duration:
+		*t, err = parseDuration(text)
+	case *schemas.Lane:
+		*t, err = parseLane(text)
+	case *map[string]string:
+		*t, err = parseRates(text)
+	default:
+		panic(fmt.Sprintf("config: no way to parse a %T", target))
+	}
+	return err
+}
+
+// text is what set would read again; lists and maps as flow YAML.
+func text(target any) string {
+	switch t := target.(type) {
+	case *string:
+		return *t
+	case *Secret:
+		return t.String()
+	case *[]string:
+		return "[" + strings.Join(*t, ", ") + "]"
+	case *bool:
+		return strconv.FormatBool(*t)
+	case *int:
+		return strconv.Itoa(*t)
+	case *time.Duration:
+		return formatDuration(*t)
+	case *schemas.Lane:
+		return t.String()
+	case *map[string]string:
+		var pairs []string
+		for currency, rate := range *t {
+			pairs = append(pairs, fmt.Sprintf("%s: %q", currency, rate))
+		}
+		sort.Strings(pairs)
+		return "{" + strings.Join(pairs, ", ") + "}"
+	}
+	panic(fmt.Sprintf("config: no way to print a %T", target))
+}
+
+func splitList(text string) []string {
+	var list []string
+	for _, item := range strings.Split(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+func parseBool(text string) (bool, error) {
+	switch text {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", text)
+}
+
+func parseInt(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a whole number", text)
+	}
+	return n, nil
+}
+
+func parseLane(text string) (schemas.Lane, error) {
+	lane, ok := schemas.ParseLane(text)
+	if !ok {
+		return 0, fmt.Errorf("%q is not a lane: live, backfill or replay", text)
+	}
+	return lane, nil
+}
+
+func parseRates(text string) (map[string]string, error) {
+	rates := map[string]string{}
+	for _, pair := range splitList(text) {
+		currency, rate, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q: want CURRENCY=RATE, as in USD=0.91", pair)
+		}
+		if _, twice := rates[currency]; twice {
+			return nil, fmt.Errorf("%s is given twice", currency)
+		}
+		rates[currency] = rate
+	}
+	return rates, nil
+}
+
+// unit is a unit that durations are written in.
+type unit struct {
+	name string
+	span time.Duration
+}
+
+// durationUnits are all of them, longest first.
+func durationUnits() []unit {
+	return []unit{
+		{"d", 24 * time.Hour},
+		{"h", time.Hour},
+		{"m", time.Minute},
+		{"s", time.Second},
+		{"ms", time.Millisecond},
+	}
+}
+
+var errDuration = errors.New("want a duration such as 30d, 12h, 15m, 2s or 500ms")
+
+// parseDuration reads whole numbers with units, the greater unit first: 30d, 1d12h,
+// 500ms. A day is 24 hours.
+func parseDuration(text string) (time.Duration, error) {
+	rest, total, last := text, time.Duration(0), time.Duration(math.MaxInt64)
+	if rest == "0" {
+		return 0, nil
+	}
+	for rest != "" {
+		digits := 0
+		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
+			digits++
+		}
+		letters := digits
+		for letters < len(rest) && (rest[letters] < '0' || rest[letters] > '9') {
+			letters++
+		}
+		n, err := strconv.ParseInt(rest[:digits], 10, 64)
+		var span time.Duration
+		for _, u := range durationUnits() {
+			if u.name == rest[digits:letters] {
+				span = u.span
+			}
+		}
+		if err != nil || span == 0 || span >= last {
+			return 0, fmt.Errorf("%q: %w", text, errDuration)
+		}
+		if n > int64((math.MaxInt64-total)/span) {
+			return 0, fmt.Errorf("%q is too long", text)
+		}
+		total, last, rest = total+time.Duration(n)*span, span, rest[letters:]
+	}
+	if text == "" {
+		return 0, errDuration
+	}
+	return total, nil
+}
+
+// formatDuration writes what parseDuration reads.
+func formatDuration(d time.Duration) string {
+	var b strings.Builder
+	for _, u := range durationUnits() {
+		if n := d / u.span; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, u.name)
+			d -= n * u.span
+		}
+	}
+	if b.Len() == 0 {
+		return "0s"
+	}
+	return b.String()
+}
+
+// suggest names what was probably meant by an unknown word, or nothing when no known
+// word is near.
+func suggest(word string, known []string) string {
+	best, distance := "", len(word)/2+1
+	for _, k := range known {
+		if d := levenshtein.ComputeDistance(word, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}

@@ -1,0 +1,348 @@
+// Package archive is how rows reach a table once, although the table forgets what
+// it acknowledged and applies what it refused. It may decide what is sent, when,
+// and again; it may not know SQL, Kafka, or what a row means, nor read a clock.
+//
+// # A batch's way
+//
+//  1. Records are polled, and their rows collected, until there are enough or the
+//     oldest has waited long enough. A partition's part of the batch is a span.
+//  2. Every span is written down, in the metadata of its partition's commit, with
+//     the offset as it was: from here on, that span may be in the table.
+//  3. The rows are inserted, under a token made of the spans.
+//  4. The offsets behind the spans are committed, and the spans' sums go into the
+//     ledgers, which are in the same metadata.
+//
+// Whenever it is not known what the table has (an insert that failed in any way,
+// a partition taken over with a span under way, rows behind the committed offset),
+// the span is mended: its records are read from the log again, its rows are read
+// back, what is missing is sent under a token never used before, and that until
+// the table has them all. There is no other way to settle a doubt.
+//
+// An insert that was acknowledged is not believed for ever either: the audit
+// compares the ledgers with the table, the newest spans every few seconds and the
+// old ones now and then, all of them soon after an error or a restart of the
+// server, and mends what differs.
+//
+// # Non-obvious
+//
+// A token alone is not enough: a server that is killed between remembering the
+// token and keeping the rows drops the second attempt, too, and reports success
+// (measured: 3 acknowledged batches lost in 180 kills).
+//
+// A member that was thrown out of the group may still insert, beside the
+// partition's new owner. The same rows are then there twice, with the same
+// position: a table that keeps one row a position makes them one. Nothing can be
+// lost by it, because an offset is committed only when every row before it is there.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"footfall/schemas"
+)
+
+// Config is what an archive needs. Zero values of the limits are the defaults.
+type Config struct {
+	Log   Log
+	Table Table
+
+	Now   func() schemas.Millis                             // the only clock
+	Sleep func(ctx context.Context, d schemas.Millis) error // until d has passed or ctx ends
+
+	Report func(Fact) // must not block; nil: nobody listens
+
+	RowsMax    int            // rows in a batch; 50,000
+	BytesMax   int            // bytes in a batch, about; 64 MiB
+	AgeMax     schemas.Millis // how long a row may wait; 1 s
+	AuditEvery schemas.Millis // time between two rounds of the audit; 10 s
+	AuditAgain schemas.Millis // an unchanged span is audited again after this; 1 h
+	SealRows   int64          // rows after which a span of a ledger grows no more; 1 Mi
+}
+
+func (c *Config) setDefaults() {
+	def := func(v *schemas.Millis, d schemas.Millis) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&c.AgeMax, schemas.Second)
+	def(&c.AuditEvery, 10*schemas.Second)
+	def(&c.AuditAgain, schemas.Hour)
+	if c.RowsMax == 0 {
+		c.RowsMax = 50_000
+	}
+	if c.BytesMax == 0 {
+		c.BytesMax = 64 << 20
+	}
+	if c.SealRows == 0 {
+		c.SealRows = sealRows
+	}
+	if c.Report == nil {
+		c.Report = func(Fact) {}
+	}
+}
+
+// Archive copies the partitions of a Log into a Table. One goroutine runs it.
+type Archive struct {
+	cfg   Config
+	stats Stats
+
+	parts map[Partition]*part
+	rows  Rows           // of the batch
+	batch []*span        // of the batch, in the order in which they began
+	since schemas.Millis // when the batch began
+	in    Batch          // what was polled last
+
+	audit auditor
+	fixes uint64 // inserts that mended something; part of their tokens
+}
+
+// part is one partition that is ours.
+type part struct {
+	partition Partition
+	committed int64 // every row before it is in the table
+	next      int64 // first offset that was not polled; committed <= next
+	end       int64 // of the partition, as far as known
+	ledger    Ledger
+	open      *span // of the batch; nil: none
+}
+
+// span is a partition's share of the batch. part is nil once the partition is lost.
+type span struct {
+	Span
+	part *part
+}
+
+// Stats are an archive's counters. They may be read at any time.
+type Stats struct {
+	Records    atomic.Int64 // archived, those that give no row included
+	Rows       atomic.Int64 // archived
+	Batches    atomic.Int64 // inserted
+	Doubts     atomic.Int64 // times it was not known what the table has
+	Mended     atomic.Int64 // rows that were missing and sent again
+	Retries    atomic.Int64 // attempts at something that failed before
+	Audited    atomic.Int64 // spans compared
+	Wrong      atomic.Int64 // spans that differed
+	Lag        atomic.Int64 // records polled by nobody yet, in the partitions that are ours
+	Partitions atomic.Int64 // that are ours
+}
+
+// New returns an archive that owns nothing yet.
+func New(cfg Config) *Archive {
+	cfg.setDefaults()
+	return &Archive{cfg: cfg, parts: map[Partition]*part{}, rows: cfg.Table.Rows()}
+}
+
+// Stats returns the archive's counters.
+func (a *Archive) Stats() *Stats { return &a.stats }
+
+// Run copies until ctx ends, and then returns its error; or until something is
+// wrong that waiting does not mend. What is in the making when it ends is read
+// again by the next one.
+func (a *Archive) Run(ctx context.Context) error {
+	a.audit.due = a.cfg.Now() + a.cfg.AuditEvery
+	for {
+		until := a.audit.due
+		if len(a.batch) > 0 {
+			until = min(until, a.since+a.cfg.AgeMax)
+		}
+		if err := a.cfg.Log.Poll(ctx, until, &a.in); err != nil {
+			return err
+		}
+		if err := a.take(ctx); err != nil {
+			return err
+		}
+		now := a.cfg.Now()
+		if a.rows.Len() >= a.cfg.RowsMax || a.rows.Size() >= a.cfg.BytesMax || len(a.batch) > 0 && now >= a.since+a.cfg.AgeMax {
+			if err := a.flush(ctx); err != nil {
+				return err
+			}
+		}
+		if now >= a.audit.due {
+			if err := a.round(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take deals with what was polled.
+func (a *Archive) take(ctx context.Context) error {
+	if len(a.in.Lost)+len(a.in.Assigned) > 0 {
+		// The batch's rows are sent first: a partition that comes back at an earlier
+		// offset would add the same rows to the same batch.
+		for _, p := range a.in.Lost {
+			a.drop(p)
+		}
+		if err := a.flush(ctx); err != nil {
+			return err
+		}
+	}
+	for i := range a.in.Assigned {
+		if err := a.assign(ctx, &a.in.Assigned[i]); err != nil {
+			return err
+		}
+	}
+	for i := range a.in.Runs {
+		a.collect(&a.in.Runs[i])
+	}
+	lag := int64(0)
+	for _, p := range a.parts {
+		lag += max(0, p.end-p.next)
+	}
+	a.stats.Lag.Store(lag)
+	a.stats.Partitions.Store(int64(len(a.parts)))
+	return nil
+}
+
+// drop forgets a partition. What of it is in the batch is sent all the same: the
+// batch's token names it.
+func (a *Archive) drop(p Partition) {
+	if pt := a.parts[p]; pt != nil {
+		if pt.open != nil {
+			pt.open.part = nil
+		}
+		delete(a.parts, p)
+	}
+}
+
+// collect adds a run's rows to the batch.
+func (a *Archive) collect(run *Run) {
+	p := a.parts[run.Partition]
+	if p == nil {
+		return // lost since
+	}
+	p.end = max(p.end, run.End)
+	for i := range run.Records {
+		r := &run.Records[i]
+		if r.Offset < p.next {
+			continue // mended when the partition was assigned
+		}
+		if p.open == nil {
+			if len(a.batch) == 0 {
+				a.since = a.cfg.Now()
+			}
+			p.open = &span{Span: Span{Partition: p.partition, First: p.committed}, part: p}
+			a.batch = append(a.batch, p.open)
+		}
+		p.next = r.Offset + 1
+		p.open.Next = p.next
+		a.stats.Records.Add(1)
+		if !r.Control && a.rows.Decode(p.partition, r) {
+			h := Hash(r)
+			p.open.Sum.add(h)
+			a.rows.Add(h)
+		}
+	}
+}
+
+// flush takes the batch into the table and commits it.
+func (a *Archive) flush(ctx context.Context) error {
+	if len(a.batch) == 0 {
+		return nil
+	}
+	if rows := a.rows.Len(); rows > 0 {
+		if err := a.commit(ctx, true); err != nil {
+			return err
+		}
+		spans := make([]Span, len(a.batch))
+		for i, s := range a.batch {
+			spans[i] = s.Span
+		}
+		began := a.cfg.Now()
+		if err := a.rows.Insert(ctx, token(spans)); err != nil {
+			if err := a.doubt(ctx, err); err != nil {
+				return err
+			}
+		}
+		a.stats.Batches.Add(1)
+		a.stats.Rows.Add(int64(rows))
+		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.cfg.Now() - began})
+	}
+	for _, s := range a.batch {
+		if s.part != nil {
+			s.part.committed, s.part.open = s.Next, nil
+			s.part.ledger.add(s.First, s.Next, s.Sum, a.cfg.SealRows)
+		}
+	}
+	err := a.commit(ctx, false)
+	a.batch = a.batch[:0]
+	a.rows.Reset()
+	return err
+}
+
+// doubt mends the batch's spans after an insert that failed for the reason given.
+// A span whose partition is lost is left to its new owner.
+func (a *Archive) doubt(ctx context.Context, reason error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if fatal := (*FatalError)(nil); errors.As(reason, &fatal) {
+		return reason
+	}
+	a.stats.Doubts.Add(1)
+	a.audit.suspect(a)
+	a.cfg.Report(Doubted{Spans: len(a.batch), Err: reason})
+	for _, s := range a.batch {
+		if s.part == nil {
+			continue
+		}
+		if _, err := a.mend(ctx, s.Partition, s.First, s.Next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit writes the marks of the batch's partitions: with their spans under way,
+// or behind them.
+func (a *Archive) commit(ctx context.Context, underWay bool) error {
+	marks := make([]Commit, 0, len(a.batch))
+	for _, s := range a.batch {
+		if s.part == nil {
+			continue
+		}
+		m := Mark{Ledger: s.part.ledger}
+		if underWay {
+			m.UnderWay, m.Next, m.Sum = true, s.Next, s.Sum
+		}
+		marks = append(marks, Commit{s.Partition, s.part.committed, m.Encode(s.part.committed)})
+	}
+	return a.write(ctx, marks)
+}
+
+// write commits marks, however long it takes.
+func (a *Archive) write(ctx context.Context, marks []Commit) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	return a.retry(ctx, "commit the archive's offsets", func() error { return a.cfg.Log.Commit(ctx, marks) })
+}
+
+// retry does f until it succeeds, ctx ends, or it fails fatally; it waits longer
+// and longer between attempts, and reports each failure.
+func (a *Archive) retry(ctx context.Context, what string, f func() error) error {
+	const shortest, longest = 100, 10 * schemas.Second
+	wait := schemas.Millis(shortest)
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if fatal := (*FatalError)(nil); errors.As(err, &fatal) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		a.stats.Retries.Add(1)
+		a.cfg.Report(Waiting{What: what, Err: err, Attempt: attempt, Wait: wait})
+		if err := a.cfg.Sleep(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, longest)
+	}
+}

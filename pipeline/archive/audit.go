@@ -1,0 +1,148 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"footfall/schemas"
+)
+
+// auditor is when the audit was where.
+type auditor struct {
+	due   schemas.Millis // the next round
+	epoch string         // the server's, at the last round
+}
+
+// Limits of one round of the audit.
+const (
+	roundSpans = 64
+	roundRows  = 8 << 20 // of spans that are only looked at again
+)
+
+// suspect makes every span one that must be looked at soon: something has happened
+// that may have made the server lose rows.
+func (d *auditor) suspect(a *Archive) {
+	for _, p := range a.parts {
+		for i := range p.ledger.spans {
+			p.ledger.spans[i].checked = 0
+		}
+	}
+	d.due = min(d.due, a.cfg.Now()+schemas.Second)
+}
+
+// target is a span of a ledger to be audited.
+type target struct {
+	part  *part
+	entry *entry
+}
+
+// round audits the spans that have grown, and some of those that have not been
+// looked at for long. Errors of the table are reported, and the next round comes
+// soon; only what mending returns is fatal.
+func (a *Archive) round(ctx context.Context) error {
+	a.audit.due = a.cfg.Now() + a.cfg.AuditEvery
+	epoch, err := a.cfg.Table.Epoch(ctx)
+	if err == nil && epoch != a.audit.epoch {
+		if a.audit.epoch != "" {
+			a.cfg.Report(Restarted{Epoch: epoch})
+			a.audit.suspect(a)
+		}
+		a.audit.epoch = epoch
+	}
+	targets, more := a.targets()
+	if len(targets) == 0 {
+		return nil
+	}
+	var sums []Sum
+	if err == nil {
+		spans := make([]Span, len(targets))
+		for i, t := range targets {
+			spans[i] = Span{t.part.partition, t.entry.first, t.entry.next, t.entry.sum}
+		}
+		sums, err = a.cfg.Table.Sums(ctx, spans)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.cfg.Report(Waiting{What: "audit", Err: err, Attempt: 1, Wait: a.cfg.AuditEvery})
+		return nil
+	}
+	wrong, rows := 0, int64(0)
+	for i, t := range targets {
+		rows += sums[i].Rows
+		if sums[i] != t.entry.sum {
+			wrong++
+			if err := a.repair(ctx, t, sums[i]); err != nil {
+				return err
+			}
+		}
+		t.entry.checked = a.cfg.Now()
+	}
+	a.stats.Audited.Add(int64(len(targets)))
+	a.stats.Wrong.Add(int64(wrong))
+	a.cfg.Report(Audited{Spans: len(targets), Wrong: wrong, Rows: rows})
+	if more {
+		a.audit.due = min(a.audit.due, a.cfg.Now()+schemas.Second)
+	}
+	return nil
+}
+
+// targets returns the spans of a round: those not seen in the table since they
+// grew, the newest first, then those not looked at for AuditAgain, the oldest look
+// first. more says that some of the former are left over.
+func (a *Archive) targets() (chosen []target, more bool) {
+	now := a.cfg.Now()
+	for _, p := range a.parts {
+		for i := range p.ledger.spans {
+			if e := &p.ledger.spans[i]; e.checked == 0 || now-e.checked >= a.cfg.AuditAgain {
+				chosen = append(chosen, target{p, e})
+			}
+		}
+	}
+	slices.SortFunc(chosen, func(x, y target) int {
+		return cmp.Or(
+			cmp.Compare(x.entry.checked, y.entry.checked),
+			cmp.Compare(y.entry.next, x.entry.next),
+			cmp.Compare(x.part.partition.Topic, y.part.partition.Topic),
+			cmp.Compare(x.part.partition.Number, y.part.partition.Number))
+	})
+	rows := int64(0)
+	for i, t := range chosen {
+		if rows += t.entry.sum.Rows; i >= roundSpans || i > 0 && rows > roundRows {
+			return chosen[:i], t.entry.checked == 0
+		}
+	}
+	return chosen, false
+}
+
+// repair mends a span whose sum in the table is not the ledger's. What the log no
+// longer has can only be reported, and rows too many are left: a person must look.
+func (a *Archive) repair(ctx context.Context, t target, got Sum) error {
+	p, e := t.part, t.entry
+	a.cfg.Report(Differed{Span: Span{p.partition, e.first, e.next, e.sum}, Got: got})
+	var start int64
+	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", p.partition.Topic, p.partition.Number), func() (err error) {
+		start, _, err = a.cfg.Log.Bounds(ctx, p.partition)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if from := max(start, e.first); from < e.next {
+		if _, err := a.mend(ctx, p.partition, from, e.next); err != nil {
+			return err
+		}
+	}
+	now, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, e.next, e.sum}})
+	if err != nil || now[0] == e.sum {
+		return nil //nolint:nilerr // a table that does not answer is asked again by the next round
+	}
+	if start > e.first || now[0].Rows > e.sum.Rows {
+		a.cfg.Report(Unmendable{Span: Span{p.partition, e.first, e.next, e.sum}, Got: now[0], Start: start})
+		e.sum = now[0] // said once
+	}
+	return nil
+}

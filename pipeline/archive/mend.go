@@ -1,0 +1,135 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+)
+
+// assign takes a partition over. Whatever may be in the table behind the committed
+// offset is settled first: what the commit says was under way, and what is there
+// although no commit says so (the commits have expired, or were moved by hand).
+func (a *Archive) assign(ctx context.Context, as *Assignment) error {
+	a.drop(as.Partition)
+	p := &part{partition: as.Partition}
+	var after, start int64
+	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
+		if start, p.end, err = a.cfg.Log.Bounds(ctx, as.Partition); err != nil {
+			return err
+		}
+		p.committed = start
+		if as.Committed {
+			p.committed = as.Next
+		}
+		after, err = a.cfg.Table.After(ctx, as.Partition, p.committed)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	mark, err := ParseMark(as.Metadata, p.committed)
+	if err != nil {
+		// It only makes the audit forget: what is in the table is looked up anyway.
+		a.cfg.Report(Forgotten{Partition: as.Partition, Err: err})
+	}
+	p.ledger = mark.Ledger
+	doubtful := after
+	if mark.UnderWay {
+		doubtful = max(doubtful, mark.Next)
+	}
+	if err := inLog(p, start, doubtful); err != nil {
+		return err
+	}
+	p.next = p.committed
+	if doubtful > p.committed {
+		a.stats.Doubts.Add(1)
+		a.cfg.Report(TakenOver{Partition: as.Partition, First: p.committed, Next: doubtful})
+		sum, err := a.mend(ctx, p.partition, p.committed, doubtful)
+		if err != nil {
+			return err
+		}
+		p.ledger.add(p.committed, doubtful, sum, a.cfg.SealRows)
+		p.committed, p.next = doubtful, doubtful
+		m := Mark{Ledger: p.ledger}
+		if err := a.write(ctx, []Commit{{p.partition, p.committed, m.Encode(p.committed)}}); err != nil {
+			return err
+		}
+	}
+	a.parts[as.Partition] = p
+	return nil
+}
+
+// inLog refuses a partition whose log does not have what was committed, or not
+// what is in the table.
+func inLog(p *part, start, doubtful int64) error {
+	switch at := p.partition; {
+	case p.committed < start:
+		return &FatalError{fmt.Errorf("archive: %s/%d: offset %d is next, but the log begins at %d: %d offsets were deleted before they were archived; "+
+			"to go on without them, stop the archive and set its group's offset of this partition to %d; make the topic's retention longer than the archive may be down",
+			at.Topic, at.Number, p.committed, start, start-p.committed, start)}
+	case p.committed > p.end || doubtful > p.end:
+		return &FatalError{fmt.Errorf("archive: %s/%d: offset %d is next, but the log ends at %d: the topic was made anew or has lost records, and the tables have rows of the old one; "+
+			"give the new topic a new name, or delete the rows with this _topic and _partition and the group's offset of this partition",
+			at.Topic, at.Number, max(p.committed, doubtful), p.end)}
+	}
+	return nil
+}
+
+// mend makes the table have every row of a span, and returns their sum. It reads
+// the records again and sends what a read-back does not find, until it finds
+// everything. It waits as long as it takes.
+func (a *Archive) mend(ctx context.Context, p Partition, first, next int64) (Sum, error) {
+	var sum Sum
+	at := first
+	err := a.retry(ctx, fmt.Sprintf("mend %s/%d offsets %d to %d", p.Topic, p.Number, first, next-1), func() error {
+		return a.cfg.Log.Read(ctx, p, at, next, func(run []Record) error {
+			s, err := a.mendRun(ctx, p, run)
+			if err == nil { // else this run is read again
+				sum.plus(s)
+				at = run[len(run)-1].Offset + 1
+			}
+			return err
+		})
+	})
+	return sum, err
+}
+
+// mendRun makes the table have the rows of a run of records.
+func (a *Archive) mendRun(ctx context.Context, p Partition, run []Record) (Sum, error) {
+	rows := a.cfg.Table.Rows()
+	span := Span{Partition: p, First: run[0].Offset, Next: run[len(run)-1].Offset + 1}
+	for {
+		there, err := a.cfg.Table.Present(ctx, span)
+		if err != nil {
+			return Sum{}, fmt.Errorf("read back: %w", err)
+		}
+		has := make(map[Row]bool, len(there))
+		for _, r := range there {
+			has[r] = true
+		}
+		var sum Sum
+		rows.Reset()
+		for i := range run {
+			if run[i].Control || !rows.Decode(p, &run[i]) {
+				continue
+			}
+			h := Hash(&run[i])
+			sum.add(h)
+			if !has[Row{run[i].Offset, h}] {
+				rows.Add(h)
+			}
+		}
+		if rows.Len() == 0 {
+			return sum, nil
+		}
+		// A token that was used before may be remembered by a server that has lost
+		// the rows. The clock makes it new after a restart of this process too.
+		a.fixes++
+		span.Sum = sum
+		token := fmt.Sprintf("%s/mend/%d/%d", token([]Span{span}), a.cfg.Now(), a.fixes)
+		if err := rows.Insert(ctx, token); err != nil {
+			return Sum{}, fmt.Errorf("send %d missing rows: %w", rows.Len(), err)
+		}
+		a.stats.Mended.Add(int64(rows.Len()))
+		a.cfg.Report(Mended{Partition: p, First: span.First, Next: span.Next, Rows: rows.Len()})
+	}
+}

@@ -1,0 +1,367 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// commits is the committer: one goroutine that makes transactions out of what the
+// partitions say, one after the other. A transaction is opened by the first output
+// that waits and closed at once; what arrives meanwhile goes into the next one
+// (group commit), so latency is the broker's commit time and not an interval.
+//
+// The partitions fill the streams, this goroutine empties them. While the broker
+// is slow the streams fill, and the partitions wait for room. It ends with its
+// context, or with an error that no sending again can mend.
+type commits struct {
+	cfg *Config
+
+	mu      sync.Mutex
+	streams []*stream // in order of assignment; lost ones are removed by collect
+	lazyAt  schemas.Millis
+	wake    chan struct{} // capacity 1
+}
+
+// stream is what one partition, under one ownership, has said and not yet committed.
+type stream struct {
+	commits *commits
+	number  int32
+	epoch   int64
+
+	// Guarded by commits.mu.
+	changed   chan struct{}    // closed, and made anew, when something was committed or lost
+	outs      []*worker.Output // with items, in order
+	items     int              // in outs and in the transaction under way
+	idle      *worker.Output   // the newest mark without items after outs, or nil
+	demanded  bool             // idle is not to wait
+	committed schemas.Mark
+	anything  bool // committed is one, and not the absence of any
+	lost      bool
+}
+
+func newCommits(cfg *Config) *commits {
+	return &commits{cfg: cfg, wake: make(chan struct{}, 1)}
+}
+
+// stream begins the stream of an assignment.
+func (c *commits) stream(a Assignment) *stream {
+	s := &stream{commits: c, number: a.Partition, epoch: a.Epoch, changed: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streams = append(c.streams, s)
+	return s
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// push adds an output; one without items only moves the mark, and may wait.
+func (s *stream) push(out *worker.Output) {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	if len(out.Items) == 0 {
+		s.idle = out
+		return
+	}
+	s.idle = nil
+	s.outs = append(s.outs, out)
+	s.items += len(out.Items)
+	signal(s.commits.wake)
+}
+
+// demand adds a mark that is to be committed soon.
+func (s *stream) demand(out *worker.Output) {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	s.idle, s.demanded = out, true
+	signal(s.commits.wake)
+}
+
+// begin sets what was committed before this ownership.
+func (s *stream) begin(mark schemas.Mark, found bool) {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	s.committed, s.anything = mark, found
+}
+
+// lose drops everything: nothing of this ownership can be committed any more.
+func (s *stream) lose() {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	s.loseLocked()
+}
+
+func (s *stream) loseLocked() {
+	s.lost, s.outs, s.items, s.idle = true, nil, 0, nil
+	s.tell()
+}
+
+// tell wakes everyone who awaits a change.
+func (s *stream) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *stream) isLost() bool {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.lost
+}
+
+// mark is what was committed last.
+func (s *stream) mark() schemas.Mark {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.committed
+}
+
+// covers tells whether everything up to a mark has been committed.
+func (s *stream) covers(mark schemas.Mark) bool {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.coversLocked(mark)
+}
+
+func (s *stream) coversLocked(mark schemas.Mark) bool {
+	c := &s.committed
+	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock
+}
+
+// await waits until ready (called with mu held) or the stream is lost.
+func (s *stream) await(ctx context.Context, ready func() bool) {
+	for {
+		s.commits.mu.Lock()
+		ok, changed := ready() || s.lost, s.changed
+		s.commits.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *stream) awaitRoom(ctx context.Context) {
+	s.await(ctx, func() bool { return s.items < itemsAheadMax })
+}
+
+func (s *stream) awaitCommit(ctx context.Context, mark schemas.Mark) {
+	s.await(ctx, func() bool { return s.coversLocked(mark) })
+}
+
+// run commits until ctx ends.
+func (c *commits) run(ctx context.Context) error {
+	for {
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := c.step(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// nudge lets marks be committed that have waited long enough.
+func (c *commits) nudge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cfg.Now() >= c.lazyAt {
+		signal(c.wake)
+	}
+}
+
+// step makes transactions until nothing is left that has to be committed now.
+func (c *commits) step(ctx context.Context) error {
+	for {
+		sent := c.collect()
+		if len(sent) == 0 {
+			return nil
+		}
+		if err := c.send(ctx, sent); err != nil {
+			return err
+		}
+	}
+}
+
+// sending is one partition's part of a transaction.
+type sending struct {
+	*stream
+	outs []*worker.Output
+}
+
+func (s *sending) last() *worker.Output { return s.outs[len(s.outs)-1] }
+
+// collect takes what the next transaction is made of: outputs of every partition
+// up to a limit, and marks without outputs where they have waited long enough.
+func (c *commits) collect() []sending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.cfg.Now()
+	lazy := now >= c.lazyAt || now < c.lazyAt-c.cfg.LazyCommit // or the clock went back
+	if lazy {
+		c.lazyAt = now + c.cfg.LazyCommit
+	}
+	var all []sending
+	total, alive := 0, c.streams[:0]
+	for _, s := range c.streams {
+		if s.lost {
+			continue
+		}
+		alive = append(alive, s)
+		part := sending{stream: s}
+		for len(s.outs) > 0 && total < transactionMax {
+			part.outs = append(part.outs, s.outs[0])
+			total += len(s.outs[0].Items)
+			s.outs = s.outs[1:]
+		}
+		if len(s.outs) == 0 && s.idle != nil && (lazy || s.demanded || len(part.outs) > 0) {
+			part.outs = append(part.outs, s.idle)
+			s.idle, s.demanded = nil, false
+		}
+		if len(part.outs) > 0 {
+			all = append(all, part)
+		}
+	}
+	c.streams = alive
+	return all
+}
+
+// send commits one transaction, again and again until it is known to have
+// happened or nobody is left to whom it belongs.
+func (c *commits) send(ctx context.Context, all []sending) error {
+	for attempt := 1; ; attempt++ {
+		all = c.stillOurs(all)
+		if len(all) == 0 {
+			return nil
+		}
+		var outs []*worker.Output
+		for i := range all {
+			outs = append(outs, all[i].outs...)
+		}
+		err := c.cfg.Committer.Commit(ctx, outs)
+		var lost *LostError
+		switch {
+		case err == nil:
+			c.settle(all)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &lost):
+			c.drop(all, lost)
+		case errors.Is(err, ErrAborted):
+			c.cfg.Report(Aborted{Attempt: attempt, Err: err})
+			c.cfg.Backoff(ctx, attempt)
+		case errors.Is(err, ErrFenced), errors.Is(err, ErrPermanent):
+			return err
+		default:
+			c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+			all, err = c.resolve(ctx, all)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *commits) stillOurs(all []sending) []sending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ours []sending
+	for _, s := range all {
+		if !s.lost {
+			ours = append(ours, s)
+		}
+	}
+	return ours
+}
+
+// settle notes that a transaction has happened.
+func (c *commits) settle(all []sending) {
+	c.mu.Lock()
+	items := 0
+	for _, s := range all {
+		for _, out := range s.outs {
+			items += len(out.Items)
+			s.items = max(0, s.items-len(out.Items))
+		}
+		s.committed, s.anything = s.last().Mark, true
+		s.tell()
+	}
+	c.mu.Unlock()
+	c.cfg.Report(Committed{Partitions: len(all), Outputs: items})
+}
+
+func (c *commits) drop(all []sending, lost *LostError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		for _, n := range lost.Partitions {
+			if s.number == n {
+				s.loseLocked()
+			}
+		}
+	}
+}
+
+// resolve finds out whether a transaction of unknown outcome has happened: for
+// each of its partitions the broker's mark is either the one before (sent again)
+// or the one it carried (done). Any other is another owner's: ours is lost.
+func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, err error) {
+	var done []sending
+	for _, s := range all {
+		mark, found, err := c.committed(ctx, s.number)
+		if err != nil {
+			return nil, err
+		}
+		before, after := s.mark(), s.last().Mark
+		switch {
+		case found && same(mark, after):
+			done = append(done, s)
+		case same(mark, before): // both zero where there was none
+			again = append(again, s)
+		default:
+			s.lose()
+		}
+	}
+	if len(done) > 0 {
+		c.settle(done)
+	}
+	return again, nil
+}
+
+// same compares what two marks promise, and not who made them.
+func same(a, b schemas.Mark) bool {
+	return a.Next == b.Next && a.N == b.N && a.Clock == b.Clock && a.Fired == b.Fired
+}
+
+// committed asks the broker until it answers.
+func (c *commits) committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	for attempt := 1; ; attempt++ {
+		mark, found, err := c.cfg.Committer.Committed(ctx, partition)
+		if err == nil {
+			return mark, found, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrPermanent) {
+			return mark, false, fmt.Errorf("ask for the committed mark of partition %d: %w", partition, err)
+		}
+		c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+		c.cfg.Backoff(ctx, attempt)
+	}
+}

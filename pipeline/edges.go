@@ -1,0 +1,116 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// Source gives records and changes of ownership, in band, so the loop handles a
+// rebalance at its own pace and a simulation can script one.
+type Source interface {
+	// Poll waits until there is something to report and fills into, reusing its
+	// memory. Records of a partition come in offset order, and only after Start.
+	// It returns ctx.Err() when ctx ends; any other error is fatal.
+	Poll(ctx context.Context, into *Batch) error
+
+	// Start begins (or begins again) to read an assigned partition at offset.
+	Start(partition int32, offset int64)
+
+	// Release says that a revoked partition has been drained and dropped; the
+	// rebalance waits for it, within a limit.
+	Release(partition int32)
+}
+
+// Batch is what one Poll reports. Lost and Revoked come before Assigned.
+type Batch struct {
+	Lost     []int32      // gone already: nothing of it can be committed any more
+	Revoked  []int32      // going: may still be committed until Release
+	Assigned []Assignment // ours now: recover it, then Start it
+	Fetched  []Fetched
+	Ends     []End
+}
+
+// Assignment is a partition and the epoch of its ownership, which grows with
+// every assignment; outputs carry it back to the Committer.
+type Assignment struct {
+	Partition int32
+	Epoch     int64
+}
+
+// Fetched is a run of records of one partition, in offset order.
+type Fetched struct {
+	Partition int32
+	Records   []worker.Record
+}
+
+// End says that at wall time Wall (taken before asking), Offset was the end (last
+// stable offset) of the partition: once everything before it is applied, the clock
+// may go to Wall - grace.
+type End struct {
+	Partition int32
+	Offset    int64
+	Wall      schemas.Millis
+}
+
+// Committer makes outputs and their marks visible together or not at all, for
+// every partition an output speaks for, fenced by the group's generation. Outputs
+// of one partition are in order; the last one's mark is committed. Without any
+// item it commits the marks alone.
+//
+// ErrAborted: nothing happened, send the same again. *LostError: nothing happened,
+// and the partitions named are no longer ours. ErrFenced: another process has taken
+// this instance's name; stop. ErrPermanent: nothing happened, and nothing will
+// until a person mends it; stop. Any other error: the outcome is unknown, ask Committed.
+type Committer interface {
+	Commit(ctx context.Context, outs []*worker.Output) error
+
+	// Committed reads the partition's mark from the broker (a stable fetch, after
+	// every open transaction of this instance has been ended). found is false
+	// where nothing was ever committed, or the commit has expired.
+	Committed(ctx context.Context, partition int32) (mark schemas.Mark, found bool, err error)
+}
+
+// ErrAborted says that a commit did not happen and may be sent again.
+var ErrAborted = errors.New("transaction aborted")
+
+// ErrFenced says that another process has taken this instance's name.
+var ErrFenced = errors.New("fenced by another instance of the same name")
+
+// ErrPermanent is wrapped by errors that sending again cannot mend.
+var ErrPermanent = errors.New("cannot succeed")
+
+// LostError says that a commit did not happen because partitions are not ours any
+// more under the epoch their outputs carry.
+type LostError struct{ Partitions []int32 }
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("ownership lost of partitions %v", e.Partitions)
+}
+
+// History is what recovery reads.
+type History interface {
+	// Bounds returns the input partition's first offset and its end (last stable offset).
+	Bounds(ctx context.Context, partition int32) (start, end int64, err error)
+
+	// Input gives the input records with from <= offset < to, in runs.
+	Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error
+
+	// Said gives the committed outputs of a partition with after < n <= to, in
+	// order of n. since is a hint: none of them is older than it (wall time of the
+	// record, less a margin for clocks that differ); 0 is the beginning. Commit
+	// markers come late: it waits for them, within a limit, and its error then
+	// names the transaction that hangs.
+	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
+
+	// SaidAll gives every committed output of a partition that the topics still
+	// have, in order of n, up to and including to, or, where to is 0, up to what is
+	// there now. The first may have any n: retention removes the oldest.
+	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
+
+	// Spoken tells whether the partition has any committed output at all.
+	Spoken(ctx context.Context, partition int32) (bool, error)
+}

@@ -1,0 +1,150 @@
+package pipeline
+
+import (
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"footfall/schemas"
+)
+
+// Fact is something that happened. Logs, metrics, the dashboard and tests are all
+// readers of facts.
+type Fact interface {
+	// Log gives the fact's level, its constant message and its fields.
+	Log() (zapcore.Level, string, []zap.Field)
+}
+
+// The facts of a pipeline.
+type (
+	// Assigned: the group gave us a partition.
+	Assigned struct {
+		Partition int32
+		Epoch     int64
+	}
+	// Began: a partition of which nothing was ever said is live; what the records
+	// before Bootstrap cause is muted.
+	Began struct {
+		Partition       int32
+		Next, Bootstrap int64
+	}
+	// Recovered: a partition is live again at the committed mark.
+	Recovered struct {
+		Partition   int32
+		Snapshot    string
+		Next        int64
+		N           uint64
+		Records     int64  // replayed
+		Outputs     uint64 // read back
+		Users       int
+		Differences int // said by nobody before, said now
+		Took        schemas.Millis
+	}
+	// Released: a partition was drained and handed over.
+	Released struct {
+		Partition int32
+		Next      int64
+	}
+	// Lost: a partition's ownership was lost; what was not committed is dropped.
+	Lost struct{ Partition int32 }
+	// Committed: a transaction, or a commit of marks alone, has happened.
+	Committed struct{ Partitions, Outputs int }
+	// Aborted: a transaction did not happen, and is sent again.
+	Aborted struct {
+		Attempt int
+		Err     error
+	}
+	// Unknown: the outcome of a transaction is not known, and is asked for.
+	Unknown struct {
+		Attempt int
+		Err     error
+	}
+	// SnapshotPublished: a snapshot can be recovered from.
+	SnapshotPublished struct {
+		Partition int32
+		Snapshot  string
+		Users     int
+	}
+	// SnapshotFailed: a snapshot could not be stored; the one before still serves.
+	SnapshotFailed struct {
+		Partition int32
+		Snapshot  string
+		Err       error
+	}
+	// SnapshotSkipped: recovery could not use a snapshot and tries the one before.
+	SnapshotSkipped struct {
+		Partition int32
+		Snapshot  string
+		Err       error
+	}
+)
+
+// Log tells the fact to the log.
+func (f Assigned) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.DebugLevel, "partition assigned", []zap.Field{zap.Int32("partition", f.Partition), zap.Int64("epoch", f.Epoch)}
+}
+
+// Log tells the fact to the log.
+func (f Began) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "partition began from nothing", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int64("next", f.Next), zap.Int64("muted_before", f.Bootstrap),
+	}
+}
+
+// Log tells the fact to the log.
+func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
+	level := zap.InfoLevel
+	if f.Differences > 0 {
+		level = zap.WarnLevel
+	}
+	return level, "partition recovered", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
+		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
+		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
+	}
+}
+
+// Log tells the fact to the log.
+func (f Released) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "partition released", []zap.Field{zap.Int32("partition", f.Partition), zap.Int64("next", f.Next)}
+}
+
+// Log tells the fact to the log.
+func (f Lost) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "partition lost", []zap.Field{zap.Int32("partition", f.Partition)}
+}
+
+// Log tells the fact to the log.
+func (f Committed) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.DebugLevel, "committed", []zap.Field{zap.Int("partitions", f.Partitions), zap.Int("outputs", f.Outputs)}
+}
+
+// Log tells the fact to the log.
+func (f Aborted) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "transaction aborted, sent again", []zap.Field{zap.Int("attempt", f.Attempt), zap.Error(f.Err)}
+}
+
+// Log tells the fact to the log.
+func (f Unknown) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "outcome of a commit unknown, asking the broker", []zap.Field{zap.Int("attempt", f.Attempt), zap.Error(f.Err)}
+}
+
+// Log tells the fact to the log.
+func (f SnapshotPublished) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "snapshot published", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("users", f.Users),
+	}
+}
+
+// Log tells the fact to the log.
+func (f SnapshotFailed) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "snapshot not stored", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Error(f.Err),
+	}
+}
+
+// Log tells the fact to the log.
+func (f SnapshotSkipped) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "snapshot skipped, trying the one before", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Error(f.Err),
+	}
+}

@@ -1,0 +1,225 @@
+package pipeline
+
+import (
+	"context"
+	"sync/atomic"
+
+	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// task is one thing for a partition to do.
+type task struct {
+	records []worker.Record
+	end     *End
+	ask     func(*worker.Worker)
+	drain   bool // commit, snapshot, release, and end
+}
+
+// A partition is one goroutine and the worker it alone may touch (R1).
+//
+// The fetcher fills the inbox; the committer empties the stream of outputs. A
+// task's records belong to this goroutine from receive on, an output from push on
+// to the committer. Both are bounded: when the stream is full the goroutine waits,
+// when the inbox is full the fetcher stops polling, and the queue grows in Kafka
+// instead of here. It ends when it is drained, when its ownership is lost, and
+// when recovery fails; gone is closed then.
+type partition struct {
+	number int32
+	epoch  int64
+	p      *Pipeline
+	worker *worker.Worker
+	inbox  chan task
+	stream *stream
+	ctx    context.Context //nolint:containedctx // the life of this partition's ownership
+	cancel context.CancelFunc
+	gone   chan struct{}
+	live   atomic.Bool
+	status atomic.Pointer[Status]
+
+	snapping *snapping
+	lastSnap snapshot.ID
+	snapAt   schemas.Millis // when the last snapshot was begun
+}
+
+// Status is an immutable copy of what a partition is and does.
+type Status struct {
+	Partition  int32
+	Recovering bool
+	Mark       schemas.Mark // applied
+	Committed  schemas.Mark
+	End        int64          // of the input, when it was last asked for
+	Asked      schemas.Millis // the wall then
+	Users      int
+	Window     schemas.Millis // effective dedup window
+	Stats      worker.Stats
+	Population [][]int // users by set and segment
+	Snapshot   int64   // input offset of the last snapshot
+	SnapshotAt schemas.Millis
+}
+
+func newPartition(work context.Context, p *Pipeline, a Assignment) *partition {
+	ctx, cancel := context.WithCancel(work)
+	part := &partition{
+		number: a.Partition, epoch: a.Epoch, p: p,
+		inbox: make(chan task, inboxMax),
+		ctx:   ctx, cancel: cancel,
+		gone: make(chan struct{}),
+	}
+	part.stream = p.commits.stream(a)
+	return part
+}
+
+// run recovers the partition and serves tasks until it is drained or lost.
+func (part *partition) run() error {
+	defer close(part.gone)
+	defer part.cancel()
+	defer part.abandonSnapshot()
+	if err := part.recoverInTurn(); err != nil {
+		if part.ctx.Err() != nil || part.stream.isLost() {
+			return nil // no longer ours: not a failure
+		}
+		return err
+	}
+	for {
+		t, ok := part.receive()
+		if !ok || part.stream.isLost() {
+			return nil
+		}
+		if t.drain {
+			err := part.drain()
+			part.p.cfg.Source.Release(part.number)
+			return err
+		}
+		if err := part.step(t); err != nil {
+			return err
+		}
+	}
+}
+
+// recoverInTurn keeps the number of recoveries at once bounded.
+func (part *partition) recoverInTurn() error {
+	select {
+	case part.p.recoveries <- struct{}{}:
+		defer func() { <-part.p.recoveries }()
+	case <-part.ctx.Done():
+		return part.ctx.Err()
+	}
+	return part.recover()
+}
+
+// receive waits for a task, or gives an empty one when there is something to do
+// without.
+func (part *partition) receive() (task, bool) {
+	if part.busy() {
+		select {
+		case t := <-part.inbox:
+			return t, true
+		case <-part.ctx.Done():
+			return task{}, false
+		default:
+			return task{}, true
+		}
+	}
+	select {
+	case t := <-part.inbox:
+		return t, true
+	case <-part.ctx.Done():
+		return task{}, false
+	}
+}
+
+// busy tells that a step without a task has something to do.
+func (part *partition) busy() bool {
+	return part.worker != nil && (part.worker.Pending() || part.slicing())
+}
+
+// step does one task, then a slice of what else there is to do.
+func (part *partition) step(t task) error {
+	if t.ask != nil {
+		t.ask(part.worker)
+		return nil
+	}
+	at := worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
+	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
+		at.Tick = t.end.Wall - part.p.cfg.Grace
+	}
+	if len(t.records) > 0 || at.Tick > 0 || part.worker.Pending() {
+		out := &worker.Output{}
+		part.worker.Apply(t.records, at, out)
+		if err := part.push(out); err != nil {
+			return err
+		}
+	}
+	if t.end != nil {
+		part.publishStatus(t.end)
+		part.p.commits.nudge()
+	}
+	return part.snapshot(at.Wall)
+}
+
+// push gives an output to the committer, and waits while too much is uncommitted.
+func (part *partition) push(out *worker.Output) error {
+	out.Epoch = part.epoch
+	out.Mark.Address = part.p.cfg.Address
+	part.stream.push(out)
+	if part.p.cfg.Inline {
+		return nil
+	}
+	part.stream.awaitRoom(part.ctx)
+	return nil
+}
+
+// drain commits what was applied, takes a snapshot for a warm hand-over, and ends.
+func (part *partition) drain() error {
+	defer part.cancel()
+	if part.worker == nil || part.stream.isLost() {
+		return nil
+	}
+	part.abandonSnapshot()
+	if err := part.settle(part.worker.Mark()); err != nil {
+		return err
+	}
+	if part.stream.isLost() {
+		return nil
+	}
+	part.handOver()
+	part.p.cfg.Report(Released{Partition: part.number, Next: part.worker.Mark().Next})
+	return nil
+}
+
+// settle waits until everything up to a mark has been committed, or the ownership
+// is lost.
+func (part *partition) settle(mark schemas.Mark) error {
+	if err := part.demandCommit(mark); err != nil || part.p.cfg.Inline {
+		return err
+	}
+	part.stream.awaitCommit(part.ctx, mark)
+	return nil
+}
+
+// demandCommit has a commit of the worker's present mark made soon; mark is what it
+// has to cover.
+func (part *partition) demandCommit(mark schemas.Mark) error {
+	if part.stream.covers(mark) {
+		return nil
+	}
+	now := part.worker.Mark()
+	now.Address = part.p.cfg.Address
+	part.stream.demand(&worker.Output{Mark: now, Epoch: part.epoch})
+	if part.p.cfg.Inline {
+		return part.p.commits.step(part.ctx)
+	}
+	return nil
+}
+
+func (part *partition) publishStatus(end *End) {
+	w := part.worker
+	part.status.Store(&Status{
+		Partition: part.number, Mark: w.Mark(), Committed: part.stream.mark(),
+		End: end.Offset, Asked: end.Wall,
+		Users: w.Users(), Window: w.Window(), Stats: w.Stats(), Population: w.Population(),
+		Snapshot: part.lastSnap.Next, SnapshotAt: part.snapAt,
+	})
+}

@@ -1,0 +1,374 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// Config is what a pipeline is made of.
+type Config struct {
+	Worker  worker.Config // all but the Decoder
+	Decoder func() *schemas.Decoder
+
+	Source    Source
+	Committer Committer
+	History   History
+	Snapshots *snapshot.Store
+
+	// Now is the only clock of the process. Spans below are of this clock.
+	Now func() schemas.Millis
+
+	Grace         schemas.Millis // events still under way when a partition's end was asked for
+	LazyCommit    schemas.Millis // how long progress with nothing to say waits for its commit
+	SnapshotEvery schemas.Millis // at least, between two snapshots of a partition
+
+	// Backoff waits before attempt n (from 1) to ask again after a failure, or
+	// until ctx ends.
+	Backoff func(ctx context.Context, attempt int)
+
+	Paused  func() bool // the kill switch: every transition is muted while it says so
+	Address string      // of this instance, for who looks for a partition's owner
+	Rebuild bool        // bring partitions without a usable snapshot to life from the log
+	Report  func(Fact)  // called from several goroutines
+
+	// Inline runs everything on Run's own goroutine, for simulation: the order of
+	// all that happens is then the Source's.
+	Inline bool
+}
+
+// Limits of what is in memory (R4).
+const (
+	inboxMax       = 8         // tasks a partition has waiting before Poll stops
+	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
+	transactionMax = 10_000    // outputs in one transaction, about
+	sliceBytes     = 256 << 10 // of a snapshot, between two tasks
+	recoveriesMax  = 2         // partitions recovering at once
+)
+
+// Pipeline runs the partitions that the source assigns.
+type Pipeline struct {
+	cfg     Config
+	commits *commits
+	errs    chan error // the first fatal error
+
+	recoveries chan struct{} // a place for each recovery under way
+	snapshots  chan struct{} // the one place for a snapshot under way
+	wg         sync.WaitGroup
+
+	mu    sync.Mutex
+	parts map[int32]*partition // ours, recovering or live
+}
+
+// New makes a pipeline; Run runs it, once.
+func New(cfg Config) *Pipeline {
+	p := &Pipeline{
+		cfg:        cfg,
+		errs:       make(chan error, 1),
+		recoveries: make(chan struct{}, recoveriesMax),
+		snapshots:  make(chan struct{}, 1),
+		parts:      map[int32]*partition{},
+	}
+	p.commits = newCommits(&p.cfg)
+	return p
+}
+
+// Run fetches, routes, applies and commits until ctx ends, and then drains: what
+// was applied is committed, a snapshot taken of every partition, and everything
+// released. It returns after all goroutines it started have ended: nil after a
+// drain, else what made it stop.
+func (p *Pipeline) Run(ctx context.Context) error {
+	// What is under way outlives ctx, so that it can be drained.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer p.wg.Wait()
+	defer stop()
+	committed := make(chan struct{})
+	if !p.cfg.Inline {
+		go func() {
+			defer close(committed)
+			p.fail(p.commits.run(work))
+		}()
+		defer func() { <-committed }()
+		defer stop()
+	}
+	err := p.fetch(ctx, work)
+	if err == nil {
+		err = p.drainAll(work)
+	}
+	return err
+}
+
+// fetch is the fetcher: it polls and routes until ctx ends (nil) or something fails.
+func (p *Pipeline) fetch(ctx, work context.Context) error {
+	polling, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed error
+	watched := make(chan struct{})
+	if !p.cfg.Inline {
+		go func() {
+			defer close(watched)
+			select {
+			case failed = <-p.errs:
+				cancel()
+			case <-polling.Done():
+			}
+		}()
+	}
+	var batch Batch
+	for {
+		err := p.cfg.Source.Poll(polling, &batch)
+		if err == nil {
+			err = p.route(polling, work, &batch)
+		}
+		if err == nil {
+			continue
+		}
+		if !p.cfg.Inline {
+			cancel()
+			<-watched
+		}
+		switch {
+		case failed != nil:
+			return failed
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil
+		}
+		return err
+	}
+}
+
+// route gives each partition what a poll brought it.
+func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
+	for _, n := range b.Lost {
+		p.lose(n)
+	}
+	for _, n := range b.Revoked {
+		if err := p.revoke(ctx, n); err != nil {
+			return err
+		}
+	}
+	for _, a := range b.Assigned {
+		if err := p.assign(work, a); err != nil {
+			return err
+		}
+	}
+	for _, f := range b.Fetched {
+		if err := p.give(ctx, f.Partition, task{records: f.Records}); err != nil {
+			return err
+		}
+	}
+	for _, e := range b.Ends {
+		if err := p.give(ctx, e.Partition, task{end: &e}); err != nil {
+			return err
+		}
+	}
+	if !p.cfg.Inline {
+		return nil
+	}
+	return p.inline(work)
+}
+
+// inline does, on the caller's goroutine, what is left to do for everyone.
+func (p *Pipeline) inline(ctx context.Context) error {
+	for _, n := range slices.Sorted(maps.Keys(p.parts)) {
+		for part := p.parts[n]; part.busy() && !part.stream.isLost(); {
+			if err := part.step(task{}); err != nil {
+				return err
+			}
+			if err := p.commits.step(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return p.commits.step(ctx)
+}
+
+// give puts a task before a partition; a full inbox makes the fetcher wait, and
+// the queue grows in Kafka instead of here.
+func (p *Pipeline) give(ctx context.Context, n int32, t task) error {
+	part := p.partition(n)
+	if part == nil {
+		return nil // given up since the source read it
+	}
+	if p.cfg.Inline {
+		return part.step(t)
+	}
+	select {
+	case part.inbox <- t:
+	case <-part.gone:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (p *Pipeline) partition(n int32) *partition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.parts[n]
+}
+
+// take removes a partition from what is ours, so that nothing more reaches it.
+func (p *Pipeline) take(n int32) *partition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	part := p.parts[n]
+	delete(p.parts, n)
+	return part
+}
+
+// assign brings a partition to life, beside the live ones.
+func (p *Pipeline) assign(work context.Context, a Assignment) error {
+	part := newPartition(work, p, a)
+	p.mu.Lock()
+	if old := p.parts[a.Partition]; old != nil {
+		p.mu.Unlock()
+		panic(fmt.Sprintf("pipeline: partition %d assigned while it is ours", a.Partition))
+	}
+	p.parts[a.Partition] = part
+	p.mu.Unlock()
+	p.cfg.Report(Assigned{Partition: a.Partition, Epoch: a.Epoch})
+	if p.cfg.Inline {
+		return part.recover()
+	}
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		p.fail(part.run())
+	}()
+	return nil
+}
+
+// lose drops a partition of which nothing can be committed any more.
+func (p *Pipeline) lose(n int32) {
+	part := p.take(n)
+	if part == nil {
+		return
+	}
+	p.cfg.Report(Lost{Partition: n})
+	part.stream.lose()
+	part.cancel()
+}
+
+// revoke drains a partition and hands it over. In a process with goroutines the
+// drain goes on beside the others.
+func (p *Pipeline) revoke(ctx context.Context, n int32) error {
+	part := p.take(n)
+	if part == nil {
+		p.cfg.Source.Release(n)
+		return nil
+	}
+	if p.cfg.Inline {
+		err := part.drain()
+		p.cfg.Source.Release(n)
+		return err
+	}
+	if !part.live.Load() {
+		part.cancel() // a recovery has nothing to hand over
+		p.cfg.Source.Release(n)
+		return nil
+	}
+	select {
+	case part.inbox <- task{drain: true}:
+	case <-part.gone:
+		p.cfg.Source.Release(n)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// drainAll drains every partition, at the end.
+func (p *Pipeline) drainAll(ctx context.Context) error {
+	p.mu.Lock()
+	parts := slices.Collect(maps.Values(p.parts))
+	p.mu.Unlock()
+	slices.SortFunc(parts, func(a, b *partition) int { return int(a.number - b.number) })
+	for _, part := range parts {
+		if err := p.revoke(ctx, part.number); err != nil {
+			return err
+		}
+	}
+	if p.cfg.Inline {
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		p.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case err := <-p.errs:
+		return err
+	case <-ended:
+	}
+	select {
+	case err := <-p.errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// fail makes Run return err, unless something failed before.
+func (p *Pipeline) fail(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case p.errs <- err:
+	default:
+	}
+}
+
+// ErrNotHere says that a partition is not live in this process.
+var ErrNotHere = errors.New("partition is not live here")
+
+// Ask runs a function on a partition's worker, between two tasks. It must be short
+// and keep nothing of the worker.
+func (p *Pipeline) Ask(ctx context.Context, partition int32, fn func(*worker.Worker)) error {
+	part := p.partition(partition)
+	if part == nil || !part.live.Load() {
+		return ErrNotHere
+	}
+	done := make(chan struct{})
+	ask := task{ask: func(w *worker.Worker) { fn(w); close(done) }}
+	select {
+	case part.inbox <- ask:
+	case <-part.gone:
+		return ErrNotHere
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-part.gone:
+		return ErrNotHere
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Status gives what each of our partitions last published, in order of number.
+func (p *Pipeline) Status() []Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Status
+	for _, part := range p.parts {
+		if s := part.status.Load(); s != nil {
+			all = append(all, *s)
+		} else {
+			all = append(all, Status{Partition: part.number, Recovering: true})
+		}
+	}
+	slices.SortFunc(all, func(a, b Status) int { return int(a.Partition - b.Partition) })
+	return all
+}

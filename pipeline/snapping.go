@@ -1,0 +1,205 @@
+package pipeline
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"footfall/pipeline/snapshot"
+	"footfall/schemas"
+)
+
+// snapping is a snapshot under way. The partition makes its bytes, in slices
+// between tasks; a goroutine writes them, waits until a commit under the same
+// ownership covers the cut, and publishes (design 6). The channel of chunks is
+// bounded: a slow bucket makes the snapshot slower, never the partition. The
+// goroutine ends when it has published, when chunks is closed early (it stores
+// nothing then), or with the ownership.
+type snapping struct {
+	id     snapshot.ID
+	mark   schemas.Mark
+	chunks chan []byte
+	sliced bool          // all chunks are sent
+	done   chan error    // capacity 1: the writer's result
+	buffer *bytes.Buffer // Inline: takes the place of the goroutine
+}
+
+// errAbandoned makes a writer store nothing.
+var errAbandoned = errors.New("snapshot abandoned")
+
+// slicing tells that the snapshot under way has bytes to make and room for them.
+func (part *partition) slicing() bool {
+	s := part.snapping
+	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks) < cap(s.chunks))
+}
+
+// snapshot begins a snapshot when one is due, or goes on with the one under way.
+func (part *partition) snapshot(now schemas.Millis) error {
+	cfg := &part.p.cfg
+	s := part.snapping
+	switch {
+	case s == nil:
+		due := now-part.snapAt >= cfg.SnapshotEvery || now < part.snapAt
+		if due && part.worker.Mark().Next > part.lastSnap.Next {
+			part.beginSnapshot(now)
+		}
+		return nil
+	case s.sliced:
+		return part.endSnapshot()
+	}
+	return part.slice()
+}
+
+// beginSnapshot takes the one place for a snapshot, if it is free.
+func (part *partition) beginSnapshot(now schemas.Millis) {
+	select {
+	case part.p.snapshots <- struct{}{}:
+	default:
+		return
+	}
+	mark := part.worker.Snapshot(now)
+	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark}
+	part.snapping, part.snapAt = s, now
+	if part.p.cfg.Inline {
+		s.buffer = &bytes.Buffer{}
+		return
+	}
+	s.chunks, s.done = make(chan []byte, 4), make(chan error, 1)
+	part.p.wg.Add(1)
+	go func() {
+		defer part.p.wg.Done()
+		s.done <- part.writeSnapshot(s)
+	}()
+}
+
+func (part *partition) writeSnapshot(s *snapping) error {
+	return part.p.cfg.Snapshots.Publish(part.ctx, s.id, func(to io.Writer) error {
+		whole := false
+		for chunk := range s.chunks {
+			if whole = chunk == nil; whole {
+				break
+			}
+			if _, err := to.Write(chunk); err != nil {
+				return err
+			}
+		}
+		if !whole {
+			return errAbandoned
+		}
+		part.stream.awaitCommit(part.ctx, s.mark)
+		if part.ctx.Err() != nil || part.stream.isLost() {
+			return errAbandoned
+		}
+		return nil
+	})
+}
+
+// slice makes the next bytes of the snapshot under way.
+func (part *partition) slice() error {
+	s := part.snapping
+	if !part.slicing() {
+		return nil
+	}
+	var chunk bytes.Buffer
+	to := io.Writer(&chunk)
+	if s.buffer != nil {
+		to = s.buffer
+	}
+	done, err := part.worker.Slice(to, sliceBytes)
+	if err != nil {
+		return err // a buffer's Write never fails
+	}
+	if s.buffer == nil {
+		select {
+		case s.chunks <- chunk.Bytes():
+		case <-s.done: // the writer has failed; it is reported by endSnapshot
+			s.done <- errAbandoned
+			done = true
+		}
+	}
+	if !done {
+		return nil
+	}
+	s.sliced = true
+	if s.buffer == nil {
+		select {
+		case s.chunks <- nil:
+		case err := <-s.done:
+			s.done <- err
+		}
+	}
+	return part.demandCommit(s.mark)
+}
+
+// endSnapshot notes the outcome of a snapshot whose bytes are all made.
+func (part *partition) endSnapshot() error {
+	s := part.snapping
+	var err error
+	if s.buffer != nil {
+		if !part.stream.covers(s.mark) {
+			return part.demandCommit(s.mark)
+		}
+		err = part.p.cfg.Snapshots.Publish(part.ctx, s.id, func(to io.Writer) error {
+			_, err := to.Write(s.buffer.Bytes())
+			return err
+		})
+	} else {
+		select {
+		case err = <-s.done:
+		default:
+			return nil
+		}
+	}
+	part.snapping = nil
+	<-part.p.snapshots
+	if err != nil {
+		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: s.id.String(), Err: err})
+		return nil
+	}
+	part.lastSnap = s.id
+	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: s.id.String(), Users: part.worker.Users()})
+	return nil
+}
+
+// abandonSnapshot gives up the snapshot under way; nothing of it is stored.
+func (part *partition) abandonSnapshot() {
+	s := part.snapping
+	if s == nil {
+		return
+	}
+	part.snapping = nil
+	if s.buffer == nil && !s.sliced {
+		close(s.chunks)
+	}
+	<-part.p.snapshots
+}
+
+// handOver publishes a last snapshot, so that who takes over has nothing to
+// replay. It is a help: a failure is reported and no more.
+func (part *partition) handOver() {
+	if part.worker.Mark().Next == part.lastSnap.Next {
+		return
+	}
+	if err := part.publishWhole(part.worker.Mark()); err != nil {
+		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: "last", Err: err})
+	}
+}
+
+// publishWhole publishes the worker as it is, at once. The caller knows that a
+// commit covers it, or that there is nothing to cover.
+func (part *partition) publishWhole(mark schemas.Mark) error {
+	part.worker.Snapshot(part.p.cfg.Now())
+	id := snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}
+	err := part.p.cfg.Snapshots.Publish(part.ctx, id, func(to io.Writer) error {
+		for {
+			if done, err := part.worker.Slice(to, sliceBytes); done || err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	part.lastSnap, part.snapAt = id, part.p.cfg.Now()
+	return nil
+}

@@ -1,0 +1,185 @@
+// Package snapshot is bytes that survive: written in slices, checksummed in
+// blocks, published whole, kept for some generations, and verified before they are
+// believed. It does not know what the bytes mean, and it names no cloud.
+//
+// A file is
+//
+//	magic    8 bytes "footfal1"
+//	blocks   u32 length, u64 xxhash64 of the bytes, the bytes
+//	footer   u32 0, u64 blocks, u64 bytes, u64 xxhash64 of all block hashes, 8 bytes "1laftoof"
+//
+// with little-endian integers. A block holds at most BlockMax bytes. A file
+// without its footer is torn; one with bytes after it is foreign.
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// BlockMax is how many bytes a block holds at most.
+const BlockMax = 256 << 10
+
+const (
+	magicHead = "footfal1"
+	magicTail = "1laftoof"
+)
+
+// Writer frames blocks.
+type Writer struct {
+	to     io.Writer
+	blocks uint64
+	bytes  uint64
+	sum    *xxhash.Digest
+	head   [12]byte
+}
+
+// NewWriter begins a file.
+func NewWriter(to io.Writer) (*Writer, error) {
+	w := &Writer{to: to, sum: xxhash.New()}
+	_, err := io.WriteString(to, magicHead)
+	return w, err
+}
+
+// Write adds one block, or several where p is larger than one may be.
+func (w *Writer) Write(p []byte) (int, error) {
+	n := 0
+	for len(p) > 0 {
+		block := p[:min(len(p), BlockMax)]
+		p = p[len(block):]
+		if err := w.block(block); err != nil {
+			return n, err
+		}
+		n += len(block)
+	}
+	return n, nil
+}
+
+func (w *Writer) block(p []byte) error {
+	binary.LittleEndian.PutUint32(w.head[:], uint32(len(p)))
+	binary.LittleEndian.PutUint64(w.head[4:], xxhash.Sum64(p))
+	_, _ = w.sum.Write(w.head[4:]) // a digest never fails
+	w.blocks++
+	w.bytes += uint64(len(p))
+	if _, err := w.to.Write(w.head[:]); err != nil {
+		return err
+	}
+	_, err := w.to.Write(p)
+	return err
+}
+
+// Close writes the footer; it does not close what is written to.
+func (w *Writer) Close() error {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, 0)
+	b = le.AppendUint64(b, w.blocks)
+	b = le.AppendUint64(b, w.bytes)
+	b = le.AppendUint64(b, w.sum.Sum64())
+	_, err := w.to.Write(append(b, magicTail...))
+	return err
+}
+
+// ErrDamaged is wrapped by every error that says a file's bytes are not those that
+// were written.
+var ErrDamaged = errors.New("damaged")
+
+// Reader gives the bytes of the blocks, each verified before the first byte of it
+// is given, and io.EOF only after the footer has been verified.
+type Reader struct {
+	from   io.Reader
+	block  []byte
+	rest   []byte
+	blocks uint64
+	bytes  uint64
+	sum    *xxhash.Digest
+	err    error
+}
+
+// NewReader begins to read a file.
+func NewReader(from io.Reader) *Reader {
+	r := &Reader{from: from, sum: xxhash.New()}
+	var magic [len(magicHead)]byte
+	if r.full(magic[:], "magic"); r.err == nil && string(magic[:]) != magicHead {
+		r.fail("begins with %q, which is not a snapshot's beginning", magic[:])
+	}
+	return r
+}
+
+func (r *Reader) fail(format string, args ...any) {
+	r.err = fmt.Errorf(format+": %w", append(args, ErrDamaged)...)
+}
+
+func (r *Reader) full(p []byte, what string) {
+	if _, err := io.ReadFull(r.from, p); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		r.fail("block %d: ends within its %s", r.blocks+1, what)
+	} else if err != nil {
+		r.err = err
+	}
+}
+
+// Read gives verified bytes.
+func (r *Reader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 && r.err == nil {
+		r.next()
+	}
+	if len(r.rest) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// next reads one block, or the footer.
+func (r *Reader) next() {
+	var head [12]byte
+	if r.full(head[:], "head"); r.err != nil {
+		return
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n == 0 {
+		r.footer(binary.LittleEndian.Uint64(head[4:]))
+		return
+	}
+	if n > BlockMax {
+		r.fail("block %d: says it has %d bytes, more than a block may", r.blocks+1, n)
+		return
+	}
+	if cap(r.block) < int(n) {
+		r.block = make([]byte, BlockMax)
+	}
+	r.block = r.block[:n]
+	if r.full(r.block, "bytes"); r.err != nil {
+		return
+	}
+	if xxhash.Sum64(r.block) != binary.LittleEndian.Uint64(head[4:]) {
+		r.fail("block %d: checksum does not match", r.blocks+1)
+		return
+	}
+	_, _ = r.sum.Write(head[4:])
+	r.blocks++
+	r.bytes += uint64(n)
+	r.rest = r.block
+}
+
+func (r *Reader) footer(blocks uint64) {
+	var b [16 + len(magicTail) + 1]byte
+	n, err := io.ReadFull(r.from, b[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		r.err = err
+		return
+	}
+	le := binary.LittleEndian
+	switch {
+	case n != len(b)-1:
+		r.fail("footer has %d bytes more or less than a footer", n-len(b)+1)
+	case string(b[16:n]) != magicTail || blocks != r.blocks || le.Uint64(b[:]) != r.bytes || le.Uint64(b[8:]) != r.sum.Sum64():
+		r.fail("footer does not match the %d blocks before it", r.blocks)
+	default:
+		r.err = io.EOF
+	}
+}

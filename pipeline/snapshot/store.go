@@ -1,0 +1,157 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// Bucket is an object store: a folder, S3, or a simulation of one that tears.
+type Bucket interface {
+	// Put stores an object whole or not at all; write gives its bytes.
+	Put(ctx context.Context, key string, write func(io.Writer) error) error
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
+	List(ctx context.Context, prefix string) ([]string, error)
+	Delete(ctx context.Context, key string) error
+}
+
+// Store keeps the snapshots of a group's partitions in a bucket.
+type Store struct {
+	bucket Bucket
+	keep   int
+}
+
+// NewStore keeps, of each partition, the newest keep snapshots.
+func NewStore(bucket Bucket, keep int) *Store { return &Store{bucket: bucket, keep: max(keep, 1)} }
+
+// ID names a snapshot: the cut it was taken at, and the number of the last output
+// before it. Of two with one cut the one with the greater number is newer.
+type ID struct {
+	Partition int32
+	Next      int64
+	N         uint64
+}
+
+// key sorts as the snapshots do.
+func (id ID) key() string { return fmt.Sprintf("p%05d/%019d-%020d.snap", id.Partition, id.Next, id.N) }
+
+// String is the snapshot's name in its bucket.
+func (id ID) String() string { return id.key() }
+
+// keyForm takes a key apart; the groups are partition, next and n.
+var keyForm = regexp.MustCompile(`(?:^|/)p(\d{5})/(\d{19})-(\d{20})\.snap$`) //nolint:gochecknoglobals // a table, never changed
+
+// ParseID reads a snapshot's name.
+func ParseID(key string) (ID, bool) {
+	m := keyForm.FindStringSubmatch(key)
+	if m == nil {
+		return ID{}, false
+	}
+	p, errP := strconv.ParseInt(m[1], 10, 32)
+	next, errNext := strconv.ParseInt(m[2], 10, 64)
+	n, errN := strconv.ParseUint(m[3], 10, 64)
+	return ID{int32(p), next, n}, errors.Join(errP, errNext, errN) == nil
+}
+
+// List gives a partition's snapshots, the newest first.
+func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
+	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
+	}
+	var ids []ID
+	for _, k := range keys {
+		if id, ok := ParseID(k); ok && id.Partition == partition {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b ID) int {
+		if a.Next != b.Next {
+			return int(min(1, max(-1, b.Next-a.Next)))
+		}
+		if a.N < b.N {
+			return 1
+		}
+		return -1
+	})
+	return ids, nil
+}
+
+// Publish stores a snapshot whole, reads it back, and only then removes what is
+// more than the store keeps. write gives the bytes; when it fails nothing is stored.
+func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error) error {
+	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) error {
+		w, err := NewWriter(to)
+		if err != nil {
+			return err
+		}
+		if err := write(w); err != nil {
+			return err
+		}
+		return w.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("write snapshot %s: %w", id, err)
+	}
+	if _, err := s.Verify(ctx, id); err != nil {
+		return err
+	}
+	return s.prune(ctx, id)
+}
+
+// Verify reads a snapshot to its end and returns how many bytes it holds.
+func (s *Store) Verify(ctx context.Context, id ID) (bytes int64, err error) {
+	err = s.Open(ctx, id, func(r io.Reader) error {
+		bytes, err = io.Copy(io.Discard, r)
+		return err
+	})
+	return bytes, err
+}
+
+// Open gives a snapshot's verified bytes to read. Where the bytes are not those
+// that were written the error wraps ErrDamaged, whatever read made of them.
+func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) error {
+	object, err := s.bucket.Get(ctx, id.key())
+	if err != nil {
+		return fmt.Errorf("read snapshot %s: %w", id, err)
+	}
+	defer func() { _ = object.Close() }() // it was only read
+	r := NewReader(object)
+	err = read(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+	}
+	if r.err != nil && !errors.Is(r.err, io.EOF) {
+		err = r.err
+	}
+	if err != nil {
+		return fmt.Errorf("read snapshot %s: %w", id, err)
+	}
+	return nil
+}
+
+// prune removes the partition's snapshots beyond the newest ones. What is newer
+// than the one just published belongs to a lineage that was given up.
+func (s *Store) prune(ctx context.Context, newest ID) error {
+	ids, err := s.List(ctx, newest.Partition)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for _, id := range ids {
+		if id.Next > newest.Next {
+			continue
+		}
+		if kept++; kept <= s.keep {
+			continue
+		}
+		if err := s.bucket.Delete(ctx, id.key()); err != nil {
+			return fmt.Errorf("remove snapshot %s: %w", id, err)
+		}
+	}
+	return nil
+}

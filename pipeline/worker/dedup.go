@@ -1,0 +1,127 @@
+package worker
+
+import "footfall/schemas"
+
+// dedup remembers the event ids of the last window of record timestamps, and at
+// most budget records of them. Everything is in terms of the log, never of the
+// wall, so that a replay decides the same.
+//
+// A repetition refreshes its id: what is remembered is "an event with this id was
+// seen within the window", a function of the log's last window alone, so that it
+// can be rebuilt by reading the log from the oldest offset it holds (design 4).
+//
+// Ids are kept as xxhash64: two different ids within one window are taken for one
+// with a chance of (events in the window)^2 / 2^65, 3e-8 for a million.
+//
+// Invariants:
+//   - at is never decreasing from the oldest entry to the newest.
+//   - index holds the place of each remembered hash's newest entry, plus one, and
+//     is at most half full.
+type dedup struct {
+	window schemas.Millis
+	budget int
+	ring   []seen // a power of two of them; entries head..tail-1, modulo its length
+	head   uint64 // oldest entry
+	tail   uint64 // one past the newest
+	index  []uint32
+	latest schemas.Millis // greatest record timestamp so far
+}
+
+// seen is one record: its event id's hash, the latest record timestamp when it
+// was seen, and where it stands.
+type seen struct {
+	hash   uint64
+	at     schemas.Millis
+	offset int64
+}
+
+// span is the effective window: how far back the ids are known.
+func (d *dedup) span() schemas.Millis {
+	if d.head == d.tail {
+		return 0
+	}
+	return d.latest - d.ring[d.head&uint64(len(d.ring)-1)].at
+}
+
+// start is the offset from which the log must be read again to rebuild the window
+// at a cut before next, and the latest record timestamp as of that record.
+func (d *dedup) start(next int64) (offset int64, latest schemas.Millis) {
+	if d.head == d.tail {
+		return next, d.latest
+	}
+	oldest := &d.ring[d.head&uint64(len(d.ring)-1)]
+	return oldest.offset, oldest.at
+}
+
+// add remembers an id and tells whether it was known. Records come in offset order.
+func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool) {
+	d.latest = max(d.latest, time)
+	for d.head != d.tail {
+		if d.latest-d.at(d.head).at < d.window && d.tail-d.head <= uint64(d.budget) {
+			break
+		}
+		d.evict()
+	}
+	if d.tail-d.head == uint64(len(d.ring)) {
+		d.grow()
+	}
+	cell, known := d.find(hash)
+	*d.at(d.tail) = seen{hash, d.latest, offset}
+	d.index[cell] = d.place(d.tail) + 1
+	d.tail++
+	return known
+}
+
+// place is where the i-th entry stands in the ring.
+func (d *dedup) place(i uint64) uint32 { return uint32(i & uint64(len(d.ring)-1)) }
+
+func (d *dedup) at(i uint64) *seen { return &d.ring[d.place(i)] }
+
+// find gives the index cell of a hash: the one it is in, or the free one it would take.
+func (d *dedup) find(hash uint64) (cell int, known bool) {
+	mask := len(d.index) - 1
+	for i := int(hash) & mask; ; i = (i + 1) & mask {
+		c := d.index[i]
+		if c == 0 {
+			return i, false
+		}
+		if d.ring[c-1].hash == hash {
+			return i, true
+		}
+	}
+}
+
+// evict forgets the oldest entry, and its id unless a newer entry repeats it.
+func (d *dedup) evict() {
+	old := d.place(d.head)
+	if cell, known := d.find(d.ring[old].hash); known && d.index[cell] == old+1 {
+		d.vacate(cell)
+	}
+	d.head++
+}
+
+// vacate frees an index cell and moves the cells after it back, so that probing
+// never meets a hole before what it looks for (Knuth, TAOCP 3, 6.4, algorithm R).
+func (d *dedup) vacate(cell int) {
+	mask := len(d.index) - 1
+	for i := (cell + 1) & mask; d.index[i] != 0; i = (i + 1) & mask {
+		home := int(d.ring[d.index[i]-1].hash) & mask
+		if (i-home)&mask >= (i-cell)&mask {
+			d.index[cell] = d.index[i]
+			cell = i
+		}
+	}
+	d.index[cell] = 0
+}
+
+// grow doubles the ring and builds the index anew, twice as large as the ring.
+func (d *dedup) grow() {
+	old, n := d.ring, uint64(len(d.ring))
+	d.ring = make([]seen, max(64, 2*n))
+	d.index = make([]uint32, 2*len(d.ring))
+	for i := d.head; i < d.tail; i++ {
+		*d.at(i) = old[i&(n-1)]
+		cell, _ := d.find(d.at(i).hash)
+		d.index[cell] = d.place(i) + 1
+	}
+}

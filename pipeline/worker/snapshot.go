@@ -1,0 +1,313 @@
+package worker
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+
+	"footfall/pipeline/profile"
+	"footfall/schemas"
+)
+
+// A snapshot is a worker at a cut, as bytes. It is written in slices between
+// calls of Apply: rows in their order, and a row that is about to change before
+// its turn is written first, as it was at the cut (copy on write, as Dragonfly
+// does). Blocks, checksums and the footer are package snapshot's.
+//
+//	header
+//	  u16 version, u32 partition
+//	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap, u8 lane
+//	  i64 clock of the bootstrap, i64 wall when it was taken
+//	  i64 dedup from offset, i64 latest record timestamp there
+//	  u32 runs of refused offsets: i64 from, i64 to
+//	  u8 sets: text name, u16 segments: text each
+//	  u32 rows
+//	rows, in any order
+//	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
+//	  a set each: u16 segment, u32 seq
+//	  u32 orders ever, 8 x u64 hashes where that is not 0
+//
+// Integers are little-endian; a text is u16 length and bytes.
+const snapshotVersion = 1
+
+// slicer is the snapshot under way.
+type slicer struct {
+	next, end int32    // rows next..end-1 are still to come, but for those in early
+	early     []uint64 // bit set of rows written before their turn
+	buf       []byte   // encoded, not yet taken by Slice
+}
+
+// Snapshot begins a snapshot at the present cut and returns the cut. One that is
+// under way is given up.
+func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
+	w.taken = wall
+	n := int32(w.rows.Len())
+	w.snap = &slicer{end: n, early: make([]uint64, (int(n)+63)/64)}
+	w.snap.buf = w.appendHeader(nil)
+	return w.Mark()
+}
+
+// Slice writes the next bytes of the snapshot under way, at most about budget, and
+// tells when there are no more.
+func (w *Worker) Slice(to io.Writer, budget int) (done bool, err error) {
+	s := w.snap
+	for s.next < s.end && len(s.buf) < budget {
+		if s.early[s.next/64]&(1<<(s.next%64)) == 0 {
+			s.buf = w.appendRow(s.buf, s.next)
+		}
+		s.next++
+	}
+	n := min(len(s.buf), budget)
+	if _, err := to.Write(s.buf[:n]); err != nil {
+		return false, err
+	}
+	s.buf = append(s.buf[:0], s.buf[n:]...)
+	if s.next < s.end || len(s.buf) > 0 {
+		return false, nil
+	}
+	w.snap = nil
+	return true, nil
+}
+
+// Taken is the wall's time at which the worker's snapshot was taken.
+func (w *Worker) Taken() schemas.Millis { return w.taken }
+
+// touch keeps the row as it is for the snapshot under way. It comes before every
+// change of a row.
+func (w *Worker) touch(user int32) {
+	s := w.snap
+	if s == nil || user < s.next || user >= s.end || s.early[user/64]&(1<<(user%64)) != 0 {
+		return
+	}
+	s.early[user/64] |= 1 << (user % 64)
+	s.buf = w.appendRow(s.buf, user)
+}
+
+func (w *Worker) appendHeader(b []byte) []byte {
+	le := binary.LittleEndian
+	m := w.Mark()
+	b = le.AppendUint16(b, snapshotVersion)
+	b = le.AppendUint32(b, uint32(m.Partition))
+	for _, v := range []uint64{uint64(m.Next), uint64(m.Clock), uint64(m.Fired), m.N, m.Hash, m.Rules, uint64(m.Bootstrap)} {
+		b = le.AppendUint64(b, v)
+	}
+	b = append(b, byte(m.Lane))
+	b = le.AppendUint64(b, uint64(w.bootClock))
+	b = le.AppendUint64(b, uint64(w.taken))
+	from, latest := w.dedup.start(m.Next)
+	w.dead.forget(from)
+	b = le.AppendUint64(b, uint64(from))
+	b = le.AppendUint64(b, uint64(latest))
+	b = le.AppendUint32(b, uint32(len(w.dead.runs)))
+	for _, r := range w.dead.runs {
+		b = le.AppendUint64(le.AppendUint64(b, uint64(r.from)), uint64(r.to))
+	}
+	b = append(b, byte(w.sets))
+	for _, set := range w.cfg.Rules.Names() {
+		b = le.AppendUint16(appendText(b, set.Name), uint16(len(set.Segments)))
+		for _, s := range set.Segments {
+			b = appendText(b, s)
+		}
+	}
+	return le.AppendUint32(b, uint32(w.rows.Len()))
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+func (w *Worker) appendRow(b []byte, user int32) []byte {
+	le := binary.LittleEndian
+	row := w.rows.At(user)
+	id := w.table.ID(user)
+	b = append(le.AppendUint16(b, uint16(len(id))), id...)
+	p := &row.profile
+	for _, v := range []int64{int64(p.First), int64(p.Last), int64(p.FirstPurchase), int64(p.LastPurchase), p.Revenue} {
+		b = le.AppendUint64(b, uint64(v))
+	}
+	for _, c := range p.Counts {
+		b = le.AppendUint32(b, c)
+	}
+	b = le.AppendUint64(b, uint64(w.wheel.due(user)))
+	for set := range w.sets {
+		m := w.member(user, set)
+		b = le.AppendUint32(le.AppendUint16(b, m.segment), m.seq)
+	}
+	if row.buyer == 0 {
+		return le.AppendUint32(b, 0)
+	}
+	buyer := w.buyers.At(row.buyer - 1)
+	b = le.AppendUint32(b, buyer.n)
+	for _, o := range buyer.orders {
+		b = le.AppendUint64(b, o)
+	}
+	return b
+}
+
+// Read makes a worker from a snapshot. It is not live before Resume. Its errors
+// say what in the bytes cannot be; checksums are package snapshot's.
+func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
+	w := New(partition, cfg)
+	r := &reader{from: bufio.NewReaderSize(from, 64<<10)}
+	rows, sets := w.readHeader(r)
+	if r.err != nil {
+		return nil, fmt.Errorf("header: %w", r.err)
+	}
+	for i := range rows {
+		if w.readRow(r, sets); r.err != nil {
+			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
+		}
+	}
+	if _, err := r.from.ReadByte(); err != io.EOF {
+		return nil, fmt.Errorf("bytes after the last of %d rows", rows)
+	}
+	return w, nil
+}
+
+// setMap turns the set and segments of a snapshot into those of the rules.
+type setMap struct {
+	set      int
+	segments []uint16
+}
+
+func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
+	if v := r.u16(); v != snapshotVersion {
+		r.fail("version %d, and this footfall reads %d", v, snapshotVersion)
+		return 0, nil
+	}
+	if p := int32(r.u32()); p != w.mark.Partition {
+		r.fail("of partition %d, not %d", p, w.mark.Partition)
+		return 0, nil
+	}
+	m := &w.mark
+	m.Next, m.Clock, m.Fired = int64(r.u64()), schemas.Millis(r.u64()), schemas.Millis(r.u64())
+	m.N, m.Hash, m.Rules, m.Bootstrap = r.u64(), r.u64(), r.u64(), int64(r.u64())
+	m.Lane = schemas.Lane(r.u8())
+	w.bootClock = schemas.Millis(r.u64())
+	w.taken = schemas.Millis(r.u64())
+	w.wheel.now = m.Fired + 1
+	w.replaying.dedupFrom = int64(r.u64())
+	w.dedup.latest = schemas.Millis(r.u64())
+	for range r.u32() {
+		run := offsetRun{int64(r.u64()), int64(r.u64())}
+		if r.err != nil {
+			return 0, nil
+		}
+		w.dead.runs = append(w.dead.runs, run)
+	}
+	for range r.u8() {
+		name, segments := r.text(), make([]string, r.u16())
+		for i := range segments {
+			segments[i] = r.text()
+		}
+		if r.err != nil {
+			return 0, nil
+		}
+		sets = append(sets, w.mapSet(name, segments, r))
+	}
+	return r.u32(), sets
+}
+
+// mapSet finds a snapshot's set among the rules' ones, by names.
+func (w *Worker) mapSet(name string, segments []string, r *reader) setMap {
+	names := w.cfg.Rules.Names()
+	set := slices.IndexFunc(names, func(s schemas.SetNames) bool { return s.Name == name })
+	if set < 0 {
+		r.fail("holds segment set %q, which the rules do not have", name)
+		return setMap{}
+	}
+	m := setMap{set: set}
+	for _, s := range segments {
+		i := slices.Index(names[set].Segments, s)
+		if i < 0 {
+			r.fail("holds segment %q of set %q, which the rules do not have", s, name)
+		}
+		m.segments = append(m.segments, uint16(i))
+	}
+	return m
+}
+
+func (w *Worker) readRow(r *reader, sets []setMap) {
+	id := r.bytes()
+	if r.err == nil && w.table.Find(id) >= 0 {
+		r.fail("user %q twice", id)
+	}
+	if r.err != nil {
+		return
+	}
+	user := w.add(id)
+	row := w.rows.At(user)
+	readProfile(r, &row.profile)
+	w.wheel.links.At(user).due = schemas.Millis(r.u64())
+	for _, s := range sets {
+		segment, seq := r.u16(), r.u32()
+		if int(segment) >= len(s.segments) {
+			r.fail("user %q in segment %d of %d", id, segment, len(s.segments))
+			return
+		}
+		if seq > 0 {
+			w.move(user, s.set, s.segments[segment], seq)
+		}
+	}
+	if n := r.u32(); n > 0 {
+		row.buyer = w.buyers.Append() + 1
+		b := w.buyers.At(row.buyer - 1)
+		b.n = n
+		for i := range b.orders {
+			b.orders[i] = r.u64()
+		}
+	}
+}
+
+func readProfile(r *reader, p *profile.Profile) {
+	p.First, p.Last = schemas.Millis(r.u64()), schemas.Millis(r.u64())
+	p.FirstPurchase, p.LastPurchase = schemas.Millis(r.u64()), schemas.Millis(r.u64())
+	p.Revenue = int64(r.u64())
+	for i := range p.Counts {
+		p.Counts[i] = r.u32()
+	}
+}
+
+// reader reads little-endian integers and remembers the first error; after one it
+// gives zeros.
+type reader struct {
+	from *bufio.Reader
+	buf  [8]byte
+	id   []byte
+	err  error
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (r *reader) take(n int) []byte {
+	if r.err == nil {
+		_, r.err = io.ReadFull(r.from, r.buf[:n])
+	}
+	if r.err != nil {
+		r.buf = [8]byte{}
+	}
+	return r.buf[:n]
+}
+
+func (r *reader) u8() uint8   { return r.take(1)[0] }
+func (r *reader) u16() uint16 { return binary.LittleEndian.Uint16(r.take(2)) }
+func (r *reader) u32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
+func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
+
+// bytes gives a text, good until the next call.
+func (r *reader) bytes() []byte {
+	n := int(r.u16())
+	r.id = slices.Grow(r.id[:0], n)[:n]
+	if r.err == nil {
+		_, r.err = io.ReadFull(r.from, r.id)
+	}
+	return r.id
+}
+
+func (r *reader) text() string { return string(r.bytes()) }

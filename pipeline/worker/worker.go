@@ -1,0 +1,373 @@
+// Package worker is the machine that owns one partition: a batch of records and a
+// clock in; transitions, dead letters and a mark out (design 4).
+//
+// It is plain, deterministic and single-threaded. It may panic on a broken
+// invariant. It may not read a clock, take a lock, start a goroutine, log, do I/O
+// or return an error that goes away: everything hard (crashes, rebalances,
+// retries, commits) is outside, so that a fuzzer, a benchmark or a simulation
+// drives it just as well as Kafka does.
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"footfall/pipeline/profile"
+	"footfall/pipeline/segment"
+	"footfall/schemas"
+)
+
+// Config is what a worker decides by.
+type Config struct {
+	Rules   *segment.Program
+	Decoder *schemas.Decoder // the worker's own: it keeps scratch memory
+
+	// Limits of time; design 3.5 and 4. All above zero.
+	Ahead   schemas.Millis // how far an event time may lie after its record's timestamp
+	MaxSkew schemas.Millis // how far a record's timestamp may lie after the wall
+	MaxAge  schemas.Millis // transitions older than that are muted as stale
+
+	DedupWindow schemas.Millis // of record timestamps
+	DedupBudget int            // records remembered at most
+
+	Slice int // timers of other users fired in one call at most
+}
+
+// ordersKept is how many order ids of a user are remembered (design 3.1).
+const ordersKept = 8
+
+// Worker owns one partition: its profiles, clock, timers, dedup window, and the
+// number of its outputs. Only one goroutine may touch it at a time (R1).
+type Worker struct {
+	cfg   Config
+	sets  int
+	mark  schemas.Mark // but for Fired, which the wheel knows
+	table profile.Table
+	rows  profile.Slab[row]
+	// members holds, of each row, one member per set: [rows*sets]. In one slab, so
+	// that a program with one set pays for one.
+	members profile.Slab[member]
+	buyers  profile.Slab[buyer]
+	wheel   wheel
+	dedup   dedup
+	stats   Stats
+
+	population [][]int // users of each segment of each set
+
+	dead      offsets        // refused records since the dedup window's start
+	bootClock schemas.Millis // timers due up to here belong to the bootstrap
+	reviewing reviewing      // what a change of rules has left to do
+	snap      *slicer        // the snapshot under way, or nil
+	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
+	replaying *replay        // between New or Read and Resume, else nil
+
+	event    schemas.Event // scratch of the call under way
+	segments []uint16      // scratch, [sets]
+	sum      []byte        // scratch of the running hash
+}
+
+// row is what a user costs besides the id, the wheel's link and the memberships.
+type row struct {
+	profile profile.Profile
+	buyer   int32 // index of what only buyers have, plus one; 0: none
+}
+
+// member is what was last said of a user in one set. Seq 0: nothing yet.
+type member struct {
+	segment uint16
+	seq     uint32
+}
+
+// buyer holds the hashes of a user's last orders, a ring.
+type buyer struct {
+	orders [ordersKept]uint64
+	n      uint32 // orders ever put in
+}
+
+// Stats counts what a worker did since it came to life.
+type Stats struct {
+	Applied     uint64
+	Duplicates  uint64
+	DeadLetters [schemas.Refusals]uint64
+	Transitions uint64
+	Timers      uint64 // fired, also those that only found a later due time
+}
+
+// Conditions is what the outside says of a call: the wall's time, and the choices
+// of the operator.
+type Conditions struct {
+	Wall   schemas.Millis
+	Tick   schemas.Millis // above 0: the clock may go there when the records are applied
+	Paused bool           // mute every transition
+}
+
+// New makes the worker of a partition of which nothing is known. Like one made by
+// Read it is not live before Resume.
+func New(partition int32, cfg Config) *Worker {
+	w := &Worker{
+		cfg:       cfg,
+		sets:      cfg.Rules.Sets(),
+		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash()},
+		dedup:     dedup{window: cfg.DedupWindow, budget: cfg.DedupBudget},
+		wheel:     wheel{now: 1},
+		segments:  make([]uint16, cfg.Rules.Sets()),
+		replaying: &replay{},
+	}
+	for _, set := range cfg.Rules.Names() {
+		w.population = append(w.population, make([]int, len(set.Segments)))
+	}
+	return w
+}
+
+// Mark is the worker's cut: everything before Next applied, everything up to N said.
+func (w *Worker) Mark() schemas.Mark {
+	m := w.mark
+	m.Fired = w.fired()
+	return m
+}
+
+// Stats counts what the worker did since it came to life.
+func (w *Worker) Stats() Stats { return w.stats }
+
+// Users is how many users the worker knows.
+func (w *Worker) Users() int { return w.table.Len() }
+
+// Window is how far back the dedup window really reaches.
+func (w *Worker) Window() schemas.Millis { return w.dedup.span() }
+
+// Population gives the users of each segment of each set: [sets][segments].
+func (w *Worker) Population() [][]int {
+	out := make([][]int, w.sets)
+	for set := range out {
+		out[set] = slices.Clone(w.population[set])
+	}
+	return out
+}
+
+// fired is up to when timers have been said: all that were due before the wheel's
+// now, and never more than the clock.
+func (w *Worker) fired() schemas.Millis { return min(w.mark.Clock, w.wheel.now-1) }
+
+// Pending tells that timers are due which a call has left to the next one.
+func (w *Worker) Pending() bool {
+	return w.fired() < w.mark.Clock || w.reviewing.next < w.reviewing.end
+}
+
+// Apply folds the partition's records, in offset order. It fills out, reusing its
+// memory. Timers of users without a record fire in slices, one before the records
+// and one after; Pending tells when some are left.
+func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
+	if w.replaying != nil {
+		panic(fmt.Sprintf("worker %d: applied before it was resumed", w.mark.Partition))
+	}
+	out.Items = out.Items[:0]
+	w.mark.Paused = at.Paused
+	budget := w.fire(w.cfg.Slice, at, out)
+	for i := range records {
+		w.apply(&records[i], at, out)
+	}
+	budget = w.reviewSlice(w.fire(budget, at, out), at, out)
+	if at.Tick > w.mark.Clock && w.mark.Lane == schemas.Live && !w.Pending() {
+		w.tick(at.Tick, budget, at, out)
+	}
+	if w.mark.Bootstrap > 0 && w.mark.Next >= w.mark.Bootstrap && !w.Pending() {
+		w.mark.Bootstrap = 0
+	}
+	out.Mark = w.Mark()
+}
+
+// apply takes the steps of design 4, "exactly what happens on a record".
+func (w *Worker) apply(r *Record, at Conditions, out *Output) {
+	if r.Offset < w.mark.Next {
+		panic(fmt.Sprintf("worker %d: record %d given after %d (R3)", w.mark.Partition, r.Offset, w.mark.Next-1))
+	}
+	w.mark.Next = r.Offset // what the user's timers say, they say before this record
+	if !r.Control && w.accept(r, at, out) {
+		w.advance(r)
+		user := w.table.Find(w.event.User)
+		if user >= 0 {
+			w.review(user, at, out)
+			w.fireUser(user, at, out)
+		}
+		user, counts := w.count(r, user)
+		w.mark.Next = r.Offset + 1
+		if counts {
+			w.stats.Applied++
+			w.evaluate(user, w.mark.Clock, w.because(r), w.mutedEvent(r), at, out)
+		} else {
+			w.stats.Duplicates++
+		}
+	}
+	w.mark.Next = r.Offset + 1
+}
+
+// advance moves the clock to a record that was accepted (step 2).
+func (w *Worker) advance(r *Record) {
+	w.mark.Clock = max(w.mark.Clock, r.Time)
+	w.mark.Lane = r.Lane
+	if r.Offset < w.mark.Bootstrap {
+		w.bootClock = w.mark.Clock
+	}
+}
+
+func (w *Worker) because(r *Record) schemas.Cause {
+	return schemas.Cause{
+		Kind: schemas.ByEvent, Event: w.event.Kind,
+		Pos: schemas.Position{Partition: w.mark.Partition, Offset: r.Offset},
+	}
+}
+
+func (w *Worker) mutedEvent(r *Record) schemas.Muted {
+	switch {
+	case r.Offset < w.mark.Bootstrap:
+		return schemas.MutedBootstrap
+	case r.Lane == schemas.Backfill:
+		return schemas.MutedBackfill
+	}
+	return schemas.NotMuted
+}
+
+// accept decodes a record into w.event, or says its dead letter: step 1 and the
+// check of step 2.
+func (w *Worker) accept(r *Record, at Conditions, out *Output) bool {
+	if err := w.cfg.Decoder.Decode(r.Key, r.Value, &w.event); err != nil {
+		var refused *schemas.RefusedError
+		if !errors.As(err, &refused) {
+			panic(fmt.Sprintf("worker %d: record %d: the decoder fails without a reason: %v", w.mark.Partition, r.Offset, err))
+		}
+		w.refuse(r, refused.Reason, refused.Detail, out)
+		return false
+	}
+	if ahead := w.event.At - r.Time; ahead > w.cfg.Ahead {
+		w.refuse(r, schemas.Future, fmt.Sprintf("time: %d s after the record's timestamp, where a clock may be %d s ahead",
+			ahead/schemas.Second, w.cfg.Ahead/schemas.Second), out)
+		return false
+	}
+	if ahead := r.Time - at.Wall; ahead > w.cfg.MaxSkew {
+		w.refuse(r, schemas.Future, fmt.Sprintf("record timestamp: %d s after the time at which it was read, where a clock may be %d s ahead",
+			ahead/schemas.Second, w.cfg.MaxSkew/schemas.Second), out)
+		return false
+	}
+	return true
+}
+
+func (w *Worker) refuse(r *Record, reason schemas.Refusal, detail string, out *Output) {
+	w.stats.DeadLetters[reason]++
+	w.dead.add(r.Offset)
+	w.mark.Next = r.Offset + 1
+	w.sayDead(r, reason, detail, out)
+}
+
+// count decides whether the record in w.event counts or repeats another (step 4),
+// and if it counts folds it into the user's row, which it makes when user is -1.
+func (w *Worker) count(r *Record, user int32) (int32, bool) {
+	ev := &w.event
+	if w.dedup.add(xxhash.Sum64(ev.ID), r.Time, r.Offset) {
+		return user, false
+	}
+	if ev.Kind == schemas.Purchase && user >= 0 && w.ordered(user, xxhash.Sum64(ev.OrderID)) {
+		return user, false
+	}
+	if user < 0 {
+		user = w.add(ev.User)
+	}
+	w.fold(user, ev)
+	return user, true
+}
+
+// ordered tells whether an order is among the user's last ones.
+func (w *Worker) ordered(user int32, order uint64) bool {
+	b := w.rows.At(user).buyer
+	if b == 0 {
+		return false
+	}
+	buyer := w.buyers.At(b - 1)
+	for _, known := range buyer.orders[:min(buyer.n, ordersKept)] {
+		if known == order {
+			return true
+		}
+	}
+	return false
+}
+
+// add makes the row of a new user.
+func (w *Worker) add(id []byte) int32 {
+	user, added := w.table.FindOrAdd(id)
+	if !added || int(user) != w.rows.Len() {
+		panic(fmt.Sprintf("worker %d: user %q added twice", w.mark.Partition, id))
+	}
+	w.rows.Append()
+	for range w.sets {
+		w.members.Append()
+	}
+	w.wheel.grow()
+	return user
+}
+
+// fold adds an event that counts to the user's profile.
+func (w *Worker) fold(user int32, ev *schemas.Event) {
+	w.touch(user)
+	row := w.rows.At(user)
+	row.profile.Fold(ev)
+	if ev.Kind != schemas.Purchase {
+		return
+	}
+	if row.buyer == 0 {
+		row.buyer = w.buyers.Append() + 1
+	}
+	b := w.buyers.At(row.buyer - 1)
+	b.orders[b.n%ordersKept] = xxhash.Sum64(ev.OrderID)
+	b.n++
+}
+
+// fireUser fires the user's timers due at or before the clock, each evaluated at
+// its due time (step 3).
+func (w *Worker) fireUser(user int32, at Conditions, out *Output) {
+	for due := w.wheel.due(user); due <= w.mark.Clock; due = w.wheel.due(user) {
+		w.fireAt(user, due, at, out)
+	}
+}
+
+// fire fires timers of anybody due at or before the clock, at most budget, and
+// returns what is left of the budget.
+func (w *Worker) fire(budget int, at Conditions, out *Output) int {
+	for ; budget > 0; budget-- {
+		user, due := w.wheel.turn(w.mark.Clock)
+		if user < 0 {
+			break
+		}
+		w.fireAt(user, due, at, out)
+	}
+	return budget
+}
+
+// tick moves the clock to a moment of the wall or, when more timers are due by
+// then than the budget allows, only as far as they have fired: so no event is
+// ever applied between a tick and the timers that it makes due. Recovery rests on
+// it (see Resume).
+func (w *Worker) tick(to schemas.Millis, budget int, at Conditions, out *Output) {
+	for ; budget > 0; budget-- {
+		user, due := w.wheel.turn(to)
+		if user < 0 {
+			w.mark.Clock = to
+			return
+		}
+		w.mark.Clock = due
+		w.fireAt(user, due, at, out)
+	}
+}
+
+// fireAt evaluates a user at the due time of its timer, and arms the next one.
+func (w *Worker) fireAt(user int32, due schemas.Millis, at Conditions, out *Output) {
+	w.stats.Timers++
+	w.touch(user)
+	w.wheel.remove(user)
+	muted := schemas.NotMuted
+	if w.mark.Bootstrap > 0 && (w.mark.Next < w.mark.Bootstrap || due <= w.bootClock) {
+		muted = schemas.MutedBootstrap
+	}
+	w.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, muted, at, out)
+}

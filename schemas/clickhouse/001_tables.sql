@@ -1,0 +1,138 @@
+-- The facts. Everything else is a view on them.
+--
+-- A row is one record of a Kafka topic, and (_topic, _partition, _offset) is its
+-- identity. The tables are ordered by it, and nothing else, because
+--   - the archive reads back which offsets of a span have arrived, and the audit
+--     counts spans: with this order both are short range reads;
+--   - ReplacingMergeTree then removes a row that was sent twice, so a doubt can always
+--     be settled by sending again; until it has merged, the views take care of it;
+--   - Kafka's partitions keep a user's rows together, and offsets grow with time, so
+--     rows that compress well and are asked for together stay together. For the rest
+--     there are skip indexes on time and user.
+--
+-- Tables are partitioned by the month of the record timestamp, not of the event's own
+-- time: a batch of records is then one or two blocks even when history is loaded.
+-- non_replicated_deduplication_window makes insert_deduplication_token work; on
+-- Replicated tables it has no effect, and replicated_deduplication_window is on by default.
+
+CREATE TABLE IF NOT EXISTS events
+(
+    _topic             LowCardinality(String)                     COMMENT 'Kafka topic of the record',
+    _partition         Int32                                      COMMENT 'Kafka partition of the record',
+    _offset            Int64 CODEC(Delta, ZSTD(1))                COMMENT 'Kafka offset of the record; with topic and partition the identity of the row',
+    _time              DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Timestamp of the Kafka record',
+    _lane              LowCardinality(String)                     COMMENT 'How it came: live, backfill (history, published now) or replay (history, lived again)',
+    _hash              UInt64 CODEC(NONE)                         COMMENT 'Hash of the Kafka record; the audit compares its sums with those of the topic',
+
+    event_id           String CODEC(ZSTD(1))                      COMMENT 'Id of the event, from the sender; repeated when the sender sent it again',
+    type               LowCardinality(String)                     COMMENT 'view, add_to_cart, remove_from_cart, purchase, refund or search',
+    user_id            String CODEC(ZSTD(1))                      COMMENT 'Id of the user; also the key of the Kafka record',
+    time               DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When it happened, says the sender',
+    session_id         String CODEC(ZSTD(1))                      COMMENT 'Id of the session; empty: not given',
+    product_id         String CODEC(ZSTD(1))                      COMMENT 'Id of the product; empty: not given, or see items',
+    category           LowCardinality(String)                     COMMENT 'Category of the product; empty: not given',
+    brand              LowCardinality(String)                     COMMENT 'Brand of the product; empty: not given',
+    price              Nullable(Decimal(19, 6)) CODEC(ZSTD(1))    COMMENT 'Price of one piece, in currency, as sent',
+    quantity           Nullable(Decimal(19, 6)) CODEC(ZSTD(1))    COMMENT 'Pieces, as sent; NULL: not given, which counts as 1',
+    currency           LowCardinality(String)                     COMMENT 'ISO 4217 code of price and revenue; the reporting currency where none was sent',
+    cart_id            String CODEC(ZSTD(1))                      COMMENT 'Id of the cart; empty: not given',
+    order_id           String CODEC(ZSTD(1))                      COMMENT 'Id of the order bought, or refunded; empty: not given',
+    revenue            Nullable(Decimal(19, 6)) CODEC(ZSTD(1))    COMMENT 'What the order brought, in currency, as sent; NULL: not given',
+    items              String CODEC(ZSTD(1))                      COMMENT 'Products of the order or cart: a JSON array of objects, as sent; empty: not given',
+    channel            LowCardinality(String)                     COMMENT 'Marketing channel; empty: not given',
+    campaign           LowCardinality(String)                     COMMENT 'Marketing campaign; empty: not given',
+    url                String CODEC(ZSTD(1))                      COMMENT 'Address of the page; empty: not given',
+    properties         String CODEC(ZSTD(1))                      COMMENT 'Properties: a JSON object, as sent; empty: not given',
+    extra              String CODEC(ZSTD(1))                      COMMENT 'Fields that the event contract does not name, as one JSON object; empty: none',
+
+    amount_minor       Int64 CODEC(T64, ZSTD(1))                  COMMENT 'What a purchase brought or a refund gave back (never negative; 0 for other types), in minor units (cents) of the reporting currency',
+    amount             Decimal(38, 4) CODEC(ZSTD(1))              COMMENT 'The same in units of the reporting currency, exact',
+    reporting_currency LowCardinality(String)                     COMMENT 'ISO 4217 code of the currency of amount and amount_minor',
+
+    INDEX time_range time    TYPE minmax             GRANULARITY 1,
+    INDEX user_bloom user_id TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(_time)
+ORDER BY (_topic, _partition, _offset)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Every well-formed record of the input topics, one row each, repeated events too. To count events use events_once.';
+
+CREATE TABLE IF NOT EXISTS transitions
+(
+    _topic             LowCardinality(String)                     COMMENT 'Kafka topic of the record: of the triggers, or of the muted ones',
+    _partition         Int32                                      COMMENT 'Kafka partition of the record; the same as that of the input',
+    _offset            Int64 CODEC(Delta, ZSTD(1))                COMMENT 'Kafka offset of the record; with topic and partition the identity of the row',
+    _time              DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Timestamp of the Kafka record: when the transition was written',
+    _hash              UInt64 CODEC(NONE)                         COMMENT 'Hash of the Kafka record; the audit compares its sums with those of the topic',
+
+    id                 String CODEC(ZSTD(1))                      COMMENT 'ce_id of the record: group/partition/n',
+    n                  UInt64 CODEC(Delta, ZSTD(1))               COMMENT 'Number of the output among all outputs of its input partition, gapless',
+    mark_next          Int64 CODEC(Delta, ZSTD(1))                COMMENT 'First input offset that had not been applied when it was said',
+    mark_clock         DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Clock of the partition when it was said',
+    mark_fired         DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Timers due up to here had been said when it was said',
+
+    user_id            String CODEC(ZSTD(1))                      COMMENT 'Id of the user who moved',
+    segment_set        LowCardinality(String)                     COMMENT 'Segment set in which the user moved',
+    seq                UInt32 CODEC(T64, ZSTD(1))                 COMMENT 'Number of the transition for this user and set: 1, 2, 3 ..., gapless over triggers and muted',
+    from_segment       LowCardinality(String)                     COMMENT 'Segment left; empty: the user was in none, this is the first transition',
+    to_segment         LowCardinality(String)                     COMMENT 'Segment entered',
+    at                 DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'When the user moved: the clock for an event, the due time for a silence',
+    muted              LowCardinality(String)                     COMMENT 'Why nobody must act on it: rules, bootstrap, backfill, paused, stale; empty: a trigger',
+
+    cause              LowCardinality(String)                     COMMENT 'What made the user move: event, timer (a silence), rules (they changed) or recovery',
+    cause_type         LowCardinality(String)                     COMMENT 'Type of the event; empty for other causes',
+    cause_event_id     String CODEC(ZSTD(1))                      COMMENT 'event_id of the event; empty for other causes',
+    cause_topic        LowCardinality(String)                     COMMENT 'Kafka topic of the event; empty for other causes',
+    cause_partition    Nullable(Int32)                            COMMENT 'Kafka partition of the event; NULL for other causes',
+    cause_offset       Nullable(Int64) CODEC(ZSTD(1))             COMMENT 'Kafka offset of the event; NULL for other causes',
+    cause_due          Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When the timer was due; NULL for other causes',
+
+    recency_seconds    Int64 CODEC(T64, ZSTD(1))                  COMMENT 'Recency: seconds from the last event of any type to at, never negative',
+    orders             UInt32 CODEC(T64, ZSTD(1))                 COMMENT 'Frequency: orders so far',
+    revenue_minor      Int64 CODEC(T64, ZSTD(1))                  COMMENT 'Monetary value: purchases less refunds so far, in minor units (cents) of the reporting currency',
+    revenue            Decimal(38, 4) CODEC(ZSTD(1))              COMMENT 'The same in units of the reporting currency, exact',
+    reporting_currency LowCardinality(String)                     COMMENT 'ISO 4217 code of the currency of revenue and revenue_minor',
+    first_seen         DateTime64(3, 'UTC') CODEC(ZSTD(1))        COMMENT 'Time of the first event',
+    last_seen          DateTime64(3, 'UTC') CODEC(ZSTD(1))        COMMENT 'Time of the last event',
+    first_purchase     Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'Time of the first purchase; NULL: none',
+    last_purchase      Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'Time of the last purchase; NULL: none',
+    segments           Map(LowCardinality(String), String) CODEC(ZSTD(1)) COMMENT 'Segment of the user in every set, after this transition',
+    expected_segment   LowCardinality(String)                     COMMENT 'Where silence alone would bring the user next; empty: nowhere',
+    expected_at        Nullable(DateTime64(3, 'UTC')) CODEC(ZSTD(1)) COMMENT 'When it would; NULL: never',
+    rules              String CODEC(ZSTD(1))                      COMMENT 'Hash of the rules it was said under',
+
+    INDEX at_range   at      TYPE minmax             GRANULARITY 1,
+    INDEX user_bloom user_id TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(_time)
+ORDER BY (_topic, _partition, _offset)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Every transition of a user from one segment to another, triggers and muted ones, one row each';
+
+CREATE TABLE IF NOT EXISTS dead_letters
+(
+    _topic             LowCardinality(String)                     COMMENT 'Kafka topic of the dead letter',
+    _partition         Int32                                      COMMENT 'Kafka partition of the dead letter',
+    _offset            Int64 CODEC(Delta, ZSTD(1))                COMMENT 'Kafka offset of the dead letter; with topic and partition the identity of the row',
+    _time              DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Timestamp of the dead letter: when the record was refused',
+    _hash              UInt64 CODEC(NONE)                         COMMENT 'Hash of the dead letter; the audit compares its sums with those of the topic',
+
+    reason             LowCardinality(String)                     COMMENT 'Why it was refused; docs and schemas/refusal.go list the reasons',
+    detail             String CODEC(ZSTD(1))                      COMMENT 'The field, the value or the position in question',
+    source_topic       LowCardinality(String)                     COMMENT 'Kafka topic of the refused record',
+    source_partition   Int32                                      COMMENT 'Kafka partition of the refused record',
+    source_offset      Int64 CODEC(Delta, ZSTD(1))                COMMENT 'Kafka offset of the refused record',
+    n                  UInt64 CODEC(Delta, ZSTD(1))               COMMENT 'Number of the output among all outputs of its input partition, gapless',
+    key                Nullable(String) CODEC(ZSTD(1))            COMMENT 'Key of the refused record, its bytes as they were; NULL: it had none',
+    value              Nullable(String) CODEC(ZSTD(1))            COMMENT 'Value of the refused record, its bytes as they were; NULL: it had none',
+    headers            Array(Tuple(key String, value String)) CODEC(ZSTD(1)) COMMENT 'Headers of the refused record, in their order',
+
+    INDEX user_bloom key TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(_time)
+ORDER BY (_topic, _partition, _offset)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'Every record that was refused, one row each, with its bytes and the reason. Its position counts nowhere else.';

@@ -1,0 +1,85 @@
+-- Money, in units of the reporting currency. An order counts once, a refund as often
+-- as it was sent under different event ids.
+
+CREATE OR REPLACE VIEW revenue_daily
+(
+    day                 Date                     COMMENT 'Day, UTC',
+    currency            LowCardinality(String)   COMMENT 'ISO 4217 code of the reporting currency',
+    orders              UInt64                   COMMENT 'Purchases',
+    buyers              UInt64                   COMMENT 'Users who bought',
+    gross               Decimal(38, 4)           COMMENT 'What the purchases brought',
+    refunds             UInt64                   COMMENT 'Refunds',
+    refunded            Decimal(38, 4)           COMMENT 'What the refunds gave back',
+    net                 Decimal(38, 4)           COMMENT 'gross less refunded',
+    average_order_value Nullable(Float64)        COMMENT 'gross by orders; NULL: no order'
+)
+AS
+SELECT
+    toDate(time) AS day,
+    reporting_currency AS currency,
+    countIf(type = 'purchase') AS orders,
+    uniqExactIf(user_id, type = 'purchase') AS buyers,
+    sumIf(amount, type = 'purchase') AS gross,
+    countIf(type = 'refund') AS refunds,
+    sumIf(amount, type = 'refund') AS refunded,
+    gross - refunded AS net,
+    if(orders = 0, NULL, toFloat64(gross) / orders) AS average_order_value
+FROM events_once
+WHERE type IN ('purchase', 'refund')
+GROUP BY day, currency
+COMMENT 'Orders, refunds and revenue of each day';
+
+CREATE OR REPLACE VIEW cohort_retention
+(
+    cohort    Date                   COMMENT 'First day of the month of the users'' first purchase, UTC',
+    month     UInt32                 COMMENT 'Months since: 0 is the month of the first purchase',
+    users     UInt64                 COMMENT 'Users in the cohort',
+    active    UInt64                 COMMENT 'Of them: users who bought in that month',
+    retention Float64                COMMENT 'active as a share of users',
+    orders    UInt64                 COMMENT 'Purchases of the cohort in that month',
+    revenue   Decimal(38, 4)         COMMENT 'What they brought, in units of the reporting currency; refunds are not taken off'
+)
+AS
+WITH
+    purchases AS
+    (
+        SELECT user_id, toStartOfMonth(time) AS bought, count() AS orders, sum(amount) AS revenue
+        FROM events_once
+        WHERE type = 'purchase'
+        GROUP BY user_id, bought
+    ),
+    firsts AS
+    (
+        SELECT user_id, min(bought) AS cohort FROM purchases GROUP BY user_id
+    ),
+    activity AS
+    (
+        SELECT
+            f.cohort AS cohort,
+            toUInt32(dateDiff('month', f.cohort, p.bought)) AS month,
+            count() AS active,
+            sum(p.orders) AS orders,
+            sum(p.revenue) AS revenue
+        FROM purchases AS p
+        INNER JOIN firsts AS f ON p.user_id = f.user_id
+        GROUP BY cohort, month
+    ),
+    cohorts AS
+    (
+        SELECT
+            cohort,
+            users,
+            arrayJoin(range(toUInt32(dateDiff('month', cohort, (SELECT max(bought) FROM purchases)) + 1))) AS month
+        FROM (SELECT cohort, count() AS users FROM firsts GROUP BY cohort)
+    )
+SELECT
+    c.cohort AS cohort,
+    c.month AS month,
+    c.users AS users,
+    a.active AS active,
+    a.active / c.users AS retention,
+    a.orders AS orders,
+    a.revenue AS revenue
+FROM cohorts AS c
+LEFT JOIN activity AS a ON c.cohort = a.cohort AND c.month = a.month
+COMMENT 'Of the users who first bought in a month, how many bought again in each month since';

@@ -1,0 +1,253 @@
+package schemas
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// TransitionContext is what a transition's JSON says and the Transition itself
+// does not hold.
+type TransitionContext struct {
+	ID       string     // of the CloudEvent: see OutputID
+	Topic    string     // the input topic, where a cause's position lies
+	Sets     []SetNames // by a Transition's Set
+	Currency string     // the reporting currency
+}
+
+// AppendJSON appends the transition as its JSON (transition.schema.json). It
+// allocates nothing but dst. A set or a segment that ctx does not name, or a
+// currency without minor units, is a broken promise of the caller: it panics.
+func (t *Transition) AppendJSON(dst []byte, ctx *TransitionContext) []byte {
+	dst = appendQuoted(append(dst, `{"id":`...), ctx.ID)
+	dst = appendQuoted(append(dst, `,"user":`...), t.User)
+	dst = appendQuoted(append(dst, `,"set":`...), ctx.Sets[t.Set].Name)
+	dst = strconv.AppendUint(append(dst, `,"seq":`...), uint64(t.Seq), 10)
+	dst = append(dst, `,"from":`...)
+	if t.From == NoSegment {
+		dst = append(dst, "null"...)
+	} else {
+		dst = appendQuoted(dst, ctx.Sets[t.Set].Segments[t.From])
+	}
+	dst = appendQuoted(append(dst, `,"to":`...), ctx.Sets[t.Set].Segments[t.To])
+	dst = appendTime(append(dst, `,"at":`...), t.At)
+	dst = t.Cause.appendJSON(append(dst, `,"cause":`...), ctx.Topic)
+	dst = t.Facts.appendJSON(append(dst, `,"profile":`...), t.At, ctx.Currency)
+	dst = append(dst, `,"segments":{`...)
+	comma := false
+	for set, segment := range t.Segments {
+		if segment == NoSegment {
+			continue // a set that is still filling
+		}
+		if comma {
+			dst = append(dst, ',')
+		}
+		comma = true
+		dst = appendQuoted(dst, ctx.Sets[set].Name)
+		dst = appendQuoted(append(dst, ':'), ctx.Sets[set].Segments[segment])
+	}
+	dst = append(dst, `},"expected":`...)
+	if t.Expected.To == NoSegment {
+		dst = append(dst, "null"...)
+	} else {
+		dst = appendQuoted(append(dst, `{"to":`...), ctx.Sets[t.Set].Segments[t.Expected.To])
+		dst = append(appendTime(append(dst, `,"at":`...), t.Expected.At), '}')
+	}
+	dst = append(appendHex16(append(dst, `,"rules":"`...), t.Rules), '"')
+	if t.Muted != NotMuted {
+		dst = appendQuoted(append(dst, `,"muted":`...), t.Muted.String())
+	}
+	return append(dst, '}')
+}
+
+func (c *Cause) appendJSON(dst []byte, topic string) []byte {
+	dst = appendQuoted(append(dst, `{"kind":`...), c.Kind.String())
+	switch c.Kind {
+	case ByEvent:
+		dst = appendQuoted(append(dst, `,"type":`...), c.Event.String())
+		dst = appendQuoted(append(dst, `,"id":`...), c.ID)
+		dst = appendQuoted(append(dst, `,"topic":`...), topic)
+		dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(c.Pos.Partition), 10)
+		dst = strconv.AppendInt(append(dst, `,"offset":`...), c.Pos.Offset, 10)
+	case ByTimer:
+		dst = appendTime(append(dst, `,"due":`...), c.Due)
+	case ByRules, ByRecovery:
+	}
+	return append(dst, '}')
+}
+
+// recency returns the whole seconds from the last interaction to at; an event
+// from the near future counts as now.
+func (f *Facts) recency(at Millis) int64 { return int64(max(0, at-f.Last) / Second) }
+
+func (f *Facts) appendJSON(dst []byte, at Millis, currency string) []byte {
+	decimals, ok := Exponent(currency)
+	if !ok {
+		panic(fmt.Sprintf("schemas: reporting currency %q has no minor unit", currency))
+	}
+	dst = strconv.AppendInt(append(dst, `{"recency_seconds":`...), f.recency(at), 10)
+	dst = strconv.AppendUint(append(dst, `,"orders":`...), uint64(f.Orders), 10)
+	dst = append(appendMinor(append(dst, `,"revenue":"`...), f.Revenue, decimals), '"')
+	dst = strconv.AppendInt(append(dst, `,"revenue_minor":`...), f.Revenue, 10)
+	dst = appendQuoted(append(dst, `,"currency":`...), currency)
+	dst = appendTimeOrNull(append(dst, `,"first":`...), f.First)
+	dst = appendTimeOrNull(append(dst, `,"last":`...), f.Last)
+	dst = appendTimeOrNull(append(dst, `,"first_purchase":`...), f.FirstPurchase)
+	dst = appendTimeOrNull(append(dst, `,"last_purchase":`...), f.LastPurchase)
+	return append(dst, '}')
+}
+
+// appendHex16 appends v as sixteen hex digits.
+func appendHex16(dst []byte, v uint64) []byte {
+	const hex = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, hex[v>>shift&15])
+	}
+	return dst
+}
+
+// UnknownNameError says that a transition names a set or a segment that the
+// rules in force do not have: it was said under other rules.
+type UnknownNameError struct {
+	What string // "set" or "segment"
+	Name string // a segment with its set: "lifecycle/lost"
+}
+
+func (e *UnknownNameError) Error() string {
+	return fmt.Sprintf("transition: unknown %s %q: the rules in force do not have it", e.What, e.Name)
+}
+
+// DecodeTransition is the inverse of AppendJSON for every field of a Transition.
+// Fields it does not know are skipped: a newer version may have written them.
+//
+// A set, from or to that sets does not name is an *UnknownNameError. What only
+// informs may be older than the rules in force: an unknown set or segment among
+// the current segments is left out, an unknown expected one is none.
+func DecodeTransition(value []byte, sets []SetNames) (Transition, error) {
+	r := reader{scanner: scanner{text: value, lone: -1}}
+	top := r.whole()
+	var t Transition
+	r.object(top, "", func(name string, v token) {
+		switch name {
+		case "user":
+			t.User = r.string(v, name)
+		case "seq":
+			t.Seq = uint32(r.integer(v, name, 1, math.MaxUint32))
+		case "at":
+			t.At = r.moment(v, name)
+		case "rules":
+			t.Rules = r.hex(v, name)
+		case "muted":
+			t.Muted = parsed(&r, v, name, ParseMuted)
+		}
+	}, "user", "seq", "at", "rules")
+	t.Cause = r.cause(r.get(top, "cause"))
+	t.Facts = r.facts(r.get(top, "profile"))
+	t.Set = r.setOf(r.get(top, "set"), sets)
+	if r.err != nil {
+		return Transition{}, r.err
+	}
+	t.From = NoSegment
+	if from := r.get(top, "from"); from.kind != null {
+		t.From = r.segmentOf(from, "from", sets[t.Set])
+	}
+	t.To = r.segmentOf(r.get(top, "to"), "to", sets[t.Set])
+	t.Segments = r.segments(r.get(top, "segments"), sets)
+	t.Expected = r.expected(r.get(top, "expected"), sets[t.Set])
+	if r.err != nil {
+		return Transition{}, r.err
+	}
+	return t, nil
+}
+
+// cause reads a cause.
+func (r *reader) cause(v token) (c Cause) {
+	c.Kind = parsed(r, r.get(v, "kind"), "cause.kind", ParseCauseKind)
+	switch {
+	case r.err != nil:
+	case c.Kind == ByEvent:
+		c.Event = parsed(r, r.get(v, "type"), "cause.type", ParseKind)
+		c.ID = r.string(r.get(v, "id"), "cause.id")
+		c.Pos.Partition = int32(r.integer(r.get(v, "partition"), "cause.partition", 0, math.MaxInt32))
+		c.Pos.Offset = r.integer(r.get(v, "offset"), "cause.offset", 0, math.MaxInt64)
+	case c.Kind == ByTimer:
+		c.Due = r.moment(r.get(v, "due"), "cause.due")
+	}
+	return c
+}
+
+// facts reads what the profile was.
+func (r *reader) facts(v token) (f Facts) {
+	orNone := func(name string) Millis {
+		if t := r.get(v, name); t.kind != null {
+			return r.moment(t, "profile."+name)
+		}
+		return 0
+	}
+	f.Orders = uint32(r.integer(r.get(v, "orders"), "profile.orders", 0, math.MaxUint32))
+	f.Revenue = r.integer(r.get(v, "revenue_minor"), "profile.revenue_minor", math.MinInt64, math.MaxInt64)
+	f.First, f.Last = orNone("first"), orNone("last")
+	f.FirstPurchase, f.LastPurchase = orNone("first_purchase"), orNone("last_purchase")
+	return f
+}
+
+func (r *reader) setOf(v token, sets []SetNames) uint16 {
+	name := r.string(v, "set")
+	for i := range sets {
+		if sets[i].Name == name {
+			return uint16(i)
+		}
+	}
+	r.failed(&UnknownNameError{"set", name})
+	return 0
+}
+
+func (r *reader) segmentOf(v token, field string, set SetNames) uint16 {
+	name := r.string(v, field)
+	s := set.index(name)
+	if s == NoSegment {
+		r.failed(&UnknownNameError{"segment", set.Name + "/" + name})
+	}
+	return s
+}
+
+// index returns the number of a segment, or NoSegment.
+func (s SetNames) index(segment string) uint16 {
+	for i, name := range s.Segments {
+		if name == segment {
+			return uint16(i)
+		}
+	}
+	return NoSegment
+}
+
+func (r *reader) segments(v token, sets []SetNames) []uint16 {
+	into := make([]uint16, len(sets))
+	for i := range into {
+		into[i] = NoSegment
+	}
+	r.object(v, "segments", func(name string, v token) {
+		segment := r.string(v, "segments")
+		for i := range sets {
+			if sets[i].Name == name {
+				into[i] = sets[i].index(segment)
+			}
+		}
+	})
+	return into
+}
+
+func (r *reader) expected(v token, set SetNames) Expected {
+	none := Expected{To: NoSegment, At: Never}
+	if v.kind == null {
+		return none
+	}
+	e := Expected{
+		To: set.index(r.string(r.get(v, "to"), "expected.to")),
+		At: r.moment(r.get(v, "at"), "expected.at"),
+	}
+	if e.To == NoSegment {
+		return none
+	}
+	return e
+}

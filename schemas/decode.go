@@ -1,0 +1,388 @@
+package schemas
+
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
+// Limits of the contract.
+const (
+	ValueMax = 1 << 20 // bytes of a record's value
+	IDMax    = 256     // bytes of an id, without its escapes
+)
+
+// Decoder decodes events as a contract wants them. It is for one goroutine.
+type Decoder struct {
+	contract contract
+
+	scan    scanner
+	fields  [fields]token // of the record, the last of each name
+	unknown []member      // in the order in which they were sent
+	order   []int32       // of unknown, while repeated names are looked for
+	scratch []byte        // strings without their escapes, and Extra
+}
+
+// member is a field with its name.
+type member struct {
+	key, val token
+	name     []byte // without quotes and escapes
+	repeated bool   // a later one has the same name
+}
+
+// NewDecoder returns a decoder for a contract, or every fault of the contract.
+func NewDecoder(c Contract) (*Decoder, error) {
+	compiled, err := c.compile()
+	if err != nil {
+		return nil, err
+	}
+	return &Decoder{contract: compiled}, nil
+}
+
+// Hash identifies what the contract decides: equal hash, equal decisions and
+// amounts. It is part of the rules' hash.
+func (d *Decoder) Hash() uint64 { return d.contract.hash }
+
+// Decode checks a record's key and value against the contract and fills ev, in
+// which it keeps nothing from before. It returns nil or a *RefusedError; ev is
+// then empty. A nil value is a tombstone. It allocates nothing for an accepted
+// event, once its scratch memory has grown.
+//
+// Whether the event comes from the future is the worker's to say: it takes the
+// record's timestamp.
+func (d *Decoder) Decode(key, value []byte, ev *Event) error {
+	*ev = Event{}
+	if r := d.decode(key, value, ev); r != nil {
+		*ev = Event{}
+		return r
+	}
+	return nil
+}
+
+func (d *Decoder) decode(key, value []byte, ev *Event) *RefusedError {
+	if value == nil {
+		return refuse(Tombstone, "value: got null, want a JSON object")
+	}
+	if len(value) > ValueMax {
+		return refuse(TooLarge, "value: got %d bytes, want at most %d", len(value), ValueMax)
+	}
+	if !utf8.Valid(value) {
+		return invalidUTF8(value)
+	}
+	if r := d.split(value); r != nil {
+		return r
+	}
+	if r := d.check(ev); r != nil {
+		return r
+	}
+	if len(key) == 0 {
+		return refuse(NoKey, "key: got none, want the user_id %q", brief(ev.User))
+	}
+	if !bytes.Equal(key, ev.User) {
+		return refuse(KeyMismatch, "key: got %q, want the user_id %q", brief(key), brief(ev.User))
+	}
+	return nil
+}
+
+// brief is for bytes that are shown with %q, which makes up to four of one.
+func brief(b []byte) []byte { return b[:min(len(b), 24)] }
+
+func invalidUTF8(value []byte) *RefusedError {
+	i := 0
+	for i < len(value) {
+		r, n := utf8.DecodeRune(value[i:])
+		if r == utf8.RuneError && n == 1 {
+			break
+		}
+		i += n
+	}
+	return refuse(InvalidUTF8, "value: byte %d: got 0x%02x, want UTF-8", i, value[i])
+}
+
+// split checks that the value is a JSON object and notes where its fields stand.
+func (d *Decoder) split(value []byte) *RefusedError {
+	d.fields = [fields]token{}
+	d.unknown, d.scratch = d.unknown[:0], d.scratch[:0]
+	s := &d.scan
+	s.reset(value)
+	i := s.space(0)
+	top := token{kind: object}
+	if i < len(value) && value[i] == '{' {
+		i = d.members(i + 1)
+	} else {
+		top, i = s.value(i, 0)
+	}
+	if i >= 0 {
+		if i = s.space(i); i < len(value) {
+			s.fail(i, "nothing more")
+		}
+	}
+	switch {
+	case s.fault == ended:
+		return refuse(Truncated, "value: byte %d: got the end, want %s", len(value), s.want)
+	case s.fault == broken:
+		r, _ := utf8.DecodeRune(value[s.at:])
+		return refuse(NotJSON, "value: byte %d: got %q, want %s", s.at, r, s.want)
+	case s.lone >= 0:
+		return refuse(InvalidUTF8, "value: byte %d: got %s, half a surrogate pair, want a character",
+			s.lone, value[s.lone:s.lone+6])
+	case top.kind != object:
+		return refuse(WrongType, "value: got %s, want an object", got(s.raw(top)))
+	}
+	return nil
+}
+
+// members notes the fields of the event, whose brace is before i.
+func (d *Decoder) members(i int) int {
+	s := &d.scan
+	for first := true; ; first = false {
+		key, val, next := s.member(i, 1, first)
+		if next < 0 || key.kind == absent {
+			return next
+		}
+		i = next
+		var name []byte
+		if key.escaped {
+			name, d.scratch = s.unquote(key, d.scratch)
+		} else {
+			name = s.inner(key)
+		}
+		if f := fieldOf(name); f < fields {
+			d.fields[f] = val
+		} else {
+			d.unknown = append(d.unknown, member{key: key, val: val, name: name})
+		}
+	}
+}
+
+// check looks at the fields in the contract's order.
+func (d *Decoder) check(ev *Event) *RefusedError {
+	var r *RefusedError
+	step := func(bad *RefusedError) bool { r = bad; return bad != nil }
+	ev.Quantity = million
+	ev.Currency = d.contract.currency
+	switch {
+	case step(d.id(fieldEventID, true, &ev.ID)),
+		step(d.kind(&ev.Kind)),
+		step(d.id(fieldUserID, true, &ev.User)),
+		step(d.time(&ev.At)),
+		step(d.id(fieldSessionID, false, &ev.SessionID)),
+		step(d.id(fieldProductID, false, &ev.ProductID)),
+		step(d.text(fieldCategory, &ev.Category)),
+		step(d.text(fieldBrand, &ev.Brand)),
+		step(d.decimal(fieldPrice, &ev.Price, &ev.HasPrice)),
+		step(d.decimal(fieldQuantity, &ev.Quantity, &ev.HasQuantity)),
+		step(d.currency(&ev.Currency)),
+		step(d.id(fieldCartID, false, &ev.CartID)),
+		step(d.id(fieldOrderID, ev.Kind == Purchase || ev.Kind == Refund, &ev.OrderID)),
+		step(d.decimal(fieldRevenue, &ev.Revenue, &ev.HasRevenue)):
+		return r
+	}
+	sum, r := d.items(ev)
+	if r != nil {
+		return r
+	}
+	switch {
+	case step(d.text(fieldChannel, &ev.Channel)),
+		step(d.text(fieldCampaign, &ev.Campaign)),
+		step(d.text(fieldURL, &ev.URL)),
+		step(d.properties(ev)):
+		return r
+	}
+	d.extra(ev)
+	if ev.Kind != Purchase && ev.Kind != Refund {
+		return nil
+	}
+	return d.contract.amount(ev, sum)
+}
+
+// place names a value in a detail: a field, or a field of an item.
+type place struct {
+	item  int // -1: of the event itself
+	field field
+}
+
+func (p place) String() string {
+	if p.item < 0 {
+		return p.field.String()
+	}
+	return itemName(p.item) + "." + p.field.String()
+}
+
+func wrongType(at place, raw []byte, want string) *RefusedError {
+	return refuse(WrongType, "%v: got %s, want %s", at, got(raw), want)
+}
+
+// id reads an id of 1 to 256 bytes.
+func (d *Decoder) id(f field, required bool, into *[]byte) *RefusedError {
+	t := d.fields[f]
+	if !t.given() {
+		if required {
+			return refuse(MissingField, "%v: got %v, want a string of 1 to %d bytes", f, t.kind, IDMax)
+		}
+		return nil
+	}
+	return d.idAt(t, place{-1, f}, into)
+}
+
+func (d *Decoder) idAt(t token, at place, into *[]byte) *RefusedError {
+	if t.kind != text {
+		return wrongType(at, d.scan.raw(t), "a string")
+	}
+	*into, d.scratch = d.scan.unquote(t, d.scratch)
+	switch n := len(*into); {
+	case n == 0:
+		return refuse(EmptyField, "%v: got \"\", want 1 to %d bytes", at, IDMax)
+	case n > IDMax:
+		return refuse(IDTooLong, "%v: got %d bytes, %s, want 1 to %d", at, n, got(d.scan.raw(t)), IDMax)
+	}
+	return nil
+}
+
+// text reads a string of any length.
+func (d *Decoder) text(f field, into *[]byte) *RefusedError {
+	return d.textAt(d.fields[f], place{-1, f}, into)
+}
+
+func (d *Decoder) textAt(t token, at place, into *[]byte) *RefusedError {
+	if !t.given() {
+		return nil
+	}
+	if t.kind != text {
+		return wrongType(at, d.scan.raw(t), "a string")
+	}
+	if t.end-t.start > 2 { // longer than its quotes
+		*into, d.scratch = d.scan.unquote(t, d.scratch)
+	}
+	return nil
+}
+
+// required reads a string that must be there and not be empty.
+func (d *Decoder) required(f field, want string) (value []byte, r *RefusedError) {
+	t := d.fields[f]
+	if !t.given() {
+		return nil, refuse(MissingField, "%v: got %v, want %s", f, t.kind, want)
+	}
+	if t.kind != text {
+		return nil, wrongType(place{-1, f}, d.scan.raw(t), want)
+	}
+	value, d.scratch = d.scan.unquote(t, d.scratch)
+	if len(value) == 0 {
+		return nil, refuse(EmptyField, "%v: got \"\", want %s", f, want)
+	}
+	return value, nil
+}
+
+func (d *Decoder) kind(into *Kind) *RefusedError {
+	const want = "view, add_to_cart, remove_from_cart, purchase, refund or search"
+	name, r := d.required(fieldType, want)
+	if r != nil {
+		return r
+	}
+	k, ok := kindOf(name)
+	if !ok {
+		return refuse(UnknownType, "type: got %s, want %s", got(d.scan.raw(d.fields[fieldType])), want)
+	}
+	*into = k
+	return nil
+}
+
+func (d *Decoder) time(into *Millis) *RefusedError {
+	const want = "RFC 3339 with offset, or whole milliseconds"
+	t := d.fields[fieldTime]
+	var ok bool
+	if t.kind == number {
+		*into, ok = wholeMillis(d.scan.raw(t))
+	} else {
+		s, r := d.required(fieldTime, want)
+		if r != nil {
+			return r
+		}
+		*into, ok = parseTime(s)
+	}
+	if !ok {
+		return refuse(BadTime, "time: got %s, want %s", got(d.scan.raw(t)), want)
+	}
+	if *into < oldest {
+		return refuse(Before1990, "time: got %s, want 1990-01-01T00:00:00Z or later", got(d.scan.raw(t)))
+	}
+	return nil
+}
+
+// wholeMillis reads a JSON number without fraction and exponent.
+func wholeMillis(b []byte) (Millis, bool) {
+	negative := b[0] == '-'
+	if negative {
+		b = b[1:]
+	}
+	if len(b) > 19 {
+		return 0, false
+	}
+	var u uint64 // 19 digits fit
+	for _, c := range b {
+		if !digit(c) {
+			return 0, false
+		}
+		u = u*10 + uint64(c-'0')
+	}
+	if negative {
+		return -Millis(u), u <= 1<<63
+	}
+	return Millis(u), u < 1<<63
+}
+
+// decimal reads a number >= 0 with at most six decimals.
+func (d *Decoder) decimal(f field, into *int64, has *bool) *RefusedError {
+	return d.decimalAt(d.fields[f], place{-1, f}, into, has)
+}
+
+func (d *Decoder) decimalAt(t token, at place, into *int64, has *bool) *RefusedError {
+	if !t.given() {
+		return nil
+	}
+	raw := d.scan.raw(t)
+	if t.kind != number {
+		return wrongType(at, raw, "a number")
+	}
+	v, reason := millionths(raw)
+	switch reason {
+	case Accepted:
+		*into, *has = v, true
+		return nil
+	case NegativeAmount:
+		return refuse(reason, "%v: got %s, want 0 or more", at, got(raw))
+	case TooManyDecimals:
+		return refuse(reason, "%v: got %s, want at most six decimals", at, got(raw))
+	default:
+		return refuse(reason, "%v: got %s, want at most 9223372036854.775807", at, got(raw))
+	}
+}
+
+func (d *Decoder) currency(into *[3]byte) *RefusedError {
+	const want = "three capital letters of ISO 4217"
+	t := d.fields[fieldCurrency]
+	if !t.given() {
+		return nil
+	}
+	if t.kind != text {
+		return wrongType(place{-1, fieldCurrency}, d.scan.raw(t), want)
+	}
+	var code []byte
+	code, d.scratch = d.scan.unquote(t, d.scratch)
+	if _, ok := exponent(string(code)); !ok {
+		return refuse(UnknownCurrency, "currency: got %s, want %s", got(d.scan.raw(t)), want)
+	}
+	*into = [3]byte(code)
+	return nil
+}
+
+func (d *Decoder) properties(ev *Event) *RefusedError {
+	t := d.fields[fieldProperties]
+	if !t.given() {
+		return nil
+	}
+	if t.kind != object {
+		return wrongType(place{-1, fieldProperties}, d.scan.raw(t), "an object")
+	}
+	ev.Properties = d.scan.raw(t)
+	return nil
+}

@@ -1,0 +1,122 @@
+package schemas
+
+import (
+	"time"
+)
+
+// oldest is 1990-01-01T00:00:00Z: before the first web shop no event is true.
+const oldest Millis = 631_152_000_000
+
+// parseTime reads an RFC 3339 time with offset and rounds it down to the
+// millisecond. It accepts exactly what time.Parse(time.RFC3339Nano) does. The
+// usual form is read here, because Parse allocates for most offsets.
+func parseTime(s []byte) (Millis, bool) {
+	if t, ok := usualTime(s); ok {
+		return t, true
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(s))
+	if err != nil {
+		return 0, false
+	}
+	return Millis(t.UnixMilli()), true
+}
+
+// usualTime reads YYYY-MM-DDThh:mm:ss[.digits](Z|+hh:mm|-hh:mm) and no other
+// form. Every text it takes means the same to time.Parse.
+func usualTime(s []byte) (Millis, bool) {
+	if len(s) < len("2006-01-02T15:04:05Z") ||
+		s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
+		return 0, false
+	}
+	year := two(s[0:])*100 + two(s[2:])
+	month, day := two(s[5:]), two(s[8:])
+	hour, minute, second := two(s[11:]), two(s[14:]), two(s[17:])
+	if two(s[0:])|two(s[2:])|month|day|hour|minute|second < 0 || month < 1 || month > 12 ||
+		day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
+		return 0, false
+	}
+	t := Millis(civil(year, month, day))*Day +
+		Millis(hour)*Hour + Millis(minute)*Minute + Millis(second)*Second
+	s = s[19:]
+	if s[0] == '.' {
+		n, milli := 1, Millis(0)
+		for scale := Millis(100); n < len(s) && digit(s[n]); n++ {
+			milli += Millis(s[n]-'0') * scale
+			scale /= 10
+		}
+		if n == 1 {
+			return 0, false
+		}
+		t += milli
+		s = s[n:]
+	}
+	if len(s) == 1 && s[0] == 'Z' {
+		return t, true
+	}
+	if len(s) != len("+07:00") || s[0] != '+' && s[0] != '-' || s[3] != ':' {
+		return 0, false
+	}
+	hour, minute = two(s[1:]), two(s[4:])
+	if hour|minute < 0 || hour > 23 || minute > 59 {
+		return 0, false
+	}
+	offset := Millis(hour)*Hour + Millis(minute)*Minute
+	if s[0] == '-' {
+		offset = -offset
+	}
+	return t - offset, true
+}
+
+// two reads two digits; it is negative if they are none.
+func two(s []byte) int {
+	if !digit(s[0]) || !digit(s[1]) {
+		return -1
+	}
+	return int(s[0]-'0')*10 + int(s[1]-'0')
+}
+
+func daysIn(year, month int) int {
+	switch month {
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	case 4, 6, 9, 11:
+		return 30
+	}
+	return 31
+}
+
+// civil returns the days from 1970-01-01 to a day of the proleptic Gregorian
+// calendar, year >= 0 (Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+// days_from_civil; years begin in March there, so a leap day is the last).
+func civil(year, month, day int) int {
+	year += 400 // so that March of year -1 needs no floor division
+	if month <= 2 {
+		year--
+	}
+	era, yearOfEra := year/400, year%400
+	dayOfYear := (153*((month+9)%12)+2)/5 + day - 1
+	dayOfEra := yearOfEra*365 + yearOfEra/4 - yearOfEra/100 + dayOfYear
+	return era*146_097 + dayOfEra - 719_468 - 146_097
+}
+
+// appendTime appends t as RFC 3339 in UTC with milliseconds, between quotes. The
+// years 0 to 9999 are all that RFC 3339 can say; a time outside is brought to the
+// nearest that can be said.
+func appendTime(dst []byte, t Millis) []byte {
+	const first, last Millis = -62_167_219_200_000, 253_402_300_799_999
+	t = min(max(t, first), last)
+	dst = append(dst, '"')
+	dst = time.UnixMilli(int64(t)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	return append(dst, '"')
+}
+
+// appendTimeOrNull appends t, or null where 0 stands for none.
+func appendTimeOrNull(dst []byte, t Millis) []byte {
+	if t == 0 {
+		return append(dst, "null"...)
+	}
+	return appendTime(dst, t)
+}

@@ -1,0 +1,340 @@
+// Package file reads recorded events from CSV, text and NDJSON files, plain or
+// compressed, by a mapping that is data and not code, and gives them in time order,
+// in the form of the event contract.
+//
+// Not allowed here: publishing (that is for the caller), deciding what an event
+// means, floats (an amount passes through as the decimal text of the file), and
+// dropping a row without counting it.
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"footfall/schemas"
+)
+
+// Limits.
+const (
+	// SortBytesDefault is how many bytes of events Open sorts in memory.
+	SortBytesDefault = 2 << 30
+
+	groupsMax     = 100_000 // rows between two of one group
+	reportsMax    = 10      // malformed rows told, of all that are counted
+	eventOverhead = 64      // bytes of an Event beside its key and value
+)
+
+// Malformed is the reason by which rows are skipped that cannot be read.
+const Malformed = "malformed"
+
+// Event is one event of the file. It owns its memory.
+type Event struct {
+	Key, Value []byte // the user's id; JSON of the event contract
+	Time       schemas.Millis
+}
+
+// Stats is what became of the rows: every row went into an event or was skipped.
+type Stats struct {
+	Rows    int64            // rows read (of a nested file, its events), header and blank lines aside
+	Events  int64            // events given
+	Skipped map[string]int64 // rows that are no event, by reason
+	Reports []string         // the first malformed rows, file:row: column: reason
+}
+
+// Options of Open. The zero value is good.
+type Options struct {
+	// SortBytes limits the events of a file that is not sorted, which are sorted in
+	// memory; 0 is SortBytesDefault.
+	SortBytes int64
+}
+
+// Reader gives the events of one file, once.
+type Reader struct {
+	name    string // without folder and .gz or .zst
+	mapping *Mapping
+	opts    Options
+	program *program
+	rows    rows
+	close   func() error
+	stats   Stats
+	read    atomic.Int64 // bytes of the file, compressed as it is
+	size    int64
+}
+
+// Open begins to read a file by a mapping. It checks that the file has the columns
+// the mapping names.
+func Open(path string, m *Mapping, opts Options) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open events: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a folder; give a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	r, err := New(f, filepath.Base(path), m, opts)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	closeStream := r.close
+	r.close = func() error { return errors.Join(closeStream(), f.Close()) }
+	r.size = info.Size()
+	return r, nil
+}
+
+// New begins to read a stream, gzip or zstd or plain, as Open reads a file of that
+// name. The name is part of every event id.
+func New(in io.Reader, name string, m *Mapping, opts Options) (*Reader, error) {
+	if opts.SortBytes == 0 {
+		opts.SortBytes = SortBytesDefault
+	}
+	r := &Reader{mapping: m, opts: opts, stats: Stats{Skipped: map[string]int64{}}}
+	r.name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
+	var err error
+	if r.program, err = compile(m); err != nil {
+		return nil, fmt.Errorf("mapping %s: %w", m.Name, err)
+	}
+	plain, closeStream, err := decompress(&counter{in, &r.read})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.name, err)
+	}
+	r.close = closeStream
+	if r.rows, err = openRows(plain, m, r.program.columns); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: mapping %s: %w", r.name, m.Name, err), closeStream())
+	}
+	return r, nil
+}
+
+// Close gives the file back.
+func (r *Reader) Close() error { return r.close() }
+
+// Stats returns the counts so far; they are final when Events has ended.
+func (r *Reader) Stats() Stats {
+	s := r.stats
+	s.Skipped = maps.Clone(s.Skipped)
+	s.Reports = slices.Clone(s.Reports)
+	return s
+}
+
+// Progress returns how many bytes of the file have been read, of how many; 0 if that
+// is unknown. It may be called while Events runs elsewhere.
+func (r *Reader) Progress() (read, size int64) { return r.read.Load(), r.size }
+
+// Events gives the events in order of time, those of one time in the order of the
+// file. The same file and mapping give the same events, byte for byte. It ends after
+// an error; a malformed row is none, but counted.
+func (r *Reader) Events() iter.Seq2[Event, error] {
+	if r.mapping.Sorted {
+		return r.streamed
+	}
+	return r.sorted
+}
+
+// streamed gives the events of a file that promises to be sorted.
+func (r *Reader) streamed(yield func(Event, error) bool) {
+	last, lastLine := schemas.Millis(0), int64(0)
+	err := r.inFileOrder(func(d *draft) error {
+		if d.time < last {
+			return fmt.Errorf("%s:%d: column %q: time goes back from row %d, but the mapping says sorted: true; leave that away to sort in memory",
+				r.name, d.line, r.mapping.Time.Column, lastLine)
+		}
+		last, lastLine = d.time, d.line
+		return r.give(d, yield)
+	})
+	if err != nil && !errors.Is(err, errStopped) {
+		yield(Event{}, err)
+	}
+}
+
+// sorted reads all events before it gives the first. It takes O(n) memory.
+func (r *Reader) sorted(yield func(Event, error) bool) {
+	var drafts []*draft
+	used := int64(0)
+	err := r.inFileOrder(func(d *draft) error {
+		used += int64(cap(d.body)+len(d.items)+len(d.props)+len(d.key)) + eventOverhead
+		if used > r.opts.SortBytes {
+			return fmt.Errorf("%s:%d: the events so far take more than %d bytes to sort in memory; sort the file by time and say sorted: true in the mapping",
+				r.name, d.line, r.opts.SortBytes)
+		}
+		drafts = append(drafts, d)
+		return nil
+	})
+	if err != nil {
+		yield(Event{}, err)
+		return
+	}
+	slices.SortStableFunc(drafts, func(a, b *draft) int {
+		switch {
+		case a.time < b.time:
+			return -1
+		case a.time > b.time:
+			return 1
+		}
+		return 0
+	})
+	for i, d := range drafts {
+		drafts[i] = nil // given away
+		if r.give(d, yield) != nil {
+			return
+		}
+	}
+}
+
+// errStopped says that the caller wants no more events.
+var errStopped = errors.New("stopped")
+
+func (r *Reader) give(d *draft, yield func(Event, error) bool) error {
+	r.stats.Events++
+	if !yield(Event{Key: []byte(d.key), Value: d.finish(), Time: d.time}, nil) {
+		return errStopped
+	}
+	return nil
+}
+
+// inFileOrder calls each with every event, in the order of their first rows.
+func (r *Reader) inFileOrder(each func(*draft) error) error {
+	enc := &encoder{program: r.program, file: r.name}
+	g := groups{by: r.program.by, within: int64(r.program.within), open: map[string]*draft{}}
+	for {
+		row, err := r.rows.next()
+		var bad *rowError
+		if errors.Is(err, io.EOF) {
+			return g.emit(true, each)
+		}
+		if err != nil && !errors.As(err, &bad) {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		r.stats.Rows++
+		if err == nil {
+			err = r.take(enc, row, &g)
+		}
+		if errors.As(err, &bad) {
+			r.malformed(bad)
+		} else if err != nil {
+			return err
+		} else if err := g.emit(false, each); err != nil {
+			return err
+		}
+	}
+}
+
+// take adds a row to the events under construction, or counts it as skipped. An
+// error is a *rowError.
+func (r *Reader) take(enc *encoder, row row, g *groups) error {
+	reason, err := r.program.skipped(row)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		r.stats.Skipped[reason]++
+		return nil
+	}
+	if d := g.find(row); d != nil {
+		return enc.item(d, row)
+	}
+	d, err := enc.draft(row)
+	if err == nil && g.by >= 0 {
+		err = enc.item(d, row)
+	}
+	if err == nil {
+		g.add(d, row)
+	}
+	return err
+}
+
+func (r *Reader) malformed(bad *rowError) {
+	r.stats.Skipped[Malformed]++
+	if len(r.stats.Reports) < reportsMax {
+		r.stats.Reports = append(r.stats.Reports, r.name+":"+bad.Error())
+	}
+}
+
+// groups are the events to which rows may still be added, in the order of their
+// first rows. Without grouping they are complete at once.
+type groups struct {
+	by     int // -1: no grouping
+	within int64
+	taken  int64 // rows that went into an event
+	open   map[string]*draft
+	queue  []*draft
+}
+
+// find returns the event a row belongs to, or nil if it begins one.
+func (g *groups) find(r row) *draft {
+	if g.by < 0 {
+		return nil
+	}
+	d := g.open[r.values[g.by]]
+	if d == nil || g.taken-d.last > g.within {
+		return nil
+	}
+	g.taken++
+	d.last = g.taken
+	return d
+}
+
+func (g *groups) add(d *draft, r row) {
+	g.taken++
+	d.last = g.taken
+	if g.by >= 0 {
+		d.by = strings.Clone(r.values[g.by])
+		g.open[d.by] = d
+	}
+	g.queue = append(g.queue, d)
+}
+
+// emit gives away the events at the front of the queue that are complete, or all.
+func (g *groups) emit(all bool, each func(*draft) error) error {
+	for len(g.queue) > 0 && (all || g.by < 0 || g.taken-g.queue[0].last > g.within) {
+		d := g.queue[0]
+		g.queue = g.queue[1:]
+		if g.open[d.by] == d {
+			delete(g.open, d.by)
+		}
+		if err := each(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skipped returns the reason why a row is no event, or "".
+func (p *program) skipped(r row) (string, error) {
+	for i := range p.skips {
+		s := &p.skips[i]
+		holds, err := p.holds(s, r)
+		if err != nil {
+			return "", err
+		}
+		if holds && s.unless != nil {
+			var except bool
+			if except, err = p.holds(s.unless, r); err != nil {
+				return "", err
+			}
+			holds = !except
+		}
+		if holds {
+			return s.reason, nil
+		}
+	}
+	return "", nil
+}
+
+func (p *program) holds(s *skip, r row) (bool, error) {
+	holds, err := s.test.holds(r.values[s.column])
+	if err != nil {
+		return false, &rowError{r.line, p.columns[s.column], err.Error()}
+	}
+	return holds, nil
+}

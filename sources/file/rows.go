@@ -1,0 +1,334 @@
+package file
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// rowBytesMax limits one row, so that a missing quote or line end cannot take all memory.
+const rowBytesMax = 16 << 20
+
+// row is one row of the file, or one nested event of it. values are those of the
+// program's columns, in their order; they are valid until the next row.
+type row struct {
+	line   int64 // on which it starts, from 1
+	n      int   // number within a nested row, from 1
+	values []string
+}
+
+// rows gives the rows of one format. A *rowError is a malformed row, after which the
+// next one can be read; io.EOF is the end; any other error is final.
+type rows interface {
+	next() (row, error)
+}
+
+// rowError says what is wrong with one row.
+type rowError struct {
+	line   int64
+	column string // "" if it is no single column
+	reason string
+}
+
+func (e *rowError) Error() string {
+	if e.column == "" {
+		return fmt.Sprintf("%d: %s", e.line, e.reason)
+	}
+	return fmt.Sprintf("%d: column %q: %s", e.line, e.column, e.reason)
+}
+
+// openRows begins to read; columns are those wanted. It reads the header, and says
+// which wanted column the file lacks.
+func openRows(r io.Reader, m *Mapping, columns []string) (rows, error) {
+	switch m.Format {
+	case "ndjson":
+		return newJSONRows(r, m.Nested, columns), nil
+	case "csv":
+		return newCSVRows(r, m, columns)
+	default:
+		return newTextRows(r, m, columns)
+	}
+}
+
+// place says where the wanted columns are among those the file has.
+func place(want, have []string) ([]int, error) {
+	var errs []error
+	at := make([]int, len(want))
+	for i, w := range want {
+		at[i] = slices.Index(have, w)
+		if at[i] < 0 {
+			errs = append(errs, fmt.Errorf("no column %q%s; the file has %s", w, didYouMean(w, have), strings.Join(have, ", ")))
+		}
+	}
+	return at, errors.Join(errs...)
+}
+
+// pick copies the wanted columns of a row that has its number of columns.
+func pick(into, fields []string, at []int, width int, line int64) error {
+	if len(fields) != width {
+		return &rowError{line: line, reason: fmt.Sprintf("%d columns instead of %d", len(fields), width)}
+	}
+	for i, a := range at {
+		if !utf8.ValidString(fields[a]) {
+			return &rowError{line: line, reason: fmt.Sprintf("column %d is not UTF-8: %q", a+1, fields[a])}
+		}
+		into[i] = strings.TrimSpace(fields[a])
+	}
+	return nil
+}
+
+// leash is a reader that gives up when a row is too long.
+type leash struct {
+	r    io.Reader
+	left int
+}
+
+var errRowTooLong = fmt.Errorf("a row has more than %d bytes; is a quote or a line end missing?", rowBytesMax)
+
+func (l *leash) Read(b []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errRowTooLong
+	}
+	n, err := l.r.Read(b[:min(len(b), l.left)])
+	l.left -= n
+	return n, err
+}
+
+type csvRows struct {
+	r     *csv.Reader
+	leash *leash
+	at    []int
+	width int
+	row   row
+}
+
+func newCSVRows(r io.Reader, m *Mapping, columns []string) (*csvRows, error) {
+	l := &leash{r: r, left: rowBytesMax}
+	c := &csvRows{r: csv.NewReader(l), leash: l, row: row{values: make([]string, len(columns))}}
+	c.r.ReuseRecord, c.r.FieldsPerRecord = true, -1
+	if m.Separator != "" {
+		c.r.Comma = rune(m.Separator[0])
+	}
+	have := m.Columns
+	if m.Header {
+		header, err := c.r.Read()
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("1: the header is missing: the file is empty")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("1: header: %w", err)
+		}
+		have = cleanHeader(header)
+	}
+	c.width = len(have)
+	var err error
+	c.at, err = place(columns, have)
+	return c, err
+}
+
+// cleanHeader copies a header without the byte order mark some exports begin with.
+func cleanHeader(header []string) []string {
+	have := slices.Clone(header)
+	for i := range have {
+		have[i] = strings.Clone(strings.TrimSpace(strings.TrimPrefix(have[i], "\ufeff")))
+	}
+	return have
+}
+
+func (c *csvRows) next() (row, error) {
+	c.leash.left = rowBytesMax
+	fields, err := c.r.Read()
+	var pe *csv.ParseError
+	if errors.As(err, &pe) && !errors.Is(err, errRowTooLong) {
+		return row{}, &rowError{line: int64(pe.StartLine), reason: pe.Err.Error()}
+	}
+	if err != nil {
+		return row{}, err
+	}
+	line, _ := c.r.FieldPos(0)
+	c.row.line = int64(line)
+	return c.row, pick(c.row.values, fields, c.at, c.width, c.row.line)
+}
+
+// textRows are lines whose columns stand between tabs (tsv) or runs of blanks and
+// tabs (blanks), with nothing quoted.
+type textRows struct {
+	s      *bufio.Scanner
+	split  func(string) []string
+	at     []int
+	width  int
+	row    row
+	fields []string
+}
+
+func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
+	t := &textRows{s: lines(r), row: row{values: make([]string, len(columns))}}
+	t.split = strings.Fields
+	if m.Format == "tsv" {
+		t.split = func(s string) []string { return strings.Split(s, "\t") }
+	}
+	have := m.Columns
+	if m.Header {
+		if !t.s.Scan() {
+			return nil, cmpErr(t.s.Err(), errors.New("1: the header is missing: the file is empty"))
+		}
+		t.row.line++
+		have = cleanHeader(t.split(t.s.Text()))
+	}
+	t.width = len(have)
+	var err error
+	t.at, err = place(columns, have)
+	return t, err
+}
+
+func (t *textRows) next() (row, error) {
+	for t.s.Scan() {
+		t.row.line++
+		text := t.s.Text()
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		return t.row, pick(t.row.values, t.split(text), t.at, t.width, t.row.line)
+	}
+	return row{}, cmpErr(scanError(t.s.Err(), t.row.line), io.EOF)
+}
+
+func lines(r io.Reader) *bufio.Scanner {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 64<<10), rowBytesMax)
+	return s
+}
+
+func scanError(err error, line int64) error {
+	if errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("%d: %w", line+1, errRowTooLong)
+	}
+	return err
+}
+
+// cmpErr returns the first error there is.
+func cmpErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// jsonRows are lines of JSON objects. A column is a path of names with dots; in a
+// nested row a path that begins with the array's name looks into the event's element.
+type jsonRows struct {
+	s      *bufio.Scanner
+	nested string
+	paths  [][]string
+	inner  []bool // the path is looked up in the element
+	names  []string
+	line   int64
+	outer  map[string]any
+	elems  []any
+	row    row
+}
+
+func newJSONRows(r io.Reader, nested string, columns []string) *jsonRows {
+	j := &jsonRows{s: lines(r), nested: nested, names: columns, row: row{values: make([]string, len(columns))}}
+	for _, c := range columns {
+		rest, inner := strings.CutPrefix(c, nested+".")
+		inner = inner && nested != ""
+		if !inner {
+			rest = c
+		}
+		j.paths = append(j.paths, strings.Split(rest, "."))
+		j.inner = append(j.inner, inner)
+	}
+	return j
+}
+
+func (j *jsonRows) next() (row, error) {
+	for j.nested == "" || j.row.n >= len(j.elems) {
+		if err := j.scan(); err != nil {
+			return row{}, err
+		}
+		if j.nested == "" {
+			return j.fill(nil)
+		}
+	}
+	j.row.n++
+	elem, ok := j.elems[j.row.n-1].(map[string]any)
+	if !ok {
+		return row{}, &rowError{line: j.line, column: j.nested, reason: fmt.Sprintf("element %d is not an object", j.row.n)}
+	}
+	return j.fill(elem)
+}
+
+// scan decodes the next line that is not blank.
+func (j *jsonRows) scan() error {
+	j.outer, j.elems, j.row.n = nil, nil, 0
+	for {
+		if !j.s.Scan() {
+			return cmpErr(scanError(j.s.Err(), j.line), io.EOF)
+		}
+		j.line++
+		j.row.line = j.line
+		if len(bytes.TrimSpace(j.s.Bytes())) > 0 {
+			break
+		}
+	}
+	if !utf8.Valid(j.s.Bytes()) {
+		return &rowError{line: j.line, reason: "not UTF-8"}
+	}
+	d := json.NewDecoder(bytes.NewReader(j.s.Bytes()))
+	d.UseNumber() // the decimal text, not a float
+	if err := d.Decode(&j.outer); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			return &rowError{line: j.line, reason: "a JSON object is expected, not " + kind.Value}
+		}
+		return &rowError{line: j.line, reason: "not JSON: " + err.Error()}
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return &rowError{line: j.line, reason: "more than one JSON value"}
+	}
+	if j.nested == "" {
+		return nil
+	}
+	elems, ok := j.outer[j.nested].([]any)
+	if !ok {
+		return &rowError{line: j.line, column: j.nested, reason: "not an array"}
+	}
+	j.elems = elems
+	return nil
+}
+
+func (j *jsonRows) fill(elem map[string]any) (row, error) {
+	for i, path := range j.paths {
+		var v any = j.outer
+		if j.inner[i] {
+			v = elem
+		}
+		for _, name := range path {
+			object, _ := v.(map[string]any)
+			v = object[name]
+		}
+		switch v := v.(type) {
+		case nil:
+			j.row.values[i] = ""
+		case string:
+			j.row.values[i] = v
+		case json.Number:
+			j.row.values[i] = v.String()
+		case bool:
+			j.row.values[i] = fmt.Sprint(v)
+		default:
+			return j.row, &rowError{line: j.line, column: j.names[i], reason: "an array or object where a value is expected"}
+		}
+	}
+	return j.row, nil
+}

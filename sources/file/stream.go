@@ -1,0 +1,53 @@
+package file
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// zstdWindowMax limits what a zstd frame may ask of memory.
+const zstdWindowMax = 512 << 20
+
+// decompress tells gzip and zstd by their first bytes and returns the plain bytes
+// and what to call at the end.
+func decompress(in io.Reader) (io.Reader, func() error, error) {
+	b := bufio.NewReaderSize(in, 256<<10)
+	magic, err := b.Peek(4)
+	if err != nil && len(magic) < 4 && err != io.EOF {
+		return nil, nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gzip: %w", err)
+		}
+		return z, z.Close, nil
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(zstdWindowMax))
+		if err != nil {
+			return nil, nil, fmt.Errorf("zstd: %w", err)
+		}
+		return z, func() error { z.Close(); return nil }, nil
+	default:
+		return b, func() error { return nil }, nil
+	}
+}
+
+// counter counts what is read through it.
+type counter struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,280 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+	"go.uber.org/zap"
+
+	"footfall/schemas"
+)
+
+// Config says which brokers, which group and which input topic, and how. Its zero
+// durations and sizes are replaced by the defaults named beside them.
+type Config struct {
+	Brokers []string // host:port
+
+	Group    string // consumer group; with Instance the prefix of the transactional ids
+	Instance string // this process, stable over its restarts and different from every other's
+	Topic    string // the input topic
+
+	// InstanceID makes membership static: a restart within SessionTimeout finds its
+	// partitions again without a rebalance. Empty is dynamic membership.
+	InstanceID string
+
+	TLS         *TLS   // nil: plain text
+	SASL        *SASL  // nil: no authentication
+	Compression string // none, gzip, snappy, lz4 or zstd; default lz4
+
+	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions
+	RebalanceTimeout   time.Duration // default 60 s
+	RevokeLimit        time.Duration // default 20 s: how long a rebalance waits for Release
+	TransactionTimeout time.Duration // default 10 s: how long a dead producer holds up readers
+	TickInterval       time.Duration // default 1 s: how often ends are asked for
+	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s
+
+	Lane    schemas.Lane // of records without a lane header
+	PollMax int          // most records a Poll gives; default 10,000
+
+	// Now is the wall. Required.
+	Now func() schemas.Millis
+
+	Log *zap.Logger // nil: silent
+	// Options are appended to every client's, for what is not named here.
+	Options []kgo.Opt
+}
+
+// TLS says whom to trust and who we are. Files are PEM.
+type TLS struct {
+	CAFile            string // empty: the system's roots
+	CertFile, KeyFile string // empty: no client certificate
+	ServerName        string // empty: the broker's host name
+}
+
+// SASL says how to log in.
+type SASL struct {
+	Mechanism      string // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
+	User, Password string
+}
+
+// Limits that are not configuration.
+const (
+	producers       = 3                      // transactional ids an instance rotates over
+	requestTimeout  = 10 * time.Second       // one request with its retries, save joining and syncing
+	backoffMax      = 500 * time.Millisecond // kgo's default grows to 5 s
+	fetchMaxBytes   = 16 << 20
+	fetchPartition  = 4 << 20
+	fetchWait       = 250 * time.Millisecond // of the reader
+	historyWait     = 25 * time.Millisecond  // of History: its requests share a connection
+	describeTimeout = 5 * time.Second
+)
+
+// withDefaults returns the configuration made whole, or every error in it.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	need := func(what, value string) {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("kafka: %s is missing", what))
+		}
+	}
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("kafka: brokers are missing; give at least one host:port"))
+	}
+	need("group", c.Group)
+	need("instance", c.Instance)
+	need("topic", c.Topic)
+	if c.Now == nil {
+		errs = append(errs, errors.New("kafka: Now is missing"))
+	}
+	for d, v := range map[*time.Duration]time.Duration{
+		&c.SessionTimeout:     10 * time.Second,
+		&c.RebalanceTimeout:   60 * time.Second,
+		&c.RevokeLimit:        20 * time.Second,
+		&c.TransactionTimeout: 10 * time.Second,
+		&c.TickInterval:       time.Second,
+	} {
+		if *d == 0 {
+			*d = v
+		}
+		if *d < 0 {
+			errs = append(errs, fmt.Errorf("kafka: negative duration %v", *d))
+		}
+	}
+	if c.HeartbeatInterval == 0 {
+		c.HeartbeatInterval = min(c.SessionTimeout/5, 3*time.Second)
+	}
+	if c.RevokeLimit >= c.RebalanceTimeout {
+		errs = append(errs, fmt.Errorf("kafka: revoke limit %v must be below the rebalance timeout %v", c.RevokeLimit, c.RebalanceTimeout))
+	}
+	if c.PollMax == 0 {
+		c.PollMax = 10_000
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	return c, errors.Join(errs...)
+}
+
+// Options gives the client options that every client of footfall shares: brokers,
+// TLS, SASL, log, bounded retries, read_committed. It asks of the configuration
+// only what they need, so the archive and the commands use it too.
+func Options(c Config) ([]kgo.Opt, error) {
+	if len(c.Brokers) == 0 {
+		return nil, errors.New("kafka: brokers are missing; give at least one host:port")
+	}
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID("footfall"),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.RetryBackoffFn(backoff),
+		kgo.RetryTimeoutFn(func(key int16) time.Duration {
+			switch kmsg.Key(key) {
+			case kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
+				return max(c.SessionTimeout, requestTimeout)
+			default:
+				return requestTimeout
+			}
+		}),
+		kgo.MetadataMinAge(100 * time.Millisecond), // a moved leader is found soon, not after 5 s
+		kgo.DialTimeout(5 * time.Second),
+		kgo.DisableClientMetrics(),
+	}
+	if c.Log != nil {
+		opts = append(opts, kgo.WithLogger(logger{c.Log}))
+	}
+	if c.TLS != nil {
+		conf, err := c.TLS.config()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.DialTLSConfig(conf))
+	}
+	if c.SASL != nil {
+		mechanism, err := c.SASL.mechanism()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kgo.SASL(mechanism))
+	}
+	return append(opts, c.Options...), nil
+}
+
+// backoff is 10 ms doubled with every try, up to backoffMax. The default of kgo
+// starts at 250 ms, longer than we want to be silent after a leader has moved.
+func backoff(tries int) time.Duration {
+	return min(10*time.Millisecond<<min(tries, 10), backoffMax)
+}
+
+func (t *TLS) config() (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: tls: read CA: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka: tls: %s has no certificate in PEM form", t.CAFile)
+		}
+	}
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return nil, errors.New("kafka: tls: a client certificate needs both its file and its key's file")
+	}
+	if t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: tls: client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
+}
+
+func (s *SASL) mechanism() (sasl.Mechanism, error) {
+	if s.User == "" {
+		return nil, errors.New("kafka: sasl: user is missing")
+	}
+	switch strings.ToUpper(s.Mechanism) {
+	case "PLAIN":
+		return plain.Auth{User: s.User, Pass: s.Password}.AsMechanism(), nil
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha256Mechanism(), nil
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha512Mechanism(), nil
+	}
+	return nil, fmt.Errorf("kafka: sasl: unknown mechanism %q; use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", s.Mechanism)
+}
+
+func compression(name string) (kgo.CompressionCodec, error) {
+	switch name {
+	case "", "lz4":
+		return kgo.Lz4Compression(), nil
+	case "none":
+		return kgo.NoCompression(), nil
+	case "gzip":
+		return kgo.GzipCompression(), nil
+	case "snappy":
+		return kgo.SnappyCompression(), nil
+	case "zstd":
+		return kgo.ZstdCompression(), nil
+	}
+	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
+}
+
+// transactional returns the i-th transactional id of an instance.
+func (c *Config) transactional(i int) string {
+	return fmt.Sprintf("%s/%s/%d", c.Group, c.Instance, i)
+}
+
+// logger gives kgo's log to zap, one level down: what kgo calls information (every
+// transaction's begin and end) is our debugging.
+type logger struct{ zap *zap.Logger }
+
+func (l logger) Level() kgo.LogLevel {
+	switch {
+	case l.zap.Core().Enabled(zap.DebugLevel):
+		return kgo.LogLevelInfo
+	case l.zap.Core().Enabled(zap.WarnLevel):
+		return kgo.LogLevelWarn
+	case l.zap.Core().Enabled(zap.ErrorLevel):
+		return kgo.LogLevelError
+	}
+	return kgo.LogLevelNone
+}
+
+func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	switch level {
+	case kgo.LogLevelNone:
+	case kgo.LogLevelError:
+		l.zap.Sugar().Errorw(msg, keyvals...)
+	case kgo.LogLevelWarn:
+		l.zap.Sugar().Warnw(msg, keyvals...)
+	case kgo.LogLevelInfo, kgo.LogLevelDebug:
+		l.zap.Sugar().Debugw(msg, keyvals...)
+	}
+}
+
+// reachable explains why no broker answers, or returns nil.
+func reachable(ctx context.Context, cl *kgo.Client, brokers []string) error {
+	err := cl.Ping(ctx)
+	if err == nil {
+		return nil
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return fmt.Errorf("kafka: %s: %w; check the host name", strings.Join(brokers, ","), err)
+	}
+	return fmt.Errorf("kafka: no broker at %s answers: %w; check the address, TLS and SASL", strings.Join(brokers, ","), err)
+}

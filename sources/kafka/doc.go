@@ -1,0 +1,39 @@
+// Package kafka is where events come from, and how what footfall says about them
+// gets back into Kafka exactly once: a group member, a reader and transactional
+// producers, under one Session.
+//
+// It may speak to brokers and retry them. It knows no rules, profiles or timers,
+// and nothing of what an output says: it sees records and marks.
+//
+// # Three kinds of clients
+//
+// kgo.GroupTransactSession is not used: it allows no polling or producing while a
+// transaction ends, fences a transaction without new input by nothing, takes the
+// cut offsets from what was polled, and aborts on every rebalance (design 5).
+// Instead:
+//
+//   - the member joins the group and never fetches. It is there for ownership: its
+//     callbacks fill the ownership table, which says which partitions are ours,
+//     under which member id and generation they may be committed, and what the
+//     pipeline has yet to be told;
+//   - the reader fetches partitions at offsets it is given, and knows no group. So
+//     recovery decides where reading starts, never a client's idea of what was
+//     committed, and a rebalance throws away nothing of partitions that stay;
+//   - three producers, each with its own transactional id, take turns. One that
+//     has just ended a transaction waits for the broker to write its markers before
+//     it can begin the next; in rotation nobody waits.
+//
+// A single client that is member and reader in one was considered. It would fetch
+// committed offsets by itself and move its own positions at every rebalance, so
+// each of our promises would hang on undoing what it did.
+//
+// # What makes a commit safe
+//
+// The broker checks the generation, not who owns a partition: a member with the
+// current generation may commit any partition of the group. So the generation is
+// never asked for when it is used. It is read inside the assignment callback and
+// stands in the ownership table; a partition is in the table only while that
+// callback gave it to us, kept it, or took it away with proof that nobody else
+// has it yet (see ownership.revoked). After a rebalance that we have not heard of,
+// our generation is old, and the broker refuses it.
+package kafka

@@ -1,0 +1,76 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// GoneError says that records were asked for that the log has no more, or not yet.
+type GoneError struct {
+	Topic     string
+	Partition int32
+	Offset    int64 // asked for
+	Start     int64 // the first there is; -1 if not known
+}
+
+func (e *GoneError) Error() string {
+	what := "is not in the log"
+	if e.Start >= 0 {
+		what = fmt.Sprintf("is gone; the log starts at %d", e.Start)
+	}
+	return fmt.Sprintf("kafka: %s/%d: offset %d %s: retention was shorter than the time we were away, or the topic was made anew; "+
+		"nothing is skipped silently: start with --rebuild", e.Topic, e.Partition, e.Offset, what)
+}
+
+// TooLargeError says that a transaction did not happen because records are larger
+// than their topic takes.
+type TooLargeError struct {
+	Records []*kgo.Record // those that were refused, largest first
+	Err     error
+}
+
+func (e *TooLargeError) Error() string {
+	r := e.Records[0]
+	return fmt.Sprintf("kafka: %s/%d: a record of %d bytes: %v; raise the topic's max.message.bytes", r.Topic, r.Partition, sizeOf(r), e.Err)
+}
+
+func (e *TooLargeError) Unwrap() error { return e.Err }
+
+// TooLarge returns the records that were refused, largest first.
+func (e *TooLargeError) TooLarge() []*kgo.Record { return e.Records }
+
+// sizeOf is about what a record takes on the wire.
+func sizeOf(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// permanent tells an error that trying again does not mend: what is missing is a
+// right, a topic, or a setting.
+func permanent(err error) bool {
+	for _, e := range []*kerr.Error{
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed,
+		kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
+		kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException, kerr.OffsetMetadataTooLarge,
+		kerr.InvalidGroupID, kerr.InconsistentGroupProtocol, kerr.InvalidSessionTimeout, kerr.GroupMaxSizeReached,
+		kerr.InvalidTransactionTimeout, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat,
+		kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.PolicyViolation, kerr.MessageTooLarge, kerr.RecordListTooLarge,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// fencing tells an error that says that the transactional id has a newer epoch: of
+// another process, or because the broker has aborted a transaction for its age.
+func fencing(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}

@@ -1,0 +1,85 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unicode/utf16"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// Hanging names the transaction that keeps the records of a partition undecided,
+// and says what to do about it, as the end of an error's text.
+func (s *Session) Hanging(ctx context.Context, topic string, partition int32) string {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	adm := kadm.NewClient(s.admin)
+	var set kadm.TopicsSet
+	set.Add(topic, partition)
+	topics, err := adm.DescribeProducers(ctx, set)
+	if err != nil {
+		return fmt.Sprintf("the producers of %s/%d can't be described: %v", topic, partition, err)
+	}
+	part := topics[topic].Partitions[partition]
+	if part.Err != nil {
+		return fmt.Sprintf("the producers of %s/%d can't be described: %v", topic, partition, part.Err)
+	}
+	var open *kadm.DescribedProducer
+	for _, p := range part.ActiveProducers {
+		if p.CurrentTxnStartOffset >= 0 && (open == nil || p.CurrentTxnStartOffset < open.CurrentTxnStartOffset) {
+			open = &p
+		}
+	}
+	if open == nil {
+		return fmt.Sprintf("no producer has an open transaction in %s/%d", topic, partition)
+	}
+	who := fmt.Sprintf("producer %d, epoch %d, holds %s/%d from offset %d on", open.ProducerID, open.ProducerEpoch, topic, partition, open.CurrentTxnStartOffset)
+	listed, err := adm.ListTransactions(ctx, []int64{open.ProducerID}, nil)
+	if err != nil {
+		return who + fmt.Sprintf("; its transaction can't be looked up: %v", err)
+	}
+	for _, t := range listed {
+		if t.ProducerID == open.ProducerID {
+			return who + fmt.Sprintf(", of transaction %q, which is %s; %s", t.TxnID, t.State, remedyFor(t.State, topic, partition, open))
+		}
+	}
+	return who + "; no coordinator knows its transaction: abort it with kafka-transactions.sh abort " +
+		fmt.Sprintf("--topic %s --partition %d --start-offset %d", topic, partition, open.CurrentTxnStartOffset)
+}
+
+// remedyFor says what to do about a transaction that hangs, by the state its
+// coordinator has it in. One that was committed must get its missing markers as
+// commits: its offsets are committed, so aborting it loses what it said.
+func remedyFor(state, topic string, partition int32, p *kadm.DescribedProducer) string {
+	switch state {
+	case "CompleteCommit", "PrepareCommit":
+		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, "+
+			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d), never an abort", topic, partition, p.ProducerID, p.ProducerEpoch)
+	case "Ongoing":
+		return "its process is alive or died a moment ago: the broker aborts it after its timeout"
+	default:
+		return "its coordinator is ending it: see the coordinator's log"
+	}
+}
+
+// hangingOffsets is Hanging for the group's own offsets.
+func (s *Session) hangingOffsets(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	const topic = "__consumer_offsets"
+	info, err := s.meta(ctx, topic, false)
+	if err != nil || len(info.leaders) == 0 {
+		return "look for the transaction that holds its offsets: kafka-transactions.sh find-hanging"
+	}
+	return s.Hanging(ctx, topic, (javaHash(s.conf.Group)&0x7fffffff)%int32(len(info.leaders)))
+}
+
+// javaHash is Java's String.hashCode, by which a group finds its partition of
+// __consumer_offsets.
+func javaHash(s string) (h int32) {
+	for _, u := range utf16.Encode([]rune(s)) {
+		h = 31*h + int32(u)
+	}
+	return h
+}

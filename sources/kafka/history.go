@@ -1,0 +1,279 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// History is read request by request and not by a consumer: a consumer says
+// nothing of offsets that hold no record for us (markers, aborted records), so it
+// can't tell that a range has been read to its end.
+
+// Offsets that have names in ListOffsets. The end depends on the isolation level;
+// only the stable one is asked for with read_committed.
+const (
+	offsetStart  = -2
+	offsetEnd    = -1 // high watermark
+	offsetStable = -3 // last stable offset; not Kafka's number
+)
+
+// readBytes is how much one request of History asks for.
+const readBytes = 8 << 20
+
+// Bounds returns the input partition's first offset and its last stable one.
+func (s *Session) Bounds(ctx context.Context, partition int32) (start, end int64, err error) {
+	start, end, _, err = s.Range(ctx, s.conf.Topic, partition)
+	return start, end, err
+}
+
+// Range returns a partition's first offset, the end of what is decided (last
+// stable offset), and the end of the log.
+func (s *Session) Range(ctx context.Context, topic string, partition int32) (start, stable, end int64, err error) {
+	for _, q := range []struct {
+		at   int64
+		into *int64
+	}{{offsetStart, &start}, {offsetStable, &stable}, {offsetEnd, &end}} {
+		offsets, err := s.listOffsets(ctx, topic, []int32{partition}, q.at)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		*q.into = offsets[partition]
+	}
+	return start, stable, end, nil
+}
+
+// Since returns the first offset of a record with a timestamp at or after at, or
+// the end of the log if there is none.
+func (s *Session) Since(ctx context.Context, topic string, partition int32, at schemas.Millis) (int64, error) {
+	offsets, err := s.listOffsets(ctx, topic, []int32{partition}, int64(max(at, 0)))
+	if err == nil && offsets[partition] < 0 {
+		offsets, err = s.listOffsets(ctx, topic, []int32{partition}, offsetEnd)
+	}
+	return offsets[partition], err
+}
+
+// listOffsets asks for one kind of offset of partitions of a topic.
+func (s *Session) listOffsets(ctx context.Context, topic string, partitions []int32, at int64) (map[int32]int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	req.TimeoutMillis = int32(requestTimeout.Milliseconds())
+	if at == offsetStable {
+		req.IsolationLevel, at = 1, offsetEnd
+	}
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic = topic
+	for _, p := range partitions {
+		part := kmsg.NewListOffsetsRequestTopicPartition()
+		part.Partition, part.Timestamp = p, at
+		t.Partitions = append(t.Partitions, part)
+	}
+	req.Topics = append(req.Topics, t)
+	offsets := make(map[int32]int64, len(partitions))
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, s.admin)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return err
+				}
+				offsets[p.Partition] = p.Offset
+			}
+		}
+		if len(offsets) != len(partitions) {
+			return fmt.Errorf("the brokers answered for %d of %d partitions", len(offsets), len(partitions))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kafka: offsets of %s %v: %w", topic, partitions, err)
+	}
+	return offsets, nil
+}
+
+// Input gives the committed input records with from <= offset < to, and the markers
+// between them.
+func (s *Session) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+	var records []worker.Record
+	return s.readRange(ctx, s.conf.Topic, partition, from, to, func(batch []*kgo.Record) error {
+		var err error
+		records, err = appendRecords(records[:0], batch, s.conf.Lane)
+		if err != nil {
+			return err
+		}
+		return each(records)
+	})
+}
+
+// readRange reads [from, to), one request ahead of each. What is not decided yet is
+// waited for, within a limit.
+func (s *Session) readRange(ctx context.Context, topic string, partition int32, from, to int64, each func([]*kgo.Record) error) error {
+	type chunk struct {
+		records []*kgo.Record
+		err     error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	chunks := make(chan chunk, 1)
+	go func() {
+		defer close(chunks)
+		stalled := time.Now()
+		for at := from; at < to; {
+			records, next, err := s.Fetch(ctx, topic, partition, at)
+			if err == nil && next == at && time.Since(stalled) > s.conf.TransactionTimeout+undecidedLimit {
+				err = fmt.Errorf("kafka: %s/%d: offset %d of %d is not readable: %s", topic, partition, at, to, s.Hanging(ctx, topic, partition))
+			}
+			if next > at {
+				stalled = time.Now()
+			}
+			at = next
+			for len(records) > 0 && records[len(records)-1].Offset >= to {
+				records = records[:len(records)-1]
+			}
+			if len(records) == 0 && err == nil {
+				continue
+			}
+			select {
+			case chunks <- chunk{records, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for c := range chunks {
+		if c.err != nil {
+			return c.err
+		}
+		if err := each(c.records); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Fetch reads committed records, and markers, from an offset on, and returns the
+// offset to go on from; that one alone tells how far the log was read, since
+// aborted records are left out. It waits a moment if there is nothing yet.
+func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error) {
+	fresh := false
+	for tries := 0; ; tries++ {
+		records, next, err := s.fetchOnce(ctx, topic, partition, offset, fresh)
+		if err == nil {
+			return records, next, nil
+		}
+		var ke *kerr.Error
+		if ctx.Err() != nil || tries > 20 || (errors.As(err, &ke) && !ke.Retriable) {
+			return nil, offset, err
+		}
+		fresh = true // the leader may have moved
+		select {
+		case <-time.After(backoff(tries)):
+		case <-ctx.Done():
+			return nil, offset, ctx.Err()
+		}
+	}
+}
+
+func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, offset int64, fresh bool) ([]*kgo.Record, int64, error) {
+	info, err := s.meta(ctx, topic, fresh)
+	if err != nil {
+		return nil, offset, err
+	}
+	if int(partition) >= len(info.leaders) {
+		return nil, offset, fmt.Errorf("kafka: %s has %d partitions; there is no partition %d", topic, len(info.leaders), partition)
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis = int32(historyWait.Milliseconds())
+	req.MinBytes, req.MaxBytes, req.IsolationLevel = 1, readBytes, 1
+	req.SessionEpoch = -1 // no session
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID = topic, info.id
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, offset, readBytes
+	t.Partitions = append(t.Partitions, part)
+	req.Topics = append(req.Topics, t)
+	kresp, err := s.admin.Broker(int(info.leaders[partition])).Request(ctx, req)
+	if err != nil {
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
+	}
+	resp := kresp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, offset, nil // a broker may answer with nothing
+	}
+	got := &resp.Topics[0].Partitions[0]
+	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		KeepControlRecords: true, Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: partition,
+	}, got, kgo.DefaultDecompressor(), nil)
+	switch {
+	case errors.Is(fetched.Err, kerr.OffsetOutOfRange):
+		start, err := s.listOffsets(ctx, topic, []int32{partition}, offsetStart)
+		if err != nil {
+			return nil, offset, err
+		}
+		return nil, offset, &GoneError{Topic: topic, Partition: partition, Offset: offset, Start: start[partition]}
+	case fetched.Err != nil:
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, fetched.Err)
+	}
+	return fetched.Records, next, nil
+}
+
+// meta returns what is known of a topic, asking the brokers if it is not, or if
+// it must be fresh.
+func (s *Session) meta(ctx context.Context, topic string, fresh bool) (topicInfo, error) {
+	s.mu.Lock()
+	info, ok := s.metas[topic]
+	s.mu.Unlock()
+	if ok && !fresh {
+		return info, nil
+	}
+	info, err := lookUp(ctx, kadm.NewClient(s.admin), topic)
+	if err != nil {
+		return info, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.metas[topic] = info
+	return info, nil
+}
+
+func lookUp(ctx context.Context, adm *kadm.Client, topic string) (topicInfo, error) {
+	topics, err := adm.ListTopics(ctx, topic)
+	if err != nil {
+		return topicInfo{}, fmt.Errorf("kafka: topic %s: %w", topic, err)
+	}
+	detail, ok := topics[topic]
+	switch {
+	case !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+		return topicInfo{}, fmt.Errorf("kafka: there is no topic %s; create it with: footfall topics create", topic)
+	case detail.Err != nil:
+		return topicInfo{}, fmt.Errorf("kafka: topic %s: %w", topic, detail.Err)
+	}
+	info := topicInfo{name: topic, id: detail.ID, leaders: make([]int32, len(detail.Partitions))}
+	for p, d := range detail.Partitions {
+		if int(p) >= len(info.leaders) {
+			return topicInfo{}, fmt.Errorf("kafka: topic %s: the brokers list partition %d of %d", topic, p, len(info.leaders))
+		}
+		info.leaders[p] = d.Leader
+	}
+	return info, nil
+}

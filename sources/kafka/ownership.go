@@ -1,0 +1,372 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"footfall/pipeline"
+)
+
+// membership is who may commit: a member of the group and its generation.
+type membership struct {
+	member     string
+	generation int32
+}
+
+// ownership is the table of the partitions that are ours. The member's callbacks
+// write it, one at a time; Poll reads what changed; commits read under which
+// membership they may go.
+//
+// Invariants:
+//   - as is what the member was in the last callback, read inside it; never empty
+//     while the table has a partition.
+//   - A partition in the table was given or kept by that callback, or taken away by
+//     it with nobody else having it before we let go. So a commit under as is
+//     refused, or harms nobody.
+//   - An epoch is given once.
+//
+// mu is never held while waiting for anything: the callbacks need it, and what
+// commits wait for are the callbacks.
+type ownership struct {
+	mu      sync.Mutex
+	as      membership
+	epoch   int64 // the last one given
+	owned   map[int32]*owned
+	changes []change      // not yet polled
+	starts  []start       // not yet polled
+	moved   chan struct{} // closed and replaced at every callback
+	closing bool          // no callback waits any more
+	fatal   error         // what ends the session; sticks
+	wake    func()        // interrupts the Poll under way; nil if there is none
+}
+
+// owned is one partition of ours.
+type owned struct {
+	epoch   int64
+	going   bool          // revoked; committable until released
+	gone    chan struct{} // closed when it is not ours any more
+	started bool          // Start has been called; ends are asked for
+}
+
+// change is news for the pipeline, in the order it happened.
+type change struct {
+	kind       changeKind
+	partitions []pipeline.Assignment
+}
+
+type changeKind uint8
+
+// In the order in which a batch gives them.
+const (
+	changeLost changeKind = iota
+	changeRevoked
+	changeAssigned
+)
+
+// start is a call of Start that Poll has yet to act upon.
+type start struct {
+	partition     int32
+	offset, epoch int64
+}
+
+func newOwnership() *ownership {
+	return &ownership{owned: make(map[int32]*owned), moved: make(chan struct{})}
+}
+
+// assigned is the callback that gives partitions, and keeps all others.
+func (o *ownership) assigned(as membership, partitions []int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.move(as)
+	if o.closing {
+		return
+	}
+	var lost, given []pipeline.Assignment
+	slices.Sort(partitions)
+	for _, p := range partitions {
+		if old := o.owned[p]; old != nil { // given without having been taken: a new ownership all the same
+			lost = append(lost, pipeline.Assignment{Partition: p, Epoch: old.epoch})
+			o.drop(p)
+		}
+		o.epoch++
+		o.owned[p] = &owned{epoch: o.epoch, gone: make(chan struct{})}
+		given = append(given, pipeline.Assignment{Partition: p, Epoch: o.epoch})
+	}
+	o.tell(changeLost, lost)
+	o.tell(changeAssigned, given)
+}
+
+// revoked is the callback that takes partitions away. Those of them that nobody
+// else has yet, as free says, may be committed until they are released, or until
+// the limit; it returns then.
+//
+// The broker would accept a commit of ours for any partition as long as our
+// generation is current, whoever has it. In a cooperative rebalance a partition is
+// given to its next owner only after we have joined again, that is, after this has
+// returned; but that is the doing of the member that leads the group, which may be
+// another client with other ideas. So it is not assumed. With the membership
+// unchanged since the partition was given (we are leaving), nobody else can have
+// it. Otherwise free asks the broker for the assignment of the generation.
+func (o *ownership) revoked(as membership, partitions []int32, limit time.Duration, free func([]int32) []int32) {
+	o.mu.Lock()
+	same := as == o.as
+	o.mu.Unlock()
+	going := partitions
+	if !same && len(partitions) > 0 {
+		going = free(partitions)
+	}
+
+	o.mu.Lock()
+	o.move(as)
+	var lost, revoked []pipeline.Assignment
+	var wait []*owned
+	slices.Sort(partitions)
+	for _, p := range partitions {
+		own := o.owned[p]
+		if own == nil {
+			continue
+		}
+		a := pipeline.Assignment{Partition: p, Epoch: own.epoch}
+		if o.closing || !slices.Contains(going, p) {
+			o.drop(p)
+			lost = append(lost, a)
+			continue
+		}
+		own.going = true
+		revoked = append(revoked, a)
+		wait = append(wait, own)
+	}
+	o.tell(changeLost, lost)
+	o.tell(changeRevoked, revoked)
+	o.mu.Unlock()
+
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	for _, own := range wait {
+		select {
+		case <-own.gone:
+			continue
+		case <-timeout.C:
+		}
+		o.lost(as, partitions)
+		return
+	}
+}
+
+// lost is the callback that says that partitions are gone already. It is also how
+// a refused commit and a release that never came take them out of the table.
+func (o *ownership) lost(as membership, partitions []int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.move(as)
+	var lost []pipeline.Assignment
+	slices.Sort(partitions)
+	for _, p := range partitions {
+		if own := o.owned[p]; own != nil {
+			lost = append(lost, pipeline.Assignment{Partition: p, Epoch: own.epoch})
+			o.drop(p)
+		}
+	}
+	o.tell(changeLost, lost)
+}
+
+// forget takes partitions out of the table after a commit was refused for good,
+// if they still have the epochs given.
+func (o *ownership) forget(epochs map[int32]int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var lost []pipeline.Assignment
+	for p, epoch := range epochs {
+		if own := o.owned[p]; own != nil && own.epoch == epoch {
+			lost = append(lost, pipeline.Assignment{Partition: p, Epoch: epoch})
+			o.drop(p)
+		}
+	}
+	o.tell(changeLost, lost)
+}
+
+// release lets a revoked partition go.
+func (o *ownership) release(partition int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if own := o.owned[partition]; own != nil && own.going {
+		o.drop(partition)
+	}
+}
+
+// start notes that a partition is to be read from offset.
+func (o *ownership) start(partition int32, offset int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	own := o.owned[partition]
+	if own == nil || own.going {
+		return // lost meanwhile; Poll tells, or has told
+	}
+	own.started = true
+	o.starts = append(o.starts, start{partition, offset, own.epoch})
+	o.rouse()
+}
+
+// commitAs returns the membership under which partitions may be committed that
+// were taken over under the given epochs, and those that are not ours any more.
+func (o *ownership) commitAs(epochs map[int32]int64) (as membership, gone []int32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for p, epoch := range epochs {
+		if own := o.owned[p]; own == nil || own.epoch != epoch {
+			gone = append(gone, p)
+		}
+	}
+	slices.Sort(gone)
+	return o.as, gone
+}
+
+// await waits until a callback has replaced the membership used, at most until
+// ctx ends. No lock is held: the callback needs mu.
+func (o *ownership) await(ctx context.Context, used membership) {
+	for {
+		o.mu.Lock()
+		moved, now, closing := o.moved, o.as, o.closing
+		o.mu.Unlock()
+		if now != used || closing {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reading says whether records of a partition may be given out.
+func (o *ownership) reading(partition int32, epoch int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	own := o.owned[partition]
+	return own != nil && own.epoch == epoch && !own.going
+}
+
+// started returns the partitions whose ends are asked for, sorted.
+func (o *ownership) startedPartitions() []int32 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var ps []int32
+	for p, own := range o.owned {
+		if own.started && !own.going {
+			ps = append(ps, p)
+		}
+	}
+	slices.Sort(ps)
+	return ps
+}
+
+// fail ends the session with err; the first one sticks.
+func (o *ownership) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fatal == nil {
+		o.fatal = err
+	}
+	o.rouse()
+}
+
+func (o *ownership) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fatal
+}
+
+// close lets every callback through from now on.
+func (o *ownership) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closing = true
+	for p := range o.owned {
+		o.drop(p)
+	}
+	o.move(o.as)
+	o.rouse()
+}
+
+// poll moves what is new into the batch and returns the starts to act upon. If
+// there is nothing new, wake is what ends the wait for records that follows.
+//
+// One batch lists Lost, Revoked, Assigned in this order, so a change that would
+// break it, or that names a partition again, waits for the next.
+func (o *ownership) poll(into *pipeline.Batch, wake func()) (starts []start, news bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	named := make(map[int32]bool)
+	last := changeLost
+	for len(o.changes) > 0 {
+		c := o.changes[0]
+		if c.kind < last || slices.ContainsFunc(c.partitions, func(a pipeline.Assignment) bool { return named[a.Partition] }) {
+			break
+		}
+		last = c.kind
+		for _, a := range c.partitions {
+			named[a.Partition] = true
+			switch c.kind {
+			case changeLost:
+				into.Lost = append(into.Lost, a.Partition)
+			case changeRevoked:
+				into.Revoked = append(into.Revoked, a.Partition)
+			case changeAssigned:
+				into.Assigned = append(into.Assigned, a)
+			}
+		}
+		o.changes = o.changes[1:]
+	}
+	starts, o.starts = o.starts, nil
+	news = len(named) > 0
+	o.wake = nil
+	if !news {
+		o.wake = wake
+	}
+	return starts, news
+}
+
+// polled says that Poll does not wait any more.
+func (o *ownership) polled() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wake = nil
+}
+
+// interrupt ends the wait of the Poll under way, if there is one.
+func (o *ownership) interrupt() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rouse()
+}
+
+// The rest needs mu.
+
+// move notes the membership of a callback and wakes the commits waiting for it.
+func (o *ownership) move(as membership) {
+	o.as = as
+	close(o.moved)
+	o.moved = make(chan struct{})
+}
+
+func (o *ownership) drop(partition int32) {
+	close(o.owned[partition].gone)
+	delete(o.owned, partition)
+}
+
+func (o *ownership) tell(kind changeKind, partitions []pipeline.Assignment) {
+	if len(partitions) == 0 {
+		return
+	}
+	o.changes = append(o.changes, change{kind, partitions})
+	o.rouse()
+}
+
+func (o *ownership) rouse() {
+	if o.wake != nil {
+		o.wake()
+	}
+}

@@ -1,0 +1,393 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+)
+
+// producer is one transactional id and the client that has it now. Whoever took it
+// from Session.idle owns it until it is back there.
+type producer struct {
+	id    string
+	cl    *kgo.Client
+	sound bool // false: renew before use, its last transaction may still be open
+
+	began  time.Time // of the transaction under way
+	fenced int       // times in a row that it was fenced
+}
+
+// concurrentWait is how long a request waits that came while the broker was still
+// writing the markers of the transaction before.
+const concurrentWait = 2 * time.Millisecond
+
+// renew replaces the client by one with the same id. InitProducerID ends whatever
+// the old one left open: when renew has returned nil, no transaction of this id is
+// undecided, and none can be committed late.
+func (p *producer) renew(ctx context.Context, s *Session) error {
+	p.close()
+	codec, err := compression(s.conf.Compression)
+	if err != nil {
+		return err
+	}
+	opts, err := Options(s.conf)
+	if err != nil {
+		return err
+	}
+	if !s.v2 {
+		// From version 5 on this request adds the offsets partition by itself, which
+		// only transactions v2 know how to undo.
+		versions := kversion.Stable()
+		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+		opts = append(opts, kgo.MaxVersions(versions))
+	}
+	p.cl, err = kgo.NewClient(append(opts,
+		kgo.TransactionalID(p.id),
+		kgo.TransactionTimeout(s.conf.TransactionTimeout),
+		kgo.ConcurrentTransactionsBackoff(concurrentWait),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchCompression(codec, kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytesFn(s.batchMax),
+		kgo.ProducerLinger(0),
+		kgo.UnknownTopicRetries(30),   // a broker that has just started may not know it yet
+		kgo.MaxBufferedRecords(1<<20), // a transaction is bounded by the pipeline, not here
+		kgo.RecordDeliveryTimeout(s.conf.TransactionTimeout),
+		kgo.ProduceRequestTimeout(s.conf.TransactionTimeout),
+	)...)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.conf.TransactionTimeout+requestTimeout)
+	defer cancel()
+	if _, _, err := p.cl.ProducerID(ctx); err != nil {
+		return err
+	}
+	p.sound = true
+	return nil
+}
+
+// batchMax is what a topic takes at most in one batch, before compression.
+func (s *Session) batchMax(topic string) int32 {
+	if n, ok := s.maxBytes[topic]; ok {
+		return min(max(n, 512), 1<<30)
+	}
+	return 1_000_012 // kgo's default: the broker's, with room for an old format's overhead
+}
+
+func (p *producer) close() {
+	if p.cl != nil {
+		p.cl.Close()
+	}
+	p.cl, p.sound = nil, false
+}
+
+// Transact writes records and commits the last mark of each partition among outs,
+// in one transaction, under the membership that goes with the epochs of outs. Only
+// marks and epochs of outs are looked at. Without records the marks are committed
+// alone.
+//
+// Its errors are those of pipeline.Committer. Besides, *TooLargeError: nothing
+// happened, and nothing will until the records it names are smaller; and an error
+// that is pipeline.ErrPermanent: nothing happened, and it needs a person.
+func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*worker.Output) error {
+	if err := s.owns.failed(); err != nil {
+		return err
+	}
+	cut, err := cutOf(outs)
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 {
+		return s.commitMarks(ctx, cut)
+	}
+	var p *producer
+	select {
+	case p = <-s.idle:
+	case <-ctx.Done():
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, ctx.Err())
+	}
+	used, err := s.transact(ctx, p, records, cut)
+	s.idle <- p
+	// Waiting for the next callback needs neither the producer nor a lock.
+	if errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) {
+		s.awaitCallback(ctx, used)
+	}
+	return err
+}
+
+// awaitCallback waits until the rebalance under way has told us what we are.
+func (s *Session) awaitCallback(ctx context.Context, used membership) {
+	ctx, cancel := context.WithTimeout(ctx, s.conf.RebalanceTimeout)
+	defer cancel()
+	s.owns.await(ctx, used)
+}
+
+// transact is one transaction from its beginning to its end. It leaves none open:
+// what it can't end makes the producer unsound.
+//
+// Once begun it does not stop for ctx, since an interrupted request leaves its
+// outcome unknown; it is bounded by the transaction timeout instead.
+func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Record, cut cut) (used membership, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*s.conf.TransactionTimeout)
+	defer cancel()
+	if !p.sound {
+		if err := p.renew(ctx, s); err != nil {
+			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
+		}
+	}
+	used, gone := s.owns.commitAs(cut.epochs)
+	if len(gone) > 0 {
+		return used, &pipeline.LostError{Partitions: gone}
+	}
+	p.began = time.Now().Round(0) // the wall: it also counts while the machine sleeps
+	if err := p.cl.BeginTransaction(); err != nil {
+		p.sound = false
+		return used, s.failed(p, fmt.Errorf("begin: %w", err))
+	}
+	if err := s.produce(ctx, p, records); err != nil {
+		p.abort(ctx, err)
+		return used, s.failed(p, err)
+	}
+	if err := s.addOffsets(ctx, p, used, cut); err != nil {
+		p.abort(ctx, err)
+		return used, s.refused(p, cut, err)
+	}
+	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return used, s.unknown(ctx, p, cut, err)
+	}
+	p.fenced = 0
+	return used, nil
+}
+
+// produce sends the records and waits for every one. kgo commits what succeeded,
+// whatever else failed, so it is on us to see that all did.
+func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, s.conf.TransactionTimeout)
+	defer cancel()
+	// kgo does not give up records in flight. Past the timeout the broker aborts
+	// the transaction anyway, so they are dropped, and the client with them.
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			p.cl.UnsafeAbortBufferedRecords()
+		}
+	})
+	defer stop()
+	for _, r := range records {
+		r.Context = nil // of an earlier attempt
+	}
+	acked := 0
+	var large []*kgo.Record
+	var failed, tooLarge error
+	for _, result := range p.cl.ProduceSync(ctx, records...) {
+		switch {
+		case result.Err == nil:
+			acked++
+		case errors.Is(result.Err, kerr.MessageTooLarge), errors.Is(result.Err, kerr.RecordListTooLarge):
+			large, tooLarge = append(large, result.Record), result.Err
+		case failed == nil:
+			failed = fmt.Errorf("produce to %s/%d: %w", result.Record.Topic, result.Record.Partition, result.Err)
+		}
+	}
+	if ctx.Err() != nil {
+		p.sound = false
+	}
+	switch {
+	case failed != nil:
+		return failed
+	case tooLarge != nil:
+		slices.SortStableFunc(large, func(a, b *kgo.Record) int { return sizeOf(b) - sizeOf(a) })
+		return &TooLargeError{Records: large, Err: tooLarge}
+	case acked != len(records):
+		return fmt.Errorf("produce: %d of %d records were acknowledged, and none failed", acked, len(records))
+	}
+	return nil
+}
+
+// abort ends the transaction without a trace, because of an error. Without an
+// EndTxn that says commit it never becomes visible, so a failure here only makes
+// the producer unsound. A fenced one is left alone: kgo may recover it by taking
+// the id back from whoever has it now.
+func (p *producer) abort(ctx context.Context, because error) {
+	if p.sound && !fencing(because) {
+		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
+			if _, _, err := p.cl.ProducerID(ctx); err == nil {
+				return
+			}
+		}
+	}
+	p.sound = false
+}
+
+// addOffsets adds the marks to the transaction. There is no commit without it: it
+// is what the broker checks the membership on.
+func (s *Session) addOffsets(ctx context.Context, p *producer, as membership, cut cut) error {
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("producer id: %w", err)
+	}
+	if !s.v2 {
+		if err := s.addGroup(ctx, p, id, epoch); err != nil {
+			return fmt.Errorf("add offsets to transaction: %w", err)
+		}
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.TransactionalID, req.Group = p.id, s.conf.Group
+	req.ProducerID, req.ProducerEpoch = id, epoch
+	req.MemberID, req.Generation = as.member, as.generation
+	if s.conf.InstanceID != "" {
+		req.InstanceID = kmsg.StringPtr(s.conf.InstanceID)
+	}
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
+	for _, m := range cut.marks {
+		part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		part.Partition, part.Offset, part.LeaderEpoch = m.partition, m.next, -1
+		part.Metadata = kmsg.StringPtr(m.text)
+		topic.Partitions = append(topic.Partitions, part)
+	}
+	req.Topics = append(req.Topics, topic)
+	return retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, p.cl)
+		if err != nil {
+			return fmt.Errorf("commit offsets: %w", err)
+		}
+		committed := 0
+		for _, t := range resp.Topics {
+			for _, part := range t.Partitions {
+				if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
+					return fmt.Errorf("commit offset of %s/%d: %w", s.topic.name, part.Partition, err)
+				}
+				committed++
+			}
+		}
+		if committed != len(cut.marks) {
+			return fmt.Errorf("commit offsets: the broker answered for %d of %d partitions", committed, len(cut.marks))
+		}
+		return nil
+	})
+}
+
+// addGroup is for brokers before transactions of version 2.
+func (s *Session) addGroup(ctx context.Context, p *producer, id int64, epoch int16) error {
+	req := kmsg.NewPtrAddOffsetsToTxnRequest()
+	req.TransactionalID, req.Group = p.id, s.conf.Group
+	req.ProducerID, req.ProducerEpoch = id, epoch
+	return retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, p.cl)
+		if err != nil {
+			return err
+		}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
+}
+
+// retry calls f until it gives no error that goes by itself.
+func retry(ctx context.Context, f func() error) error {
+	for tries := 0; ; tries++ {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		wait := concurrentWait
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
+			var ke *kerr.Error
+			if !errors.As(err, &ke) || !ke.Retriable || errors.Is(err, kerr.RebalanceInProgress) || tries > 20 {
+				return err
+			}
+			wait = backoff(tries)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// failed says what an error means that came before anything could be committed.
+func (s *Session) failed(p *producer, err error) error {
+	var large *TooLargeError
+	switch {
+	case errors.As(err, &large):
+		return err
+	case fencing(err), errors.Is(err, kerr.InvalidTxnState):
+		p.sound = false
+		if s.twin(p, err) {
+			return s.fence(p, err)
+		}
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+	case permanent(err):
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
+	default:
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+	}
+}
+
+// refused says what an error of the offset commit means, which did not happen.
+func (s *Session) refused(p *producer, cut cut, err error) error {
+	switch {
+	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.StaleMemberEpoch):
+		// The group has expelled us. The callback says so too, later.
+		s.owns.forget(cut.epochs)
+		return &pipeline.LostError{Partitions: cut.partitions()}
+	case errors.Is(err, kerr.FencedInstanceID):
+		err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
+			s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
+		s.owns.fail(err)
+		return err
+	}
+	return s.failed(p, err)
+}
+
+// unknown ends a transaction whose commit was asked for and not confirmed, as far
+// as it can, and says what that means.
+func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
+	// Of these kgo, or the broker, knows that nothing was committed.
+	if errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable) {
+		p.abort(ctx, err)
+		return s.failed(p, fmt.Errorf("end: %w", err))
+	}
+	p.sound = false
+	if fencing(err) && s.twin(p, err) {
+		return s.fence(p, err)
+	}
+	// Renewed now, Committed need not wait for the transaction's timeout. If it
+	// can't be, the next who needs the answer renews.
+	if again := p.renew(ctx, s); again != nil && fencing(again) {
+		return s.fence(p, again)
+	}
+	return fmt.Errorf("kafka: end of the transaction of partitions %v: outcome unknown: %w", cut.partitions(), err)
+}
+
+// twin tells whether a producer was fenced by another process of the same name, and
+// not because the broker has aborted a transaction that grew too old: that takes
+// at least the timeout, and a transaction that has just begun is never too old.
+//
+// Taking the id back from a twin would fence it in turn, for ever. So the victim
+// stops.
+func (s *Session) twin(p *producer, err error) bool {
+	if !fencing(err) {
+		return false
+	}
+	p.fenced++
+	age := time.Now().Round(0).Sub(p.began)
+	return age < s.conf.TransactionTimeout/2 || p.fenced > producers
+}
+
+// fence ends the session.
+func (s *Session) fence(p *producer, err error) error {
+	err = fmt.Errorf("kafka: %w: transactional id %q has been taken over; give each running instance its own: %w", pipeline.ErrFenced, p.id, err)
+	s.owns.fail(err)
+	return err
+}

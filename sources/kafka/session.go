@@ -1,0 +1,523 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// Session is one process in the group: its membership, its reading and its
+// transactions. It implements pipeline.Source, the input half of pipeline.History,
+// and what sinks/triggers needs to commit.
+//
+// One goroutine calls Poll; all other methods may be called by any. Locks are
+// taken one at a time, ownership.mu and mu alike, and none is held while waiting.
+type Session struct {
+	conf  Config
+	topic topicInfo
+
+	member *kgo.Client // in the group; fetches nothing
+	reader *kgo.Client // fetches; in no group
+	admin  *kgo.Client // everything else: offsets, ends, history
+
+	owns *ownership
+
+	// idle holds the producers that are in no transaction, the longest idle first.
+	idle     chan *producer
+	made     int  // producers there are
+	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
+	maxBytes map[string]int32
+
+	// reading is touched by Poll alone: what the reader fetches now.
+	reading map[int32]*cursor
+
+	mu    sync.Mutex
+	ends  map[int32]pipeline.End // asked for, not yet polled
+	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
+
+	stop    context.CancelFunc
+	helpers sync.WaitGroup
+}
+
+// cursor is where reading a partition stands.
+type cursor struct {
+	epoch int64
+	next  int64 // no record before it is given out any more
+}
+
+// topicInfo is what we know of a topic.
+type topicInfo struct {
+	name    string
+	id      kadm.TopicID
+	leaders []int32 // by partition
+}
+
+// New joins the group. The producers are initialised first, which ends every
+// transaction that an earlier process of this instance left open: a committed
+// offset read from now on is not about to change behind our back.
+//
+// The output topics are given so that records too large for them are found before
+// they are sent.
+func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err error) {
+	conf, err = conf.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{
+		conf:    conf,
+		owns:    newOwnership(),
+		idle:    make(chan *producer, producers),
+		reading: make(map[int32]*cursor),
+		ends:    make(map[int32]pipeline.End),
+		metas:   make(map[string]topicInfo),
+		stop:    func() {},
+	}
+	defer func() {
+		if err != nil {
+			s.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := s.dial(ctx, outputs); err != nil {
+		return nil, err
+	}
+	for i := range producers {
+		p := &producer{id: conf.transactional(i)}
+		if err := p.renew(ctx, s); err != nil {
+			return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, err)
+		}
+		s.idle <- p
+		s.made++
+	}
+	if err := s.join(); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.helpers.Go(func() { s.watch(run) })
+	s.helpers.Go(func() { s.tick(run) })
+	return s, nil
+}
+
+// dial makes the clients that need no group, and asks what the brokers have.
+func (s *Session) dial(ctx context.Context, outputs []string) error {
+	opts, err := Options(s.conf)
+	if err != nil {
+		return err
+	}
+	if s.admin, err = kgo.NewClient(opts...); err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	if err := reachable(ctx, s.admin, s.conf.Brokers); err != nil {
+		return err
+	}
+	if s.topic, err = s.meta(ctx, s.conf.Topic, true); err != nil {
+		return err
+	}
+	if s.v2, err = transactionsV2(ctx, s.admin); err != nil {
+		return err
+	}
+	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, outputs); err != nil {
+		return err
+	}
+	s.reader, err = kgo.NewClient(append(slices.Clone(opts),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.KeepControlRecords(), // so that Next passes the markers too
+		kgo.FetchMaxWait(fetchWait),
+		kgo.FetchMaxBytes(fetchMaxBytes),
+		kgo.FetchMaxPartitionBytes(fetchPartition),
+	)...)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	return nil
+}
+
+// join starts the member. Its offsets are adjusted away after every assignment, so
+// it has nothing to fetch.
+func (s *Session) join() error {
+	opts, err := Options(s.conf)
+	if err != nil {
+		return err
+	}
+	opts = append(opts,
+		kgo.ConsumerGroup(s.conf.Group),
+		kgo.ConsumeTopics(s.conf.Topic),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(s.conf.SessionTimeout),
+		kgo.RebalanceTimeout(s.conf.RebalanceTimeout),
+		kgo.HeartbeatInterval(s.conf.HeartbeatInterval),
+		kgo.DisableAutoCommit(),
+		kgo.AdjustFetchOffsetsFn(func(context.Context, map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			return nil, nil
+		}),
+		kgo.OnPartitionsAssigned(s.onAssigned),
+		kgo.OnPartitionsRevoked(s.onRevoked),
+		kgo.OnPartitionsLost(s.onLost),
+		kgo.WithHooks(groupErrors{s}),
+	)
+	if s.conf.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(s.conf.InstanceID))
+	}
+	if s.member, err = kgo.NewClient(opts...); err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	return nil
+}
+
+// The callbacks run on kgo's group goroutine, one at a time, and never while it
+// joins: what GroupMetadata says inside them is the membership they speak of.
+
+func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+	for _, p := range parts[s.conf.Topic] {
+		if int(p) >= len(s.topic.leaders) {
+			s.owns.fail(fmt.Errorf("kafka: topic %s had %d partitions when this process started and has partition %d now; "+
+				"users have moved between partitions and their profiles have not: move the input to a new topic with the new count",
+				s.conf.Topic, len(s.topic.leaders), p))
+		}
+	}
+	s.owns.assigned(membershipOf(cl), parts[s.conf.Topic])
+}
+
+func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	as := membershipOf(cl)
+	s.owns.revoked(as, parts[s.conf.Topic], s.conf.RevokeLimit, func(ps []int32) []int32 {
+		return s.unassigned(ctx, as, ps)
+	})
+}
+
+func (s *Session) onLost(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+	s.owns.lost(membershipOf(cl), parts[s.conf.Topic])
+}
+
+func membershipOf(cl *kgo.Client) membership {
+	member, generation := cl.GroupMetadata()
+	return membership{member, generation}
+}
+
+// unassigned returns those of the partitions that the group's assignment gives to
+// nobody, as the coordinator has it. An assignment does not change within a
+// generation. So if a commit under our generation is accepted later, the
+// generation was ours now too, and this answer is about it.
+func (s *Session) unassigned(ctx context.Context, as membership, partitions []int32) []int32 {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	groups, err := kadm.NewClient(s.admin).DescribeGroups(ctx, s.conf.Group)
+	if err != nil {
+		return nil
+	}
+	g := groups[s.conf.Group]
+	if g.Err != nil || g.State != "Stable" {
+		return nil
+	}
+	var taken []int32
+	known := false
+	for _, m := range g.Members {
+		known = known || m.MemberID == as.member
+		c, ok := m.Assigned.AsConsumer()
+		if !ok {
+			return nil
+		}
+		for _, t := range c.Topics {
+			if t.Topic == s.conf.Topic {
+				taken = append(taken, t.Partitions...)
+			}
+		}
+	}
+	if !known {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return slices.Contains(taken, p) })
+}
+
+// groupErrors hears of what ended a group session; kgo joins again by itself.
+type groupErrors struct{ s *Session }
+
+func (h groupErrors) OnGroupManageError(err error) {
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID):
+		h.s.owns.fail(fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w",
+			h.s.conf.Group, h.s.conf.InstanceID, pipeline.ErrFenced))
+	case permanent(err):
+		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, err))
+	}
+}
+
+// watch drains the member. It fetches nothing, but kgo hands it errors of the
+// group that way. It ends with ctx or with the member.
+func (s *Session) watch(ctx context.Context) {
+	for {
+		fetches := s.member.PollFetches(ctx)
+		if fetches.IsClientClosed() || ctx.Err() != nil {
+			return
+		}
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if permanent(err) {
+				s.owns.fail(fmt.Errorf("kafka: group %s: %w", s.conf.Group, err))
+			}
+		})
+	}
+}
+
+// Poll waits until there is something to report: changes of ownership first, then
+// ends, then records.
+func (s *Session) Poll(ctx context.Context, into *pipeline.Batch) error {
+	into.Lost, into.Revoked, into.Assigned = into.Lost[:0], into.Revoked[:0], into.Assigned[:0]
+	into.Fetched, into.Ends = into.Fetched[:0], into.Ends[:0]
+	for {
+		if err := s.owns.failed(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		wait, cancel := context.WithCancel(ctx)
+		starts, news := s.owns.poll(into, cancel)
+		s.steer(into, starts)
+		news = s.takeEnds(into) || news
+		if news {
+			s.owns.polled()
+			cancel()
+			return nil
+		}
+		fetches := s.reader.PollRecords(wait, s.conf.PollMax)
+		s.owns.polled()
+		cancel()
+		if err := s.fill(into, fetches); err != nil {
+			return err
+		}
+		if len(into.Fetched) > 0 {
+			return nil
+		}
+	}
+}
+
+// steer makes the reader fetch what it should. Only Poll's goroutine changes what
+// is fetched, and it looks at no fetch meanwhile: kgo drops what it has buffered
+// of a removed partition, so nothing fetched before a restart comes after it.
+func (s *Session) steer(into *pipeline.Batch, starts []start) {
+	var remove []int32
+	for _, p := range slices.Concat(into.Lost, into.Revoked) {
+		if s.reading[p] != nil {
+			remove = append(remove, p)
+			delete(s.reading, p)
+		}
+	}
+	add := make(map[int32]kgo.Offset)
+	for _, st := range starts {
+		if !s.owns.reading(st.partition, st.epoch) {
+			continue
+		}
+		if s.reading[st.partition] != nil {
+			remove = append(remove, st.partition)
+		}
+		s.reading[st.partition] = &cursor{epoch: st.epoch, next: st.offset}
+		add[st.partition] = kgo.NewOffset().At(st.offset)
+	}
+	if len(remove) > 0 {
+		s.reader.RemoveConsumePartitions(map[string][]int32{s.conf.Topic: remove})
+	}
+	if len(add) > 0 {
+		s.reader.AddConsumePartitions(map[string]map[int32]kgo.Offset{s.conf.Topic: add})
+	}
+}
+
+// fill turns fetches into runs of records. Records of partitions that are not ours
+// to read any more are dropped; an offset that does not grow is fatal, since
+// applying a record twice, or skipping one, would go unnoticed later.
+func (s *Session) fill(into *pipeline.Batch, fetches kgo.Fetches) error {
+	var errs []error
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if f.Err != nil {
+			if err := s.fetchError(f); err != nil {
+				errs = append(errs, err)
+			}
+			return
+		}
+		cur := s.reading[f.Partition]
+		if len(f.Records) == 0 || cur == nil || !s.owns.reading(f.Partition, cur.epoch) {
+			return
+		}
+		if first := f.Records[0].Offset; first < cur.next {
+			errs = append(errs, fmt.Errorf("kafka: %s/%d: fetched offset %d, but %d was expected or a later one; restart, and report this",
+				s.conf.Topic, f.Partition, first, cur.next))
+			return
+		}
+		run := extend(&into.Fetched)
+		run.Partition = f.Partition
+		var err error
+		run.Records, err = appendRecords(run.Records[:0], f.Records, s.conf.Lane)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		cur.next = f.Records[len(f.Records)-1].Offset + 1
+	})
+	return errors.Join(errs...)
+}
+
+// extend lengthens runs by one, with the memory of the one that stood there.
+func extend(runs *[]pipeline.Fetched) *pipeline.Fetched {
+	if n := len(*runs); n < cap(*runs) {
+		*runs = (*runs)[:n+1]
+	} else {
+		*runs = append(*runs, pipeline.Fetched{})
+	}
+	return &(*runs)[len(*runs)-1]
+}
+
+// fetchError explains an error that kgo does not retry by itself, or returns nil
+// for one that only says that waiting has ended.
+func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
+	switch err := f.Err; {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case s.reading[f.Partition] == nil && f.Topic != "":
+		return nil // of a partition we no longer read
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		return &GoneError{Topic: f.Topic, Partition: f.Partition, Offset: s.reading[f.Partition].next, Start: -1}
+	case errors.Is(err, kgo.ErrClientClosed):
+		return fmt.Errorf("kafka: session is closed: %w", err)
+	default:
+		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, err)
+	}
+}
+
+// takeEnds moves the ends that were asked for into the batch.
+func (s *Session) takeEnds(into *pipeline.Batch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, end := range s.ends {
+		if cur := s.reading[p]; cur != nil && s.owns.reading(p, cur.epoch) {
+			into.Ends = append(into.Ends, end)
+		}
+	}
+	clear(s.ends)
+	slices.SortFunc(into.Ends, func(a, b pipeline.End) int { return int(a.Partition - b.Partition) })
+	return len(into.Ends) > 0
+}
+
+// Start begins, or begins again, to read a partition at offset.
+func (s *Session) Start(partition int32, offset int64) { s.owns.start(partition, offset) }
+
+// Release lets a revoked partition go to its next owner.
+func (s *Session) Release(partition int32) { s.owns.release(partition) }
+
+// Partitions returns how many partitions the input topic had at start.
+func (s *Session) Partitions() int32 { return int32(len(s.topic.leaders)) }
+
+// Group returns the consumer group, Topic the input topic.
+func (s *Session) Group() string { return s.conf.Group }
+
+// Topic returns the input topic.
+func (s *Session) Topic() string { return s.conf.Topic }
+
+// Close leaves the group (a static member stays until its session ends) and closes
+// all clients. Transactions under way are waited for while ctx lasts; a callback
+// that waits for Release is let through.
+func (s *Session) Close(ctx context.Context) {
+	s.owns.close()
+	s.stop()
+	s.owns.fail(kgo.ErrClientClosed)
+	for range s.made {
+		select {
+		case p := <-s.idle:
+			p.close()
+		case <-ctx.Done(): // its transaction is left to the broker, or to our successor
+		}
+	}
+	for _, cl := range []*kgo.Client{s.member, s.reader, s.admin} {
+		if cl != nil {
+			cl.Close()
+		}
+	}
+	s.helpers.Wait()
+}
+
+// appendRecords copies what the broker gave into records. Keys, values and header
+// values alias the fetch, which lives as long as they do.
+func appendRecords(into []worker.Record, from []*kgo.Record, lane schemas.Lane) ([]worker.Record, error) {
+	n := 0
+	for _, r := range from {
+		n += len(r.Headers)
+	}
+	headers := make([]schemas.Header, 0, n)
+	for i, r := range from {
+		if i > 0 && r.Offset <= from[i-1].Offset {
+			return into, fmt.Errorf("kafka: %s/%d: offset %d came after %d in one fetch; restart, and report this",
+				r.Topic, r.Partition, r.Offset, from[i-1].Offset)
+		}
+		rec := worker.Record{Offset: r.Offset, Time: schemas.Millis(r.Timestamp.UnixMilli()), Lane: lane}
+		if r.Attrs.IsControl() {
+			rec.Control = true
+			into = append(into, rec)
+			continue
+		}
+		rec.Key, rec.Value = r.Key, r.Value
+		at := len(headers)
+		for _, h := range r.Headers {
+			headers = append(headers, schemas.Header{Key: h.Key, Value: h.Value})
+		}
+		if len(r.Headers) > 0 {
+			rec.Headers = headers[at:len(headers):len(headers)]
+			rec.Lane, _ = schemas.LaneOf(rec.Headers, lane)
+		}
+		into = append(into, rec)
+	}
+	return into, nil
+}
+
+// transactionsV2 tells whether the brokers run transactions of version 2 (KIP-890).
+func transactionsV2(ctx context.Context, cl *kgo.Client) (bool, error) {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "footfall", "1"
+	resp, err := req.RequestWith(ctx, cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return false, fmt.Errorf("kafka: ask for the brokers' features: %w", err)
+	}
+	for _, f := range resp.FinalizedFeatures {
+		if f.Name == "transaction.version" {
+			return f.MaxVersionLevel >= 2, nil
+		}
+	}
+	return false, nil
+}
+
+// maxMessageBytes returns max.message.bytes of the topics, where it may be read.
+func maxMessageBytes(ctx context.Context, cl *kgo.Client, topics []string) (map[string]int32, error) {
+	sizes := make(map[string]int32)
+	if len(topics) == 0 {
+		return sizes, nil
+	}
+	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read the configuration of %v: %w", topics, err)
+	}
+	for _, t := range configs {
+		if t.Err != nil { // without the right to read it, the broker's default is assumed
+			continue
+		}
+		for _, c := range t.Configs {
+			if c.Key == "max.message.bytes" {
+				var n int32
+				if _, err := fmt.Sscan(c.MaybeValue(), &n); err == nil {
+					sizes[t.Name] = n
+				}
+			}
+		}
+	}
+	return sizes, nil
+}
