@@ -11,6 +11,13 @@ const (
 	IDMax    = 256     // bytes of an id, without its escapes
 )
 
+// What a decoder keeps for the next event: a record of 1 MiB may have some
+// 200,000 unknown fields, and there is a decoder for every partition.
+const (
+	unknownKept = 1 << 10
+	scratchKept = 64 << 10
+)
+
 // Decoder decodes events as a contract wants them. It is for one goroutine.
 type Decoder struct {
 	contract contract
@@ -45,7 +52,7 @@ func (d *Decoder) Hash() uint64 { return d.contract.hash }
 // Decode checks a record's key and value against the contract and fills ev, in
 // which it keeps nothing from before. It returns nil or a *RefusedError; ev is
 // then empty. A nil value is a tombstone. It allocates nothing for an accepted
-// event, once its scratch memory has grown.
+// event of usual size, once its scratch memory has grown.
 //
 // Whether the event comes from the future is the worker's to say: it takes the
 // record's timestamp.
@@ -101,6 +108,9 @@ func invalidUTF8(value []byte) *RefusedError {
 // split checks that the value is a JSON object and notes where its fields stand.
 func (d *Decoder) split(value []byte) *RefusedError {
 	d.fields = [fields]token{}
+	if cap(d.unknown) > unknownKept || cap(d.scratch) > scratchKept {
+		d.unknown, d.order, d.scratch = nil, nil, nil // after a monster; the next event is small
+	}
 	d.unknown, d.scratch = d.unknown[:0], d.scratch[:0]
 	s := &d.scan
 	s.reset(value)
@@ -344,17 +354,17 @@ func (d *Decoder) decimalAt(t token, at place, into *int64, has *bool) *RefusedE
 		return wrongType(at, raw, "a number")
 	}
 	v, reason := millionths(raw)
-	switch reason {
-	case Accepted:
+	if reason == Accepted {
 		*into, *has = v, true
 		return nil
-	case NegativeAmount:
-		return refuse(reason, "%v: got %s, want 0 or more", at, got(raw))
-	case TooManyDecimals:
-		return refuse(reason, "%v: got %s, want at most six decimals", at, got(raw))
-	default:
-		return refuse(reason, "%v: got %s, want at most 9223372036854.775807", at, got(raw))
 	}
+	want := "at most 9223372036854.775807"
+	if reason == NegativeAmount {
+		want = "0 or more"
+	} else if reason == TooManyDecimals {
+		want = "at most six decimals"
+	}
+	return refuse(reason, "%v: got %s, want %s", at, got(raw), want)
 }
 
 func (d *Decoder) currency(into *[3]byte) *RefusedError {

@@ -63,8 +63,8 @@ func markSum(text []byte, partition int32, next int64) uint64 {
 	b = strconv.AppendInt(append(b, '/'), next, 10)
 	var h xxhash.Digest
 	h.Reset()
-	h.Write(text) //nolint:errcheck // a hash takes everything
-	h.Write(b)    //nolint:errcheck // a hash takes everything
+	_, _ = h.Write(text)
+	_, _ = h.Write(b)
 	return h.Sum64() & 0xffffffff
 }
 

@@ -133,7 +133,6 @@ type ExplainNext struct {
 	At      Moment `json:"at"`
 }
 
-
 // lag is how many offsets are not yet applied; -1: not known.
 func (p PartitionStatus) lag() int64 {
 	if p.End < 0 {

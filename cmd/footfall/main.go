@@ -148,7 +148,13 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
 // newCommands are the commands, one file each.
 func newCommands(g *global) []*cobra.Command {
 	return []*cobra.Command{
+		newExplain(g),
+		newStatus(g),
+		newPublish(g),
 		newValidate(g),
+		newTopics(g),
+		newTriggers(g),
+		newDeadLetters(g),
 		newConfig(g),
 		newVersion(),
 	}

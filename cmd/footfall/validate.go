@@ -193,11 +193,7 @@ func (v *validation) line(where string, line []byte) {
 	_, hasID := members["event_id"]
 	if _, hasValue := members["value"]; !hasValue || hasID {
 		v.unkeyed = true
-		var user string
-		if json.Unmarshal(members["user_id"], &user) != nil {
-			user = ""
-		}
-		v.event(where, []byte(user), line, nil)
+		v.event(where, userOf(line), line, nil)
 		return
 	}
 	var r record
@@ -210,6 +206,17 @@ func (v *validation) line(where string, line []byte) {
 		key = []byte(*r.Key)
 	}
 	v.event(where, key, r.value(), r.Timestamp)
+}
+
+// userOf is the user id of an event, as text; nil where it has none. The decoder then
+// says what is wrong.
+func userOf(event []byte) []byte {
+	var members map[string]json.RawMessage // names are case-sensitive, other than in a struct
+	var user string
+	if json.Unmarshal(event, &members) != nil || json.Unmarshal(members["user_id"], &user) != nil {
+		return nil
+	}
+	return []byte(user)
 }
 
 // value is the record's value: an event as it stands, the text of a string, or nil for null.

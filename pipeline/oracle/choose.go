@@ -12,8 +12,9 @@ type path struct {
 
 // words is what was said of a user, as far as it tells the clock.
 type words struct {
-	events map[int64]int64 // at, by the offset of the event that caused it
-	dues   []int64         // of timers, in order
+	events map[int64]int64       // at, by the offset of the event that caused it
+	timers map[int64]*Transition // by due time
+	dues   []int64               // of timers, in order
 }
 
 // choose assumes a clock for each counted event, within its bounds, such that
@@ -35,7 +36,7 @@ func (u *user) choose(w words, may, must int64) []int64 {
 			for _, c := range candidates(&before, &after, ev, p.clock, at, spoke) {
 				cost := p.cost
 				if i > 0 {
-					cost += before.unexplained(w.dues, p.clock, c, c)
+					cost += before.unexplained(&w, p.clock, c, c)
 				}
 				if changes := i == 0 || before.segment(c) != after.segment(c); changes != spoke {
 					cost++
@@ -47,7 +48,7 @@ func (u *user) choose(w words, may, must int64) []int64 {
 	}
 	best, lowest := paths[0], -1
 	for _, p := range paths {
-		if cost := p.cost + before.unexplained(w.dues, p.clock, may, must); lowest < 0 || cost < lowest {
+		if cost := p.cost + before.unexplained(&w, p.clock, may, must); lowest < 0 || cost < lowest {
 			best, lowest = p, cost
 		}
 	}
@@ -78,28 +79,34 @@ func candidates(before, after *profile, ev *event, evaluated, at int64, spoke bo
 }
 
 // unexplained counts the timers in (from, may] that the profile does not explain
-// though they were said, and those in (from, must] that were not said though it
-// does.
-func (p *profile) unexplained(dues []int64, from, may, must int64) int {
-	n, matched := 0, 0
-	for at := from; ; {
-		_, due := p.next(at)
-		if due == 0 || due > may {
-			break
-		}
-		if _, said := slices.BinarySearch(dues, due); said {
-			matched++
-		} else if due <= must {
-			n++
-		}
-		at = due
-	}
-	for _, due := range dues {
+// though they were said, or were said otherwise, and those in (from, must] that
+// were not said though it does.
+func (p *profile) unexplained(w *words, from, may, must int64) int {
+	n := 0
+	for _, due := range w.dues {
 		if due > from && due <= may {
 			n++
 		}
 	}
-	return n - matched
+	for at := from; ; {
+		to, due := p.next(at)
+		if due == 0 || due > may {
+			return n
+		}
+		switch said := w.timers[due]; {
+		case said == nil && due <= must:
+			n++
+		case said != nil && p.saidAs(said, to):
+			n--
+		}
+		at = due
+	}
+}
+
+// saidAs tells whether a timer's transition shows this profile.
+func (p *profile) saidAs(t *Transition, to string) bool {
+	return t.To == to && t.Orders == p.orders && t.RevenueMinor == p.revenue && t.First == p.first && t.Last == p.last &&
+		t.FirstPurchase == p.firstPurchase && t.LastPurchase == p.lastPurchase
 }
 
 // keep adds a path unless one with the same clock is as good.

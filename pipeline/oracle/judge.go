@@ -3,8 +3,10 @@ package oracle
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -184,18 +186,15 @@ func (j *judge) checkLetter(r *Record, bad *refusal, o *output) {
 	if !same(o.rec.Key, r.Key) {
 		wrong(fmt.Sprintf("key %.80q", o.rec.Key), fmt.Sprintf("the original, %.80q", r.Key))
 	}
-	// A value too large for the topic is left out.
-	if !same(o.rec.Value, r.Value) && (len(r.Value) <= valueMax || len(o.rec.Value) >= len(r.Value)) {
+	if left := leftOut(r, o.rec); !left && !same(o.rec.Value, r.Value) {
 		wrong(fmt.Sprintf("value %.80q", o.rec.Value), fmt.Sprintf("the original, %.80q", r.Value))
 	}
-	rest := o.rec.Headers
-	for _, h := range r.Headers {
-		i := slices.IndexFunc(rest, func(x Header) bool { return x.Key == h.Key && bytes.Equal(x.Value, h.Value) })
-		if i < 0 {
-			wrong("a dead letter without it", fmt.Sprintf("the original header %s = %.80q", h.Key, h.Value))
-			break
-		}
-		rest = rest[i+1:]
+	sameHeader := func(a, b Header) bool { return a.Key == b.Key && same(a.Value, b.Value) }
+	if n := len(r.Headers); len(o.rec.Headers) < n || !slices.EqualFunc(o.rec.Headers[:n], r.Headers, sameHeader) {
+		wrong("other headers first", "the original's headers, and then ours")
+	}
+	if text, _ := header(o.rec.Headers, "dlq_time"); text != strconv.FormatInt(r.Time, 10) {
+		wrong(fmt.Sprintf("dlq_time %q", text), strconv.FormatInt(r.Time, 10))
 	}
 	if o.next <= r.Offset {
 		wrong(fmt.Sprintf("next %d", o.next), fmt.Sprintf("one after record %d", r.Offset))
@@ -203,6 +202,19 @@ func (j *judge) checkLetter(r *Record, bad *refusal, o *output) {
 	if n, ok := j.due(r.Offset, unset); ok && o.n > n {
 		wrong(fmt.Sprintf("n %d", o.n), fmt.Sprintf("%d at most: a mark there covers record %d", n, r.Offset))
 	}
+}
+
+// keptMin is the size up to which a dead letter must keep the record's value.
+// Larger ones may be too large for the topic, with the headers added.
+const keptMin = 512 << 10
+
+// leftOut tells whether a dead letter has a record's hash and size instead of its
+// value, and may.
+func leftOut(r, letter *Record) bool {
+	hash, _ := header(letter.Headers, "dlq_sha256")
+	size, _ := header(letter.Headers, "dlq_size")
+	return len(r.Value) > keptMin && letter.Value == nil &&
+		hash == fmt.Sprintf("%x", sha256.Sum256(r.Value)) && size == strconv.Itoa(len(r.Value))
 }
 
 // checkUsers compares the transitions, user by user.
@@ -286,17 +298,19 @@ func (j *judge) checkUser(u *user, outs []*output, may, must int64) {
 }
 
 func wordsOf(outs []*output) words {
-	w := words{events: map[int64]int64{}}
+	w := words{events: map[int64]int64{}, timers: map[int64]*Transition{}}
 	for _, o := range outs {
 		switch o.said.Cause {
 		case "event":
 			w.events[o.said.CauseOffset] = o.said.At
 		case "timer":
-			w.dues = append(w.dues, o.said.Due)
+			if w.timers[o.said.Due] == nil {
+				w.timers[o.said.Due] = &o.said.Transition
+				w.dues = append(w.dues, o.said.Due)
+			}
 		}
 	}
 	slices.Sort(w.dues)
-	w.dues = slices.Compact(w.dues)
 	return w
 }
 

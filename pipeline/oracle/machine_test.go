@@ -371,7 +371,7 @@ func encode(t Transition, n int64, mk mark, muted, currency string) Record {
 func encodeLetter(r *Record, reason string, n int64, mk mark) Record {
 	headers := append(slices.Clone(r.Headers), []Header{
 		{"dlq_reason", []byte(reason)}, {"dlq_detail", []byte("as said")}, {"dlq_topic", []byte(r.Topic)},
-		{"dlq_partition", strconv.AppendInt(nil, int64(r.Partition), 10)}, {"dlq_offset", strconv.AppendInt(nil, r.Offset, 10)},
+		{"dlq_time", strconv.AppendInt(nil, r.Time, 10)}, {"dlq_partition", strconv.AppendInt(nil, int64(r.Partition), 10)}, {"dlq_offset", strconv.AppendInt(nil, r.Offset, 10)},
 	}...)
 	return Record{Topic: "deadletters", Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: append(headers, markHeaders("dlq_n", n, mk)...)}
 }

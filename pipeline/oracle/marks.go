@@ -14,6 +14,9 @@ type mark struct{ next, clock, fired, last int64 }
 // that none goes back. The final mark, if known, is the last.
 func (j *judge) marksOf(outs []*output) {
 	for _, o := range outs {
+		if o.stray {
+			continue
+		}
 		m := mark{next: o.next, clock: o.clock, fired: o.fired, last: o.n}
 		if k := len(j.marks) - 1; k >= 0 {
 			before := j.marks[k]

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand"
@@ -22,23 +23,31 @@ type mutation struct {
 
 func TestMutationsAreFound(t *testing.T) {
 	for _, ticks := range []bool{false, true} {
+		var clean [6]*Dump
+		var marks [6]map[int32]Mark
+		for seed := range clean {
+			clean[seed], marks[seed] = perform(shop(int64(seed), 300, 12), options(ticks), int64(seed), "")
+		}
 		for _, mu := range mutations() {
-			done := 0
-			for seed := range int64(6) {
-				opt := options(ticks)
-				d, marks := perform(shop(seed, 300, 12), opt, seed, "")
-				opt.Marks = marks
-				if !mu.do(d, rand.New(rand.NewSource(seed))) {
+			places := 0
+			for seed := 0; seed < len(clean) && places < 2; seed++ {
+				d := &Dump{
+					Input: clean[seed].Input, Triggers: slices.Clone(clean[seed].Triggers),
+					Muted: slices.Clone(clean[seed].Muted), DeadLetters: slices.Clone(clean[seed].DeadLetters),
+				}
+				if !mu.do(d, rand.New(rand.NewSource(int64(seed)))) {
 					continue
 				}
-				done++
+				places++
+				opt := options(ticks)
+				opt.Marks = marks[seed]
 				r := d.Judge(opt)
 				n := map[string]int{"lost": r.LostCount, "doubled": r.DoubledCount, "wrong": r.WrongCount}[mu.kind]
-				if n == 0 {
-					t.Errorf("ticks %v, seed %d: %s: got %v, want something %s", ticks, seed, mu.name, r.Err(), mu.kind)
+				if n == 0 || n > 1 && mu.kind != "wrong" {
+					t.Errorf("ticks %v, seed %d: %s: got %v, want one thing %s", ticks, seed, mu.name, r.Err(), mu.kind)
 				}
 			}
-			if done == 0 {
+			if places == 0 {
 				t.Errorf("ticks %v: %s: no seed has a place for it", ticks, mu.name)
 			}
 		}
@@ -165,8 +174,10 @@ func values() []mutation {
 		in("segments disagree", always, func(v map[string]any) { v["segments"] = map[string]any{setName: "vip"} }),
 		in("a gap in seq", always, func(v map[string]any) { add(v, "seq", 1) }),
 		in("wrong set", always, func(v map[string]any) { v["set"] = "tiers" }),
-		in("at a millisecond later", always, func(v map[string]any) { v["at"] = shift(v["at"], 1) }),
-		in("at a millisecond sooner", always, func(v map[string]any) { v["at"] = shift(v["at"], -1) }),
+		in("at a millisecond later than due", withCause("timer"), func(v map[string]any) { v["at"] = shift(v["at"], 1) }),
+		in("at a millisecond sooner than due", withCause("timer"), func(v map[string]any) { v["at"] = shift(v["at"], -1) }),
+		in("at before the record", withCause("event"), func(v map[string]any) { v["at"] = shift(v["at"], -1000*day) }),
+		in("at after the mark", withCause("event"), func(v map[string]any) { v["at"] = shift(v["at"], 1000*day) }),
 		in("at with a fourth decimal", always, func(v map[string]any) { v["at"] = later(v["at"]) }),
 		in("at with an offset", always, func(v map[string]any) { v["at"] = strings.Replace(v["at"].(string), "Z", "+00:00", 1) }),
 		in("due a millisecond later", withCause("timer"), func(v map[string]any) {
@@ -291,6 +302,7 @@ func letters() []mutation {
 		set("dead of another topic", "dlq_topic", "other"),
 		set("dead of another partition", "dlq_partition", "7"),
 		set("dead of no offset", "dlq_offset", "x"),
+		set("dead of another time", "dlq_time", "1"),
 		set("dead without n", "dlq_n", ""),
 		set("dead without detail", "dlq_detail", ""),
 		{"dead with another value", "wrong", func(d *Dump, rnd *rand.Rand) bool {
@@ -315,6 +327,24 @@ func letters() []mutation {
 				return false
 			}
 			d.DeadLetters[i].Headers = d.DeadLetters[i].Headers[1:]
+			return true
+		}},
+		{"dead with our headers first", "wrong", func(d *Dump, rnd *rand.Rand) bool {
+			i := find(d.DeadLetters, rnd, func(r Record) bool { return r.Headers[0].Key == "trace" })
+			if i < 0 {
+				return false
+			}
+			headers := d.DeadLetters[i].Headers
+			d.DeadLetters[i].Headers = append(slices.Clone(headers[1:]), headers[0])
+			return true
+		}},
+		{"dead without its value", "wrong", func(d *Dump, rnd *rand.Rand) bool {
+			i := find(d.DeadLetters, rnd, func(r Record) bool { return r.Value != nil })
+			r := d.DeadLetters[i]
+			r.Headers = append(slices.Clone(r.Headers),
+				Header{"dlq_sha256", fmt.Appendf(nil, "%x", sha256.Sum256(r.Value))}, Header{"dlq_size", fmt.Append(nil, len(r.Value))})
+			r.Value = nil
+			d.DeadLetters[i] = r
 			return true
 		}},
 		{"a good record dead", "wrong", func(d *Dump, _ *rand.Rand) bool {

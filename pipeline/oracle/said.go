@@ -11,11 +11,12 @@ import (
 
 // output is one record of an output topic and the mark it was said at.
 type output struct {
-	rec                     *Record
-	n, next, clock, fired   int64
-	said                    *said // nil for a dead letter
-	refusedAt               int64 // the dead letter's dlq_offset
-	reason, topic, position string
+	rec                   *Record
+	n, next, clock, fired int64
+	said                  *said  // nil for a dead letter
+	refusedAt             int64  // the dead letter's dlq_offset
+	reason                string // the dead letter's dlq_reason
+	stray                 bool   // its ce_id is not of this partition and number: its mark is no mark of ours
 }
 
 // said is a transition as it was said.
@@ -229,8 +230,8 @@ func (rd *reader) expected(s *said, v json.RawMessage) {
 
 func (rd *reader) rules(v *string) {
 	hash := rd.str("rules", v)
-	if strings.Trim(hash, "0123456789abcdef") != "" {
-		rd.fault("rules %q, not hexadecimal", hash)
+	if len(hash) != 16 || strings.Trim(hash, "0123456789abcdef") != "" {
+		rd.fault("rules %q, not 16 hexadecimal digits", hash)
 	}
 	if rd.c.Rules != "" && hash != rd.c.Rules {
 		rd.fault("rules %q, not %q", hash, rd.c.Rules)
@@ -265,6 +266,7 @@ func (rd *reader) cloudEvent(o *output, id string) {
 	tail := fmt.Sprintf("/%d/%d", r.Partition, o.n)
 	group, ok := strings.CutSuffix(ceID, tail)
 	if !ok || group == "" {
+		o.stray = true
 		rd.fault("ce_id %q, not group%s", ceID, tail)
 	} else if rd.c.Group == "" {
 		rd.c.Group = group

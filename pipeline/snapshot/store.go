@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // Bucket is an object store: a folder, S3, or a simulation of one that tears.
@@ -23,10 +24,15 @@ type Bucket interface {
 type Store struct {
 	bucket Bucket
 	keep   int
+
+	mu      sync.Mutex
+	damaged map[ID]bool // seen to be; they do not count as kept
 }
 
 // NewStore keeps, of each partition, the newest keep snapshots.
-func NewStore(bucket Bucket, keep int) *Store { return &Store{bucket: bucket, keep: max(keep, 1)} }
+func NewStore(bucket Bucket, keep int) *Store {
+	return &Store{bucket: bucket, keep: max(keep, 1), damaged: map[ID]bool{}}
+}
 
 // ID names a snapshot: the cut it was taken at, and the number of the last output
 // before it. Of two with one cut the one with the greater number is newer.
@@ -97,6 +103,7 @@ func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error)
 	if err != nil {
 		return fmt.Errorf("write snapshot %s: %w", id, err)
 	}
+	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
 		return err
 	}
@@ -128,13 +135,32 @@ func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) err
 	if r.err != nil && !errors.Is(r.err, io.EOF) {
 		err = r.err
 	}
+	s.note(id, err)
 	if err != nil {
 		return fmt.Errorf("read snapshot %s: %w", id, err)
 	}
 	return nil
 }
 
-// prune removes the partition's snapshots beyond the newest ones. What is newer
+// note remembers whether a snapshot was seen to be damaged.
+func (s *Store) note(id ID, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, ErrDamaged) {
+		s.damaged[id] = true
+	} else if err == nil {
+		delete(s.damaged, id)
+	}
+}
+
+func (s *Store) isDamaged(id ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damaged[id]
+}
+
+// prune removes the partition's snapshots beyond the newest ones, and those that
+// were seen to be damaged, which would else push good ones out. What is newer
 // than the one just published belongs to a lineage that was given up.
 func (s *Store) prune(ctx context.Context, newest ID) error {
 	ids, err := s.List(ctx, newest.Partition)
@@ -146,8 +172,11 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 		if id.Next > newest.Next {
 			continue
 		}
-		if kept++; kept <= s.keep {
-			continue
+		if !s.isDamaged(id) {
+			kept++
+			if kept <= s.keep {
+				continue
+			}
 		}
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)

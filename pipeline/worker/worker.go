@@ -184,7 +184,7 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 	if r.Offset < w.mark.Next {
 		panic(fmt.Sprintf("worker %d: record %d given after %d (R3)", w.mark.Partition, r.Offset, w.mark.Next-1))
 	}
-	w.mark.Next = r.Offset // what the user's timers say, they say before this record
+	w.mark.Next = r.Offset + 1
 	if !r.Control && w.accept(r, at, out) {
 		w.advance(r)
 		user := w.table.Find(w.event.User)
@@ -193,15 +193,13 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 			w.fireUser(user, at, out)
 		}
 		user, counts := w.count(r, user)
-		w.mark.Next = r.Offset + 1
-		if counts {
-			w.stats.Applied++
-			w.evaluate(user, w.mark.Clock, w.because(r), w.mutedEvent(r), at, out)
-		} else {
+		if !counts {
 			w.stats.Duplicates++
+			return
 		}
+		w.stats.Applied++
+		w.evaluate(user, w.mark.Clock, w.because(r), w.mutedEvent(r), at, out)
 	}
-	w.mark.Next = r.Offset + 1
 }
 
 // advance moves the clock to a record that was accepted (step 2).
@@ -257,7 +255,6 @@ func (w *Worker) accept(r *Record, at Conditions, out *Output) bool {
 func (w *Worker) refuse(r *Record, reason schemas.Refusal, detail string, out *Output) {
 	w.stats.DeadLetters[reason]++
 	w.dead.add(r.Offset)
-	w.mark.Next = r.Offset + 1
 	w.sayDead(r, reason, detail, out)
 }
 
@@ -366,7 +363,7 @@ func (w *Worker) fireAt(user int32, due schemas.Millis, at Conditions, out *Outp
 	w.touch(user)
 	w.wheel.remove(user)
 	muted := schemas.NotMuted
-	if w.mark.Bootstrap > 0 && (w.mark.Next < w.mark.Bootstrap || due <= w.bootClock) {
+	if w.mark.Bootstrap > 0 && due <= w.bootClock {
 		muted = schemas.MutedBootstrap
 	}
 	w.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, muted, at, out)

@@ -124,9 +124,12 @@ CREATE TABLE IF NOT EXISTS dead_letters
     source_topic       LowCardinality(String)                     COMMENT 'Kafka topic of the refused record',
     source_partition   Int32                                      COMMENT 'Kafka partition of the refused record',
     source_offset      Int64 CODEC(Delta, ZSTD(1))                COMMENT 'Kafka offset of the refused record',
+    source_time        DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)) COMMENT 'Timestamp of the refused record',
     n                  UInt64 CODEC(Delta, ZSTD(1))               COMMENT 'Number of the output among all outputs of its input partition, gapless',
     key                Nullable(String) CODEC(ZSTD(1))            COMMENT 'Key of the refused record, its bytes as they were; NULL: it had none',
-    value              Nullable(String) CODEC(ZSTD(1))            COMMENT 'Value of the refused record, its bytes as they were; NULL: it had none',
+    value              Nullable(String) CODEC(ZSTD(1))            COMMENT 'Value of the refused record, its bytes as they were; NULL: it had none, or it was too large to be kept',
+    value_size         UInt64 CODEC(T64, ZSTD(1))                 COMMENT 'Bytes of the value of the refused record',
+    value_sha256       String CODEC(ZSTD(1))                      COMMENT 'SHA-256 of a value that was too large to be kept, in hex; otherwise empty',
     headers            Array(Tuple(key String, value String)) CODEC(ZSTD(1)) COMMENT 'Headers of the refused record, in their order',
 
     INDEX user_bloom key TYPE bloom_filter(0.01) GRANULARITY 4

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -11,11 +12,15 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"footfall/schemas"
 )
 
 // The names a mapping may use, in the order in which they are suggested.
+//
+//nolint:gochecknoglobals // tables
 var (
-	formats    = []string{"csv", "tsv", "blanks", "ndjson"}
+	formats    = []string{"csv", "tsv", "blanks", "ndjson", "events"}
 	units      = []string{"s", "ms", "us", "ns"}
 	eventTypes = []string{"view", "add_to_cart", "remove_from_cart", "purchase", "refund", "search"}
 
@@ -42,6 +47,10 @@ func check(m *Mapping, src []byte) error {
 	}
 	c := &checker{name: m.Name, tree: tree}
 	c.oneOf("$.format", "format", m.Format, formats)
+	if m.Format == "events" {
+		c.nothingElse(m)
+		return errors.Join(c.errs...)
+	}
 	c.columns(m)
 	c.time(m)
 	c.types(m)
@@ -71,6 +80,15 @@ func check(m *Mapping, src []byte) error {
 		}
 	}
 	return errors.Join(c.errs...)
+}
+
+// nothingElse checks a mapping of events in the contract's own form.
+func (c *checker) nothingElse(m *Mapping) {
+	rest := *m
+	rest.Name, rest.Description, rest.Format, rest.Sorted = "", "", "", false
+	if !reflect.DeepEqual(rest, Mapping{}) {
+		c.errorf("$.format", "events are in the contract's form already: only description and sorted can be said of them")
+	}
 }
 
 func (c *checker) columns(m *Mapping) {
@@ -122,6 +140,11 @@ func (c *checker) types(m *Mapping) {
 }
 
 func (c *checker) value(at string, m *Mapping, v Value) {
+	if strings.HasSuffix(at, ".currency") && v.Constant != "" {
+		if _, ok := schemas.Exponent(v.Constant); !ok {
+			c.errorf(at, "unknown currency %q: use three letters of ISO 4217, such as EUR", v.Constant)
+		}
+	}
 	n := 0
 	for _, s := range []string{v.Column, v.Constant, v.Template} {
 		if s != "" {

@@ -98,6 +98,10 @@ func count(t *testing.T, path, mapping string) tally {
 	got := tally{Types: map[string]int{}, Users: map[string]int{}, Revenue: map[string]string{}, Items: map[string]int{}, Orders: map[string]int{}}
 	users, orders, money := map[[2]string]bool{}, map[[2]string]bool{}, map[string]*big.Rat{}
 	ids := map[string]bool{}
+	dec, err := schemas.NewDecoder(schemas.Contract{Currency: "EUR", Rates: map[string]string{"USD": "0.9", "GBP": "1.2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for ev, err := range r.Events() {
 		if err != nil {
 			t.Fatal(err)
@@ -117,6 +121,10 @@ func count(t *testing.T, path, mapping string) tally {
 			t.Fatalf("key %q, time %d, id %q (seen %v) of %s", ev.Key, ev.Time, d.EventID, ids[d.EventID], ev.Value)
 		}
 		ids[d.EventID] = true
+		var accepted schemas.Event
+		if err := dec.Decode(ev.Key, ev.Value, &accepted); err != nil {
+			t.Fatalf("%s is refused: %v", ev.Value, err)
+		}
 		got.Types[d.Type]++
 		got.Items[d.Type] += len(d.Items)
 		users[[2]string{d.Type, d.UserID}] = true

@@ -25,6 +25,7 @@ type draft struct {
 	body  []byte // without items, properties and closing brace
 	items []byte // without brackets
 	props []byte
+	whole []byte // instead of all these: the event as it is
 }
 
 // encoder makes events of rows.
@@ -138,6 +139,9 @@ func (e *encoder) item(d *draft, r row) error {
 
 // finish gives the event's value.
 func (d *draft) finish() []byte {
+	if d.whole != nil {
+		return d.whole
+	}
 	b := d.body
 	if len(d.items) > 0 {
 		b = append(append(append(b, `,"items":[`...), d.items...), ']')

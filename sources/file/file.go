@@ -8,6 +8,7 @@
 package file
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,7 @@ type Reader struct {
 	opts    Options
 	program *program
 	rows    rows
+	lines   *bufio.Scanner // instead of program and rows: events as they are
 	close   func() error
 	stats   Stats
 	read    atomic.Int64 // bytes of the file, compressed as it is
@@ -101,15 +103,18 @@ func New(in io.Reader, name string, m *Mapping, opts Options) (*Reader, error) {
 	}
 	r := &Reader{mapping: m, opts: opts, stats: Stats{Skipped: map[string]int64{}}}
 	r.name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
-	var err error
-	if r.program, err = compile(m); err != nil {
-		return nil, fmt.Errorf("mapping %s: %w", m.Name, err)
-	}
 	plain, closeStream, err := decompress(&counter{in, &r.read})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	r.close = closeStream
+	if m.Format == "events" {
+		r.lines = lines(plain)
+		return r, nil
+	}
+	if r.program, err = compile(m); err != nil {
+		return nil, errors.Join(fmt.Errorf("mapping %s: %w", m.Name, err), closeStream())
+	}
 	if r.rows, err = openRows(plain, m, r.program.columns); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: mapping %s: %w", r.name, m.Name, err), closeStream())
 	}
@@ -146,8 +151,8 @@ func (r *Reader) streamed(yield func(Event, error) bool) {
 	last, lastLine := schemas.Millis(0), int64(0)
 	err := r.inFileOrder(func(d *draft) error {
 		if d.time < last {
-			return fmt.Errorf("%s:%d: column %q: time goes back from row %d, but the mapping says sorted: true; leave that away to sort in memory",
-				r.name, d.line, r.mapping.Time.Column, lastLine)
+			return fmt.Errorf("%s:%d: time goes back from row %d, but the mapping says sorted: true; leave that away to sort in memory",
+				r.name, d.line, lastLine)
 		}
 		last, lastLine = d.time, d.line
 		return r.give(d, yield)
@@ -162,7 +167,7 @@ func (r *Reader) sorted(yield func(Event, error) bool) {
 	var drafts []*draft
 	used := int64(0)
 	err := r.inFileOrder(func(d *draft) error {
-		used += int64(cap(d.body)+len(d.items)+len(d.props)+len(d.key)) + eventOverhead
+		used += int64(cap(d.body)+cap(d.items)+len(d.props)+len(d.whole)+len(d.key)) + eventOverhead
 		if used > r.opts.SortBytes {
 			return fmt.Errorf("%s:%d: the events so far take more than %d bytes to sort in memory; sort the file by time and say sorted: true in the mapping",
 				r.name, d.line, r.opts.SortBytes)
@@ -204,6 +209,9 @@ func (r *Reader) give(d *draft, yield func(Event, error) bool) error {
 
 // inFileOrder calls each with every event, in the order of their first rows.
 func (r *Reader) inFileOrder(each func(*draft) error) error {
+	if r.lines != nil {
+		return r.asTheyAre(each)
+	}
 	enc := &encoder{program: r.program, file: r.name}
 	g := groups{by: r.program.by, within: int64(r.program.within), open: map[string]*draft{}}
 	for {
@@ -213,7 +221,7 @@ func (r *Reader) inFileOrder(each func(*draft) error) error {
 			return g.emit(true, each)
 		}
 		if err != nil && !errors.As(err, &bad) {
-			return fmt.Errorf("%s: %w", r.name, err)
+			return fmt.Errorf("%s:%w", r.name, err)
 		}
 		r.stats.Rows++
 		if err == nil {

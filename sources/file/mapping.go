@@ -23,7 +23,8 @@ type Mapping struct {
 	// Description is one line for the list of mappings.
 	Description string `yaml:"description"`
 
-	// Format is csv, tsv, blanks (columns between blanks or tabs) or ndjson.
+	// Format is csv, tsv, blanks (columns between blanks or tabs), ndjson, or events:
+	// lines that are events of the contract already, which pass as they are.
 	Format string `yaml:"format"`
 
 	// Separator is the one character between the columns of a csv; a comma if empty.

@@ -177,7 +177,7 @@ func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
 	have := m.Columns
 	if m.Header {
 		if !t.s.Scan() {
-			return nil, cmpErr(t.s.Err(), errors.New("1: the header is missing: the file is empty"))
+			return nil, cmpErr(scanError(t.s.Err(), 0), errors.New("1: the header is missing: the file is empty"))
 		}
 		t.row.line++
 		have = cleanHeader(t.split(t.s.Text()))
@@ -208,9 +208,12 @@ func lines(r io.Reader) *bufio.Scanner {
 
 func scanError(err error, line int64) error {
 	if errors.Is(err, bufio.ErrTooLong) {
-		return fmt.Errorf("%d: %w", line+1, errRowTooLong)
+		err = errRowTooLong
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%d: %w", line+1, err)
+	}
+	return nil
 }
 
 // cmpErr returns the first error there is.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -179,7 +178,8 @@ func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offs
 			return records, next, nil
 		}
 		var ke *kerr.Error
-		if ctx.Err() != nil || tries > 20 || (errors.As(err, &ke) && !ke.Retriable) {
+		var gone *GoneError
+		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || (errors.As(err, &ke) && !ke.Retriable) {
 			return nil, offset, err
 		}
 		fresh = true // the leader may have moved
@@ -246,9 +246,13 @@ func (s *Session) meta(ctx context.Context, topic string, fresh bool) (topicInfo
 	if ok && !fresh {
 		return info, nil
 	}
-	info, err := lookUp(ctx, kadm.NewClient(s.admin), topic)
+	infos, err := lookUp(ctx, s.admin, topic)
 	if err != nil {
 		return info, err
+	}
+	info, ok = infos[topic]
+	if !ok {
+		return info, fmt.Errorf("kafka: there is no topic %s; create it with: footfall topics create", topic)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,24 +260,42 @@ func (s *Session) meta(ctx context.Context, topic string, fresh bool) (topicInfo
 	return info, nil
 }
 
-func lookUp(ctx context.Context, adm *kadm.Client, topic string) (topicInfo, error) {
-	topics, err := adm.ListTopics(ctx, topic)
-	if err != nil {
-		return topicInfo{}, fmt.Errorf("kafka: topic %s: %w", topic, err)
+// lookUp asks the brokers for topics, and returns those that exist. It does not go
+// through kadm, which answers from a cache that may be seconds old.
+func lookUp(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]topicInfo, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, t)
 	}
-	detail, ok := topics[topic]
-	switch {
-	case !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-		return topicInfo{}, fmt.Errorf("kafka: there is no topic %s; create it with: footfall topics create", topic)
-	case detail.Err != nil:
-		return topicInfo{}, fmt.Errorf("kafka: topic %s: %w", topic, detail.Err)
-	}
-	info := topicInfo{name: topic, id: detail.ID, leaders: make([]int32, len(detail.Partitions))}
-	for p, d := range detail.Partitions {
-		if int(p) >= len(info.leaders) {
-			return topicInfo{}, fmt.Errorf("kafka: topic %s: the brokers list partition %d of %d", topic, p, len(info.leaders))
+	infos := make(map[string]topicInfo, len(topics))
+	err := retry(ctx, func() error {
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return err
 		}
-		info.leaders[p] = d.Leader
+		for _, t := range resp.Topics {
+			err := kerr.ErrorForCode(t.ErrorCode)
+			switch {
+			case t.Topic == nil || errors.Is(err, kerr.UnknownTopicOrPartition):
+				continue
+			case err != nil:
+				return fmt.Errorf("%s: %w", *t.Topic, err)
+			}
+			info := topicInfo{name: *t.Topic, id: t.TopicID, leaders: make([]int32, len(t.Partitions))}
+			for _, p := range t.Partitions {
+				if int(p.Partition) >= len(info.leaders) {
+					return fmt.Errorf("%s: the brokers list partition %d of %d", *t.Topic, p.Partition, len(info.leaders))
+				}
+				info.leaders[p.Partition] = p.Leader
+			}
+			infos[info.name] = info
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kafka: look up topics: %w", err)
 	}
-	return info, nil
+	return infos, nil
 }

@@ -279,16 +279,20 @@ func (o *ownership) failed() error {
 	return o.fatal
 }
 
-// close lets every callback through from now on.
-func (o *ownership) close() {
+// close lets every callback through from now on. It says whether it was the first.
+func (o *ownership) close() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.closing {
+		return false
+	}
 	o.closing = true
 	for p := range o.owned {
 		o.drop(p)
 	}
 	o.move(o.as)
 	o.rouse()
+	return true
 }
 
 // poll moves what is new into the batch and returns the starts to act upon. If

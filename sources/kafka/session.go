@@ -124,6 +124,16 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 	if s.topic, err = s.meta(ctx, s.conf.Topic, true); err != nil {
 		return err
 	}
+	for _, name := range outputs {
+		t, err := s.meta(ctx, name, true)
+		if err != nil {
+			return err
+		}
+		if len(t.leaders) != len(s.topic.leaders) {
+			return fmt.Errorf("kafka: topic %s has %d partitions and the input %s has %d: an output goes to its user's input partition; see: footfall check",
+				name, len(t.leaders), s.conf.Topic, len(s.topic.leaders))
+		}
+	}
 	if s.v2, err = transactionsV2(ctx, s.admin); err != nil {
 		return err
 	}
@@ -425,8 +435,12 @@ func (s *Session) Topic() string { return s.conf.Topic }
 // Close leaves the group (a static member stays until its session ends) and closes
 // all clients. Transactions under way are waited for while ctx lasts; a callback
 // that waits for Release is let through.
+//
+// Closing again does nothing.
 func (s *Session) Close(ctx context.Context) {
-	s.owns.close()
+	if !s.owns.close() {
+		return
+	}
 	s.stop()
 	s.owns.fail(kgo.ErrClientClosed)
 	for range s.made {

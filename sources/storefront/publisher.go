@@ -45,7 +45,7 @@ type PublisherConfig struct {
 	Brokers []string
 	Topic   string
 
-	// Lane is that of every record. In lane replay a record's timestamp is its Time,
+	// Lane is that of every record that names none. In lane replay a record's timestamp is its Time,
 	// else what Wall says.
 	Lane schemas.Lane
 
@@ -71,6 +71,7 @@ type Record struct {
 	Key, Value []byte
 	Time       schemas.Millis // when it is sent, in the time of whoever made it
 	Headers    []schemas.Header
+	Lane       schemas.Lane // Live: the publisher's
 }
 
 // Counts is what became of the records given to Publish.
@@ -237,25 +238,46 @@ func (p *Publisher) Publish(ctx context.Context, rec Record) error {
 	if err := p.pace.wait(ctx); err != nil {
 		return err
 	}
+	if rec.Lane == schemas.Live {
+		rec.Lane = p.cfg.Lane
+	}
 	e := entry{Record: rec, number: number, sent: time.Now().UnixMicro(), stamp: rec.Time}
-	if p.cfg.Lane != schemas.Replay {
+	if rec.Lane != schemas.Replay {
 		e.stamp = p.cfg.Wall()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.bytes > 0 && p.bytes+e.size() > p.cfg.InFlightBytes && p.err == nil && !p.closed {
-		p.changed.Wait()
-	}
-	if p.err != nil {
-		return p.err
-	}
-	if p.closed {
-		return errors.New("publish after close")
+	if err := p.room(ctx, e.size()); err != nil {
+		return err
 	}
 	p.counts.Taken++
 	p.add(o, e)
 	o.ready.Signal()
 	return nil
+}
+
+// room waits until size more bytes may be in flight. The caller holds p.mu.
+func (p *Publisher) room(ctx context.Context, size int) error {
+	full := func() bool { return p.bytes > 0 && p.bytes+size > p.cfg.InFlightBytes && p.err == nil && !p.closed }
+	if full() {
+		stop := context.AfterFunc(ctx, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.changed.Broadcast()
+		})
+		defer stop()
+		for full() && ctx.Err() == nil {
+			p.changed.Wait()
+		}
+	}
+	switch {
+	case p.err != nil:
+		return p.err
+	case p.closed:
+		return errors.New("publish after close")
+	default:
+		return context.Cause(ctx)
+	}
 }
 
 // Flush waits until all that was given to Publish is acknowledged.

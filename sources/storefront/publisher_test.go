@@ -169,7 +169,7 @@ func TestOrderSurvivesRetries(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	const n = 2000
+	const n = 600
 	p := publisher(t, c, PublisherConfig{InFlightBytes: 20_000})
 	var recs []Record
 	for i := range n {
@@ -380,6 +380,23 @@ func TestSeriesHeader(t *testing.T) {
 			t.Errorf("parseSeries(%q): accepted", bad)
 		}
 	}
+}
+
+// What is parsed is what was written, or nothing.
+func FuzzParseSeries(f *testing.F) {
+	f.Add("a/1/2")
+	f.Add("//")
+	f.Add("x/01/+2")
+	f.Fuzz(func(t *testing.T, value string) {
+		name, partitions, number, ok := parseSeries(value)
+		if !ok {
+			return
+		}
+		again, p2, n2, ok := parseSeries(string(appendSeries(nil, name, partitions, number)))
+		if again != name || p2 != partitions || n2 != number || !ok {
+			t.Fatalf("%q: %q %d %d, then %q %d %d", value, name, partitions, number, again, p2, n2)
+		}
+	})
 }
 
 // The broker wants TLS and a password.

@@ -170,7 +170,7 @@ func hint(err error) string {
 // for the next: all of them share one record's memory.
 type recordReader struct {
 	batch      []entry
-	lane       []byte
+	lanes      [schemas.Replay + 1][]byte
 	series     string
 	partitions int
 	rec        kafka.Record
@@ -180,7 +180,11 @@ type recordReader struct {
 }
 
 func (p *Publisher) reader(batch []entry) *recordReader {
-	return &recordReader{batch: batch, lane: []byte(p.cfg.Lane.String()), series: p.cfg.Name, partitions: len(p.parts)}
+	r := &recordReader{batch: batch, series: p.cfg.Name, partitions: len(p.parts)}
+	for l := range r.lanes {
+		r.lanes[l] = []byte(schemas.Lane(l).String())
+	}
+	return r
 }
 
 func (r *recordReader) ReadRecord() (*kafka.Record, error) {
@@ -192,7 +196,7 @@ func (r *recordReader) ReadRecord() (*kafka.Record, error) {
 	r.rec = kafka.Record{Time: time.UnixMilli(int64(e.stamp)), Key: r.key.of(e.Key), Value: r.value.of(e.Value)}
 	r.text = strconv.AppendInt(r.text[:0], e.sent, 10)
 	sent := len(r.text)
-	r.headers = append(r.headers[:0], kafka.Header{Key: schemas.LaneHeader, Value: r.lane})
+	r.headers = append(r.headers[:0], kafka.Header{Key: schemas.LaneHeader, Value: r.lanes[e.Lane]})
 	if r.series != "" {
 		r.text = appendSeries(r.text, r.series, r.partitions, e.number)
 		r.headers = append(r.headers, kafka.Header{Key: PublishHeader, Value: r.text[sent:]})

@@ -383,7 +383,7 @@ func TestCancellation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 20 { // more than there are connections, were they not given back
-				ctx, cancel := context.WithCancel(t.Context())
+				ctx, cancel := context.WithCancel(clickhouse.Context(t.Context(), clickhouse.WithQueryID(`it's \ mine`)))
 				ended := make(chan error, 1)
 				go func() {
 					rows, err := conn.Query(ctx, sql)
@@ -511,6 +511,44 @@ func options(t testing.TB, dsn string) *clickhouse.Options {
 		t.Fatal(err)
 	}
 	return opt
+}
+
+// A round trip of n rows with 7 columns through clickhouse-go, LZ4 and the helper
+// process.
+func BenchmarkInsert(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
+			conn := open(b, "lz4")
+			exec(b, conn, `CREATE TABLE bench (_partition Int32, _offset Int64, user String, at DateTime64(3, 'UTC'), kind LowCardinality(String),
+				amount Int64, currency LowCardinality(String)) ENGINE = MergeTree ORDER BY (user, at)`)
+			at, rows := time.UnixMilli(1_700_000_000_000), 0
+			for b.Loop() {
+				batch, err := conn.PrepareBatch(b.Context(), "INSERT INTO bench")
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i := range n {
+					if err := batch.Append(int32(1), int64(rows+i), "user-123456", at, "view", int64(i), "EUR"); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := batch.Send(); err != nil {
+					b.Fatal(err)
+				}
+				rows += n
+			}
+			b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+func BenchmarkSelectOne(b *testing.B) {
+	conn := open(b, "")
+	for b.Loop() {
+		if err := conn.Exec(b.Context(), "SELECT 1"); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // The ways of ClickHouse that footfall's tables and views rely on.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -42,13 +43,6 @@ type library struct {
 	resultRowsWritten func(result uintptr) uint64
 	resultBytesOut    func(result uintptr) uint64
 	resultDestroy     func(result uintptr)
-
-	classify func(conn uintptr, sql *byte, sqlLen int, database *byte, databaseLen int, out *analysis) int32
-}
-
-// analysis is chdb_query_analysis_v1.
-type analysis struct {
-	structSize, statements, flags, class uint32
 }
 
 // load opens the library at path and binds its functions.
@@ -83,7 +77,6 @@ func load(path string) (*library, error) {
 		{&lib.resultRowsWritten, "chdb_result_rows_written"},
 		{&lib.resultBytesOut, "chdb_result_bytes_written"},
 		{&lib.resultDestroy, "chdb_destroy_query_result"},
-		{&lib.classify, "chdb_classify_query_n"},
 	} {
 		symbol, err := purego.Dlsym(handle, f.name)
 		if err != nil {
@@ -138,7 +131,11 @@ func Open(path, dir string) (*Engine, error) {
 	} else if process.path != path {
 		return nil, fmt.Errorf("open ClickHouse: %s is loaded already, cannot load %s as well", process.path, path)
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o750)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
 	e := &Engine{lib: process.lib, dir: dir}
@@ -165,14 +162,14 @@ func (e *Engine) Close() {
 }
 
 // kill asks the engine to stop the statements whose log_comment is id. They end
-// soon after, with QUERY_WAS_CANCELLED. id must be free of quotes and backslashes.
+// soon after, with QUERY_WAS_CANCELLED.
 func (e *Engine) kill(id string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.root == nil {
 		return errors.New("engine closed")
 	}
-	return e.root.exec("KILL QUERY WHERE Settings['log_comment'] = '" + id + "' ASYNC")
+	return e.root.exec("KILL QUERY WHERE Settings['log_comment'] = " + quote(id) + " ASYNC")
 }
 
 // conn is one session of the engine. It runs one statement at a time and belongs
@@ -195,7 +192,7 @@ func (e *Engine) connect() (*conn, error) {
 
 func (c *conn) close() { c.lib.closeConn(c.ptr) }
 
-// Param is a query parameter: its name and its value as text.
+// param is a query parameter: its name and its value as text.
 type param struct{ name, value string }
 
 // bound holds parameters the way C wants them; it must outlive the call.
@@ -340,17 +337,6 @@ func (i *insert) done() (outcome, error) {
 func (i *insert) cancel() {
 	i.c.lib.insertCancel(i.handle)
 	i.c.lib.insertDestroy(i.handle)
-}
-
-// statements returns how many statements sql has by the engine's own parser, 0
-// when it does not parse.
-func (c *conn) statements(sql string) int {
-	out := &analysis{structSize: uint32(unsafe.Sizeof(analysis{}))}
-	q := cString(sql)
-	if c.lib.classify(c.conn, q, len(sql), nil, 0, out) != 0 {
-		return 0
-	}
-	return int(out.statements)
 }
 
 // Exception is an error of the ClickHouse engine.

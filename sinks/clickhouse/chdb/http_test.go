@@ -1,6 +1,7 @@
 package chdb_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	osexec "os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +105,7 @@ func TestHTTPInterface(t *testing.T) {
 		{params: "/?query_id=mine", body: "SELECT 1", want: "1\n", wantHeader: header("X-Clickhouse-Query-Id", "mine")},
 		{params: "/?query_id=it's\\mine", body: "SELECT 1", want: "1\n"},
 		{params: "/?max_block_size=7&max_threads=1", body: "SELECT getSetting('max_block_size'), getSetting('max_threads')", want: "7\t1\n"},
+		{params: "/", body: "SELECT getSetting('max_threads') > 1 OR getSetting('max_block_size') > 7, currentDatabase()", want: "1\tdefault\n"}, // no session
 		{params: "/?param_x=5&param_s=a%27b", body: "SELECT {x:UInt8} + 1, {s:String}", want: "6\ta\\'b\n"},
 		{params: "/?param_t=numbers", body: "SELECT {x:UInt8}", status: 500, want: "Code: 456."},
 		{params: "/?database=system", body: "SELECT currentDatabase()", want: "system\n"},
@@ -241,7 +244,7 @@ func TestCompressedAnswers(t *testing.T) {
 	u, _ := url.Parse(dsn)
 	base := "http://" + u.Host
 	ask := func(params string, h http.Header) (*http.Response, []byte) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+params, strings.NewReader("SELECT repeat('x', 3000000)"))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+params, strings.NewReader("SELECT repeat(repeat('x', 1000), 3000)"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,6 +328,50 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
+// The helper does not outlive a parent that is killed.
+func TestHelperEndsWithItsParent(t *testing.T) {
+	if dir := os.Getenv("CHDB_TEST_PARENT"); dir != "" {
+		l, err := chdb.StartLocal(t.Context(), chdb.LocalOptions{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("\n%s\n", l.Addr())
+		<-l.Done() // it is this process that is killed
+		return
+	}
+	chdbtest.Library(t)
+	parent := osexec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelperEndsWithItsParent$", "-test.v")
+	parent.Env = append(os.Environ(), "CHDB_TEST_PARENT="+t.TempDir())
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	addr := ""
+	for lines := bufio.NewScanner(out); addr == "" && lines.Scan(); {
+		if _, _, err := net.SplitHostPort(lines.Text()); err == nil {
+			addr = lines.Text()
+		}
+	}
+	if conn, err := net.Dial("tcp", addr); err != nil { //nolint:noctx // a test
+		t.Errorf("the helper does not answer: %v", err)
+	} else {
+		conn.Close()
+	}
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	for { // for as long as the whole test may take
+		conn, err := net.Dial("tcp", addr) //nolint:noctx // a test
+		if err != nil {
+			return
+		}
+		conn.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func TestStartSaysWhatIsWrong(t *testing.T) {
 	library := chdbtest.Library(t)
 	first := chdbtest.Start(t)
@@ -358,6 +405,35 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 	if l, err := chdb.StartLocal(ctx, chdb.LocalOptions{Library: library, Dir: t.TempDir()}); err == nil {
 		_ = l.Kill()
 		t.Error("started although its context had ended")
+	}
+}
+
+// Serve in this process, as the command footfall clickhouse has it.
+func TestServe(t *testing.T) {
+	opt := chdb.Options{Library: chdbtest.Library(t), Dir: t.TempDir(), Addr: "127.0.0.1:0"}
+	for round := range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		ready, ended := make(chan chdb.Ready, 1), make(chan error, 1)
+		opt.Ready = func(r chdb.Ready) { ready <- r }
+		go func() { ended <- chdb.Serve(ctx, opt) }()
+		select {
+		case r := <-ready:
+			dsn := "http://" + r.Address + "/default"
+			if _, err := chdb.Open(opt.Library, t.TempDir()); err == nil {
+				t.Error("a second engine opened in one process")
+			}
+			chdbtest.Exec(t, dsn, "CREATE TABLE IF NOT EXISTS rounds (n UInt32) ENGINE = MergeTree ORDER BY n")
+			chdbtest.Exec(t, dsn, "INSERT INTO rounds VALUES (0)")
+			if got, want := chdbtest.Exec(t, dsn, "SELECT count() FROM rounds"), fmt.Sprint(round+1); got != want {
+				t.Errorf("round %d: %s rows, want %s", round, got, want)
+			}
+		case err := <-ended:
+			t.Fatal(err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
 	}
 }
 

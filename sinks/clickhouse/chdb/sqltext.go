@@ -50,7 +50,7 @@ func readSQL(query string, body io.Reader) (*sqlText, error) {
 		}
 		st = parseStatement(text.String())
 	}
-	if st.verb == "" && !strings.Contains(text.String(), "(") {
+	if st.verb == "" {
 		return nil, refuse(codeSyntaxError, "SYNTAX_ERROR", "Syntax error: Empty query")
 	}
 	if st.insert {

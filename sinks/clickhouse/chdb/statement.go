@@ -26,8 +26,8 @@ func parseStatement(sql string) statement {
 		st   statement
 		lex  = lexer{text: sql}
 		prev token
-		// nameless is set while an INSERT's table may be named by the next token,
-		// so that a table called "values" or "format" is not taken for the keyword.
+		// named: the INSERT has named its table, so that a table called "values" or
+		// "format" is not taken for the keyword. selects: its rows come from a query.
 		named, selects bool
 	)
 	for tok := lex.next(); tok.kind != tokenEnd; prev, tok = tok, lex.next() {
@@ -123,7 +123,7 @@ func (l *lexer) next() token {
 	if start >= len(l.text) {
 		return token{kind: tokenEnd, at: start, depth: l.depth}
 	}
-	make := func(kind tokenKind) token {
+	cut := func(kind tokenKind) token {
 		return token{kind: kind, text: l.text[start:l.at], at: start, depth: l.depth}
 	}
 	switch c := l.text[start]; {
@@ -131,30 +131,30 @@ func (l *lexer) next() token {
 		for l.at < len(l.text) && isWord(l.text[l.at]) {
 			l.at++
 		}
-		return make(tokenWord)
+		return cut(tokenWord)
 	case c == '\'' || c == '"' || c == '`':
 		l.quoted(c)
-		return make(tokenQuoted)
+		return cut(tokenQuoted)
 	case c == '$' && l.heredoc():
-		return make(tokenQuoted)
+		return cut(tokenQuoted)
 	case c == ';':
 		l.at++
 		if l.depth == 0 {
-			return make(tokenSemicolon)
+			return cut(tokenSemicolon)
 		}
-		return make(tokenOther)
+		return cut(tokenOther)
 	case c == '(':
 		l.at++
-		tok := make(tokenOther)
+		tok := cut(tokenOther)
 		l.depth++
 		return tok
 	case c == ')':
 		l.at++
 		l.depth = max(0, l.depth-1)
-		return make(tokenOther)
+		return cut(tokenOther)
 	default:
 		l.at++
-		return make(tokenOther)
+		return cut(tokenOther)
 	}
 }
 

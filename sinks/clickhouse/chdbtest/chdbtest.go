@@ -29,7 +29,10 @@ func Main(m *testing.M) {
 		os.Exit(code)
 	}
 	code := m.Run()
-	shared.stop()
+	if err := shared.stop(); err != nil { // a data race in the engine's process, say
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	os.Exit(code)
 }
 
@@ -153,13 +156,15 @@ func (e *engine) start(t testing.TB) *chdb.Local {
 	return local
 }
 
-func (e *engine) stop() {
+func (e *engine) stop() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.local == nil {
-		return
+		return nil
 	}
-	_ = e.local.Kill() // nothing in it is kept
-	_ = os.RemoveAll(e.dir)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := e.local.Stop(ctx)
 	e.local = nil
+	return errors.Join(err, os.RemoveAll(e.dir))
 }

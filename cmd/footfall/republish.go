@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/schemas"
+)
+
+// RepublishedHeader says which dead letter a record mends: topic/partition/offset of
+// the original.
+const RepublishedHeader = "republished"
+
+func newRepublish(g *global) *cobra.Command {
+	var b brokersFlag
+	var r republisher
+	var f deadLetterFilter
+	var same bool
+	cmd := &cobra.Command{
+		Use:   "republish [FILE|-]",
+		Short: "Publish mended dead letters to the events topic",
+		Long: `Reads lines as "deadletters ls --output json" prints them, mended by hand or by a program,
+or plain events one a line, and publishes each as a new record to the events topic: key =
+user_id, timestamp = now, header "republished" = where the original was. A line that would
+be refused again is not published, but told.
+
+With --same instead of a file, the dead letters themselves are published again, unchanged:
+for when what refused them has been mended elsewhere (a rate configured, a clock set right).
+
+Publishing one twice does no harm within the dedup window; after it, it would count twice.
+--dry-run tells what would happen. Exit code 1 when something was not published.`,
+		Example: `  footfall deadletters ls --reason bad_time --output json > bad.ndjson
+  sed -i 's/2024-05-01 /2024-05-01T/' bad.ndjson
+  footfall deadletters republish bad.ndjson --dry-run
+  footfall deadletters republish bad.ndjson
+  footfall deadletters republish --same --reason unknown_currency --since 2d`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if same == (len(args) == 1) || len(args) > 1 {
+				return &usageError{errors.New("footfall deadletters republish needs either one file (- for standard input) or --same")}
+			}
+			c, err := g.config(b.settings()...)
+			if err != nil {
+				return err
+			}
+			if err := r.open(cmd.Context(), c); err != nil {
+				return err
+			}
+			defer r.client.Close()
+			r.out = cmd.OutOrStdout()
+			if same {
+				_, err = f.read(cmd.Context(), c, func(p *schemas.ParsedDeadLetter, _ *kgo.Record) error {
+					return r.line(cmd.Context(), fmt.Sprintf("%s/%d offset %d", p.Topic, p.Pos.Partition, p.Pos.Offset), lineOf(p))
+				})
+			} else {
+				err = r.file(cmd.Context(), args[0], cmd.InOrStdin())
+			}
+			if err := errors.Join(err, r.finish(cmd.Context())); err != nil {
+				return err
+			}
+			return r.report(c)
+		},
+	}
+	b.add(cmd)
+	f.add(cmd)
+	cmd.Flags().BoolVar(&same, "same", false, "publish the dead letters themselves again, as chosen by --reason, --since, --key")
+	cmd.Flags().BoolVar(&r.dry, "dry-run", false, "publish nothing, tell what would be")
+	cmd.Flags().StringVar(&r.lane, "lane", "live", "live, or backfill: whatever changes by it is muted")
+	return cmd
+}
+
+// republisher checks lines and publishes the good ones.
+type republisher struct {
+	client    *kgo.Client
+	topic     string
+	lane      string
+	dry       bool
+	decoder   *schemas.Decoder
+	out       io.Writer
+	published int64
+	refused   int64
+	failed    error
+}
+
+func (r *republisher) open(ctx context.Context, c *Config) (err error) {
+	if err := oneOf("lane", r.lane, "live", "backfill"); err != nil {
+		return err
+	}
+	if r.decoder, err = schemas.NewDecoder(c.contract()); err != nil {
+		return &usageError{err}
+	}
+	r.topic = c.Kafka.Topics.Events
+	// The default partitioner is Java's: murmur2 of the key.
+	if r.client, err = c.connect(ctx, kgo.ProducerBatchMaxBytes(2<<20), kgo.RecordDeliveryTimeout(time.Minute)); err != nil {
+		return err
+	}
+	if _, err = partitions(ctx, r.client, r.topic); err != nil {
+		r.client.Close()
+	}
+	return err
+}
+
+// file publishes the lines of a file.
+func (r *republisher) file(ctx context.Context, path string, stdin io.Reader) error {
+	in := stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	lines := bufio.NewReaderSize(in, 1<<16)
+	for n := 1; ; n++ {
+		text, tooLong, err := readLine(lines)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+		where := fmt.Sprintf("%s:%d", path, n)
+		if tooLong {
+			r.refuse(where, "too_large", "line is longer than 16 MiB")
+		} else if err := r.text(ctx, where, text); err != nil {
+			return err
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// text publishes one line of text: a dead letter's line, or an event.
+func (r *republisher) text(ctx context.Context, where string, text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		if len(text) > 1 {
+			r.refuse(where, "not_json", err.Error())
+		}
+		return nil
+	}
+	l := deadLetterLine{Value: text}
+	_, hasValue := members["value"]
+	if _, hasID := members["event_id"]; hasValue && !hasID {
+		if err := json.Unmarshal(text, &l); err != nil {
+			r.refuse(where, "not_json", err.Error())
+			return nil
+		}
+	}
+	return r.line(ctx, where, l)
+}
+
+// line checks one line and publishes it. The key is the event's user_id, whatever the
+// original's was: a wrong key is one of the things to be mended.
+func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) error {
+	value := l.bytesOf()
+	if l.Cut {
+		r.refuse(where, schemas.TooLarge.String(), "its bytes were not kept; publish it again from where it came")
+		return nil
+	}
+	key := userOf(value)
+	var ev schemas.Event
+	var refused *schemas.RefusedError
+	err := r.decoder.Decode(key, value, &ev)
+	switch {
+	case errors.As(err, &refused):
+		r.refuse(where, refused.Reason.String(), refused.Detail)
+		return nil
+	case ev.At > wall()+futureMax:
+		r.refuse(where, schemas.Future.String(), "time: "+clock(ev.At)+" is still ahead")
+		return nil
+	}
+	r.published++
+	if r.dry {
+		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, ev.ID, ev.User)
+		return nil
+	}
+	rec := &kgo.Record{Topic: r.topic, Key: key, Value: value, Headers: []kgo.RecordHeader{{Key: schemas.LaneHeader, Value: []byte(r.lane)}}}
+	if l.Topic != "" {
+		origin := fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Offset)
+		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: RepublishedHeader, Value: []byte(origin)})
+	}
+	r.client.Produce(ctx, rec, func(_ *kgo.Record, err error) {
+		if err != nil && r.failed == nil { // promises run one at a time
+			r.failed = fmt.Errorf("kafka: publish to %s: %w", r.topic, err)
+		}
+	})
+	return ctx.Err()
+}
+
+func (r *republisher) refuse(where, reason, detail string) {
+	r.refused++
+	fmt.Fprintf(r.out, "%s: not published: %s: %s\n", where, reason, detail)
+}
+
+// finish waits until everything is acknowledged.
+func (r *republisher) finish(ctx context.Context) error {
+	if err := r.client.Flush(ctx); err != nil {
+		return err
+	}
+	return r.failed
+}
+
+func (r *republisher) report(c *Config) error {
+	verb := "published"
+	if r.dry {
+		verb = "would publish"
+	}
+	fmt.Fprintf(r.out, "%s %d to %s, %d not\n", verb, r.published, c.Kafka.Topics.Events, r.refused)
+	if r.refused > 0 {
+		return errRefused
+	}
+	return nil
+}

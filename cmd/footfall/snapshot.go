@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"gocloud.dev/blob"
+
+	"footfall/pipeline/snapshot"
+)
+
+func newSnapshot(g *global) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "snapshot",
+		GroupID: "operate",
+		Short:   "List snapshots, or read them to see that they are whole",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List the snapshots of every partition, the newest first",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return eachSnapshot(cmd, g, false)
+		},
+	}
+	verify := &cobra.Command{
+		Use:   "verify",
+		Short: "Read every snapshot to its end; exit code 1 when one is damaged",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return eachSnapshot(cmd, g, true)
+		},
+	}
+	cmd.AddCommand(ls, verify)
+	return cmd
+}
+
+// eachSnapshot prints a table of the snapshots, and what reading each said.
+func eachSnapshot(cmd *cobra.Command, g *global, verify bool) error {
+	ctx := cmd.Context()
+	c, err := g.config()
+	if err != nil {
+		return err
+	}
+	bucket, err := openBucket(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = bucket.Close() }()
+	found, err := listSnapshots(ctx, bucket)
+	if err != nil {
+		return fmt.Errorf("snapshots.bucket %s: %w", c.Snapshots.Bucket, err)
+	}
+	out := cmd.OutOrStdout()
+	if len(found) == 0 {
+		fmt.Fprintf(out, "no snapshots of group %s in %s\n", c.Kafka.Group, c.Snapshots.Bucket)
+		return nil
+	}
+	store := snapshot.NewStore(snapshot.Blob{Bucket: bucket}, c.Snapshots.Keep)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	header := "PARTITION\tNEXT OFFSET\tOUTPUT\tTAKEN\tBYTES"
+	if verify {
+		header += "\tVERDICT"
+	}
+	fmt.Fprintln(w, header)
+	damaged := 0
+	for _, f := range found {
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%d", f.id.Partition, f.id.Next, f.id.N, f.at.UTC().Format(time.RFC3339), f.bytes)
+		if verify {
+			verdict := "whole"
+			if _, err := store.Verify(ctx, f.id); err != nil {
+				damaged++
+				verdict = strings.TrimPrefix(err.Error(), fmt.Sprintf("read snapshot %s: ", f.id))
+			}
+			fmt.Fprintf(w, "\t%s", verdict)
+		}
+		fmt.Fprintln(w)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if damaged > 0 {
+		fmt.Fprintf(out, "%d of %d are damaged; recovery uses the one before, and reads more of the log\n", damaged, len(found))
+		return errRefused
+	}
+	return nil
+}
+
+// foundSnapshot is a snapshot in the bucket.
+type foundSnapshot struct {
+	id    snapshot.ID
+	at    time.Time
+	bytes int64
+}
+
+// listSnapshots gives all snapshots, by partition, the newest first.
+func listSnapshots(ctx context.Context, bucket *blob.Bucket) ([]foundSnapshot, error) {
+	var all []foundSnapshot
+	for it := bucket.List(nil); ; {
+		o, err := it.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if id, ok := snapshot.ParseID(o.Key); ok {
+			all = append(all, foundSnapshot{id, o.ModTime, o.Size})
+		}
+	}
+	slices.SortFunc(all, func(a, b foundSnapshot) int {
+		if a.id.Partition != b.id.Partition {
+			return int(a.id.Partition - b.id.Partition)
+		}
+		return strings.Compare(b.id.String(), a.id.String())
+	})
+	return all, nil
+}

@@ -1,0 +1,156 @@
+// Package clickhouse is the archive: events, transitions and dead letters, from
+// their topics into ClickHouse's tables. It may speak SQL and Kafka, wait and try
+// again; it may not know rules, profiles or timers, and what is sent when, and
+// again, is decided in pipeline/archive.
+//
+// The engine that needs no installation is in the folders beside it (chdb); to
+// this package it is a server like any other, behind a DSN.
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	migrations "footfall/schemas/clickhouse"
+)
+
+// DefaultDatabase is the database of a DSN that names none.
+const DefaultDatabase = "footfall"
+
+// queryMax is how long one statement of ours may take.
+const queryMax = 2 * time.Minute
+
+// DB is a ClickHouse with footfall's tables. It is safe for concurrent use.
+type DB struct {
+	driver.Conn
+	options  clickhouse.Options
+	database string
+}
+
+// Open returns the ClickHouse of a DSN: clickhouse://user:password@host:9000/footfall
+// (native protocol; secure=true for TLS) or http://host:8123/footfall (or https).
+// Settings may follow as parameters. It connects when it is first used.
+func Open(dsn string) (*DB, error) {
+	o, err := clickhouse.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: %w", err)
+	}
+	if o.Auth.Database == "" {
+		o.Auth.Database = DefaultDatabase
+	}
+	if !identifier.MatchString(o.Auth.Database) {
+		return nil, fmt.Errorf("clickhouse: database %q: want letters, digits and _ only", o.Auth.Database)
+	}
+	if o.Settings == nil {
+		o.Settings = clickhouse.Settings{}
+	}
+	o.Settings["async_insert"] = 0 // the default of 26.x is 1, and it acknowledges too early
+	if o.Compression == nil {
+		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
+	}
+	conn, err := clickhouse.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: %w", err)
+	}
+	return &DB{Conn: conn, options: *o, database: o.Auth.Database}, nil
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Database returns the name of the database.
+func (db *DB) Database() string { return db.database }
+
+// Migrate makes the database, its tables and its views, or brings them up to date.
+// It can be called at every start, and by several at once.
+func (db *DB) Migrate(ctx context.Context) error {
+	all, err := migrations.All()
+	if err != nil {
+		return err
+	}
+	if err := db.create(ctx); err != nil {
+		return fmt.Errorf("clickhouse: create database %s: %w", db.database, err)
+	}
+	const versions = `CREATE TABLE IF NOT EXISTS schema_versions
+(
+    version    UInt32                 COMMENT 'Number of the migration',
+    name       String                 COMMENT 'Its file',
+    hash       String                 COMMENT 'Hash of its text',
+    applied_at DateTime64(3, 'UTC')   COMMENT 'When it was applied'
+)
+ENGINE = ReplacingMergeTree ORDER BY version
+COMMENT 'The migrations that have been applied'`
+	if err := db.Exec(ctx, versions); err != nil {
+		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
+	}
+	applied, err := db.applied(ctx)
+	if err != nil {
+		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
+	}
+	if err := check(all, applied); err != nil {
+		return fmt.Errorf("clickhouse: database %s: %w", db.database, err)
+	}
+	for _, m := range all[min(len(applied), len(all)):] {
+		for i, s := range m.Statements {
+			if err := db.Exec(ctx, s); err != nil {
+				return fmt.Errorf("clickhouse: migration %s, statement %d: %w", m.Name, i+1, err)
+			}
+		}
+		if err := db.Exec(ctx, "INSERT INTO schema_versions SELECT ?, ?, ?, now64(3)", uint32(m.Version), m.Name, m.Hash); err != nil {
+			return fmt.Errorf("clickhouse: migration %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+// create makes the database, through a connection that does not need it.
+func (db *DB) create(ctx context.Context) error {
+	o := db.options
+	o.Auth.Database = "default"
+	conn, err := clickhouse.Open(&o)
+	if err != nil {
+		return err
+	}
+	err = conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+db.database)
+	return errors.Join(err, conn.Close())
+}
+
+// applied returns the hashes of the migrations that have been applied, by their
+// version, which begins at 1.
+func (db *DB) applied(ctx context.Context) (hashes []string, err error) {
+	rows, err := db.Query(ctx, "SELECT version, any(hash) FROM schema_versions GROUP BY version ORDER BY version")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var version uint32
+		var hash string
+		if err := rows.Scan(&version, &hash); err != nil {
+			return nil, err
+		}
+		if int(version) != len(hashes)+1 {
+			return nil, fmt.Errorf("version %d is missing", len(hashes)+1)
+		}
+		hashes = append(hashes, hash)
+	}
+	return hashes, rows.Err()
+}
+
+// check compares the migrations that were applied with those there are.
+func check(all []migrations.Migration, applied []string) error {
+	if len(applied) > len(all) {
+		return fmt.Errorf("its schema has version %d, this footfall knows %d: use the footfall that made it, or a newer one", len(applied), len(all))
+	}
+	for i, hash := range applied {
+		if m := all[i]; m.Hash != hash {
+			return fmt.Errorf("migration %s was applied with another text (hash %s, now %s): a released migration never changes; put its text back and add a new one", m.Name, hash, m.Hash)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,369 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline/archive"
+	"footfall/schemas"
+)
+
+// Limits of what is fetched ahead. While a batch is being inserted nothing is
+// polled, and the client holds no more than this for each broker.
+const (
+	fetchBytes          = 16 << 20
+	fetchPartitionBytes = 2 << 20 // above the largest record
+	pollRecords         = 20_000
+	pollMax             = schemas.Second
+	readIdleMax         = 30 * time.Second
+)
+
+// log is the archive's member of its consumer group. It implements archive.Log.
+//
+// The client may change assignments only between two polls (BlockRebalanceOnPoll),
+// so what it called back before a poll returned holds for that poll's records.
+// While a batch is inserted assignments may change: commits leave out what was
+// lost, and the next poll reports it.
+type log struct {
+	group  string
+	base   []kgo.Opt // to connect
+	client *kgo.Client
+	admin  *kadm.Client
+	now    func() schemas.Millis
+	report func(archive.Fact)
+
+	mu       sync.Mutex // guards what follows; held by callbacks of the client
+	owned    map[archive.Partition]bool
+	lost     []archive.Partition
+	assigned []archive.Partition
+
+	headers []schemas.Header // of the records polled last
+}
+
+func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*log, error) {
+	l := &log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
+	client, err := kgo.NewClient(append(append(slices.Clone(base), l.reading()...),
+		kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(topics...),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.gain(m) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	l.client, l.admin = client, kadm.NewClient(client)
+	return l, nil
+}
+
+// reading is how committed records are read, with the markers of transactions, and
+// never from anywhere else than asked for.
+func (l *log) reading() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+	}
+}
+
+func (l *log) close() { l.client.CloseAllowingRebalance() }
+
+func (l *log) gain(m map[string][]int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range partitionsOf(m) {
+		l.owned[p] = true
+		l.assigned = append(l.assigned, p)
+	}
+}
+
+func (l *log) lose(m map[string][]int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range partitionsOf(m) {
+		delete(l.owned, p)
+		l.lost = append(l.lost, p)
+		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
+	}
+}
+
+func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool) {
+	return func(yield func(archive.Partition) bool) {
+		for topic, numbers := range m {
+			for _, n := range numbers {
+				if !yield(archive.Partition{Topic: topic, Number: n}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Poll waits for records or assignments, until at the latest, but never long: an
+// assignment does not end the wait.
+func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
+	into.Lost, into.Assigned = into.Lost[:0], into.Assigned[:0]
+	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	fetches := l.client.PollRecords(waiting, pollRecords)
+	cancel()
+	l.mu.Lock()
+	lost, assigned := l.lost, l.assigned
+	l.lost, l.assigned = nil, nil
+	l.mu.Unlock()
+	l.client.AllowRebalance()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	into.Lost = append(into.Lost, lost...)
+	if err := l.committed(ctx, assigned, into); err != nil {
+		return err
+	}
+	if err := l.errors(fetches); err != nil {
+		return err
+	}
+	l.fill(fetches, into)
+	return nil
+}
+
+// committed reads what was committed for partitions that are new here. The client
+// has read it too and begins there, but does not tell the metadata. A commit that
+// another member made in between only moves it ahead: what the client gives before
+// that offset is skipped.
+func (l *log) committed(ctx context.Context, assigned []archive.Partition, into *archive.Batch) error {
+	if len(assigned) == 0 {
+		return nil
+	}
+	for attempt := 1; ; attempt++ {
+		offsets, err := l.admin.FetchOffsets(ctx, l.group)
+		if err == nil {
+			for _, p := range assigned {
+				a := archive.Assignment{Partition: p}
+				if o, ok := offsets.Lookup(p.Topic, p.Number); ok {
+					if o.Err != nil {
+						err = o.Err
+						break
+					}
+					a.Committed, a.Next, a.Metadata = o.At >= 0, o.At, o.Metadata
+				}
+				into.Assigned = append(into.Assigned, a)
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		into.Assigned = into.Assigned[:0]
+		if err := l.wait(ctx, "read the archive's offsets", err, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// wait reports a failure that is tried again, and waits a second.
+func (l *log) wait(ctx context.Context, what string, err error, attempt int) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if fatal(err) {
+		return fmt.Errorf("kafka: %s: %w", what, err)
+	}
+	l.report(archive.Waiting{What: what, Err: err, Attempt: attempt, Wait: schemas.Second})
+	return sleep(ctx, schemas.Second)
+}
+
+// errors deals with what a poll says about partitions.
+func (l *log) errors(fetches kgo.Fetches) (fail error) {
+	fetches.EachError(func(topic string, partition int32, err error) {
+		var loss *kgo.ErrDataLoss
+		switch {
+		case fail != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &loss):
+			fail = fmt.Errorf("archive: %s/%d: the offset committed for group %s is not in the log any more (%w): records were deleted before they were archived, or the topic was made anew; "+
+				"to go on without them, stop the archive and reset this partition's offset in the group (kafka-consumer-groups --reset-offsets --to-earliest); make the topic's retention longer than the archive may be down", topic, partition, l.group, err)
+		case fatal(err):
+			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
+		default:
+			l.report(archive.Waiting{What: fmt.Sprintf("fetch %s/%d", topic, partition), Err: err, Attempt: 1, Wait: 0})
+		}
+	})
+	return fail
+}
+
+// fatal tells of errors that trying again does not mend.
+func fatal(err error) bool {
+	for _, e := range []error{
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed,
+		kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.UnsupportedVersion,
+		kerr.InvalidGroupID, kerr.OffsetMetadataTooLarge, kerr.GroupMaxSizeReached, kgo.ErrClientClosed,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
+	clear(l.headers)
+	l.headers = l.headers[:0]
+	runs := into.Runs
+	into.Runs = into.Runs[:0]
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) == 0 {
+			return
+		}
+		run := archive.Run{Partition: archive.Partition{Topic: p.Topic, Number: p.Partition.Partition}, End: p.LastStableOffset}
+		if n := len(into.Runs); n < cap(runs) {
+			run.Records = runs[:cap(runs)][n].Records[:0] // its memory
+		}
+		for _, r := range p.Records {
+			run.Records = append(run.Records, l.record(r))
+		}
+		into.Runs = append(into.Runs, run)
+	})
+}
+
+func (l *log) record(r *kgo.Record) archive.Record {
+	from := len(l.headers)
+	for _, h := range r.Headers {
+		l.headers = append(l.headers, schemas.Header{Key: h.Key, Value: h.Value})
+	}
+	return archive.Record{
+		Offset: r.Offset, Time: schemas.Millis(r.Timestamp.UnixMilli()),
+		Key: r.Key, Value: r.Value, Headers: l.headers[from:len(l.headers):len(l.headers)], Control: r.Attrs.IsControl(),
+	}
+}
+
+// Commit writes marks for partitions that are still ours.
+func (l *log) Commit(ctx context.Context, marks []archive.Commit) error {
+	offsets := map[string]map[int32]kgo.EpochOffset{}
+	metadata := map[archive.Partition]string{}
+	l.mu.Lock()
+	for _, m := range marks {
+		p := m.Partition
+		if !l.owned[p] {
+			continue
+		}
+		if offsets[p.Topic] == nil {
+			offsets[p.Topic] = map[int32]kgo.EpochOffset{}
+		}
+		offsets[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: m.Next}
+		metadata[p] = m.Metadata
+	}
+	l.mu.Unlock()
+	if len(metadata) == 0 {
+		return nil
+	}
+	with := kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for i := range req.Topics {
+			for j := range req.Topics[i].Partitions {
+				part := &req.Topics[i].Partitions[j]
+				text := metadata[archive.Partition{Topic: req.Topics[i].Topic, Number: part.Partition}]
+				part.Metadata = &text
+			}
+		}
+		return nil
+	})
+	var fail error
+	l.client.CommitOffsetsSync(with, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, err error) {
+		if err != nil {
+			fail = err
+			return
+		}
+		for _, t := range res.Topics {
+			for _, p := range t.Partitions {
+				fail = errors.Join(fail, kerr.ErrorForCode(p.ErrorCode))
+			}
+		}
+	})
+	if fail != nil && fatal(fail) {
+		return &archive.FatalError{Err: fail}
+	}
+	return fail
+}
+
+// Bounds returns a partition's first offset and its last stable one.
+func (l *log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
+	starts, err := l.admin.ListStartOffsets(ctx, p.Topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	ends, err := l.admin.ListCommittedOffsets(ctx, p.Topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	s, ok1 := starts.Lookup(p.Topic, p.Number)
+	e, ok2 := ends.Lookup(p.Topic, p.Number)
+	if !ok1 || !ok2 {
+		return 0, 0, fmt.Errorf("kafka: no offsets of %s/%d", p.Topic, p.Number)
+	}
+	return s.Offset, e.Offset, errors.Join(s.Err, e.Err)
+}
+
+// Read gives a range of records again, through a client of its own.
+func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
+	if first >= next {
+		return nil
+	}
+	client, err := kgo.NewClient(append(append(slices.Clone(l.base), l.reading()...),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: {p.Number: kgo.NewOffset().At(first)}}))...)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	defer client.Close()
+	of := log{report: l.report}
+	for at := first; at < next; {
+		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
+		fetches := client.PollRecords(waiting, archive.RunMax)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if waiting.Err() != nil {
+			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
+		}
+		if err := of.errors(fetches); err != nil {
+			return err
+		}
+		var run []archive.Record
+		of.headers = nil // the records of a run are the callee's until it returns
+		fetches.EachRecord(func(r *kgo.Record) {
+			if at = r.Offset + 1; r.Offset < next {
+				run = append(run, of.record(r))
+			}
+		})
+		if len(run) > 0 {
+			if err := each(run); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sleep waits until d has passed or ctx ends.
+func sleep(ctx context.Context, d schemas.Millis) error {
+	t := time.NewTimer(time.Duration(d) * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,98 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"footfall/pipeline/archive"
+)
+
+// span is the condition for the rows of a span. The arguments are its own.
+const span = "_topic = ? AND _partition = ? AND _offset >= ? AND _offset < ?"
+
+// Present returns what the table has of a span.
+func (t *tables) Present(ctx context.Context, s archive.Span) ([]archive.Row, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	sql := fmt.Sprintf("SELECT _offset, _hash FROM %s WHERE %s", t.topics[s.Partition.Topic].table.name, span)
+	rows, err := t.db.Query(ctx, sql, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var there []archive.Row
+	for rows.Next() {
+		var r archive.Row
+		if err := rows.Scan(&r.Offset, &r.Hash); err != nil {
+			return nil, err
+		}
+		there = append(there, r)
+	}
+	return there, rows.Err()
+}
+
+// Sums returns what the rows of each span add up to, a row that is there twice
+// counted once: all in one statement.
+func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	var sql strings.Builder
+	var args []any
+	for i, s := range spans {
+		if i > 0 {
+			sql.WriteString(" UNION ALL ")
+		}
+		fmt.Fprintf(&sql, "SELECT toUInt32(%d), toInt64(count()), sum(_hash) FROM (SELECT DISTINCT _offset, _hash FROM %s WHERE %s)",
+			i, t.topics[s.Partition.Topic].table.name, span)
+		args = append(args, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
+	}
+	rows, err := t.db.Query(ctx, sql.String(), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	sums := make([]archive.Sum, len(spans))
+	n := 0
+	for ; rows.Next(); n++ {
+		var i uint32
+		var s archive.Sum
+		if err := rows.Scan(&i, &s.Rows, &s.Hash); err != nil {
+			return nil, err
+		}
+		sums[i] = s
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if n != len(spans) {
+		return nil, fmt.Errorf("clickhouse: %d sums for %d spans", n, len(spans))
+	}
+	return sums, nil
+}
+
+// After returns the offset behind the last row at or after first, or first.
+func (t *tables) After(ctx context.Context, p archive.Partition, first int64) (after int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	sql := fmt.Sprintf("SELECT greatest(max(_offset) + 1, ?) FROM %s WHERE _topic = ? AND _partition = ? AND _offset >= ?", t.topics[p.Topic].table.name)
+	err = t.db.QueryRow(ctx, sql, first, p.Topic, p.Number, first).Scan(&after)
+	return after, err
+}
+
+// Epoch returns when the server was started, as far as it is known to a few
+// seconds: one that answers the same as before within those has not been
+// restarted.
+func (t *tables) Epoch(ctx context.Context) (string, error) {
+	const jitter = 3
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	var started int64
+	if err := t.db.QueryRow(ctx, "SELECT toInt64(toUnixTimestamp(now())) - toInt64(uptime())").Scan(&started); err != nil {
+		return "", err
+	}
+	if d := started - t.started; d < -jitter || d > jitter {
+		t.started = started
+	}
+	return fmt.Sprint(t.started), nil
+}

@@ -1,0 +1,395 @@
+package triggers
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// sinceMargin is how far the clocks of the processes that wrote outputs and of the
+// one that took the hint may differ.
+const sinceMargin = schemas.Hour
+
+// settled is how long a number may be missing although nothing is undecided: a
+// broker that has just become leader may be behind for a moment.
+const settled = 3 * time.Second
+
+// MissingError says that an output number is not there: a broken invariant, or
+// outputs that retention has removed.
+type MissingError struct {
+	Partition int32
+	N         uint64 // not found
+	Why       string
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("triggers: partition %d: output %d is missing: %s", e.Partition, e.N, e.Why)
+}
+
+// Said gives the committed outputs of a partition with after < n <= to, in order of
+// n: the three topics merged, without a gap. Commit markers come late, so it reads
+// until to has been read, and waits for that; at its limit the error names the
+// transaction that hangs.
+func (s *Sink) Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error {
+	if after >= to {
+		return nil
+	}
+	m := s.merge(partition)
+	if since > sinceMargin {
+		if err := m.from(ctx, since-sinceMargin); err != nil {
+			return err
+		}
+		item, err := m.next(ctx, after)
+		if err != nil {
+			return err
+		}
+		if item != nil && item.N == after+1 {
+			return m.gapless(ctx, after, to, each)
+		}
+		// The hint was wrong, or what is looked for is not visible yet: from the
+		// beginning it is found, if it is there.
+	}
+	if err := m.from(ctx, 0); err != nil {
+		return err
+	}
+	return m.gapless(ctx, after, to, each)
+}
+
+// SaidAll gives every committed output that the topics still have, in order of n, up
+// to and including to, or, where to is 0, up to what is there now. Retention removes
+// the oldest, of each topic by itself: below the first number left of a topic that
+// has lost records a gap means nothing.
+func (s *Sink) SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+	m := s.merge(partition)
+	if err := m.from(ctx, 0); err != nil {
+		return err
+	}
+	horizon, err := m.horizon(ctx)
+	if err != nil {
+		return err
+	}
+	for last := uint64(0); to == 0 || last < to; {
+		item, err := m.next(ctx, last)
+		switch {
+		case err != nil:
+			return err
+		case item == nil && to == 0, (item == nil || item.N > to) && to > 0 && to < horizon:
+			return nil
+		case item == nil || (item.N != last+1 && item.N > horizon):
+			if item, err = m.await(ctx, last+1); err != nil {
+				return err
+			}
+		}
+		if err := m.take(item, each); err != nil {
+			return err
+		}
+		last = item.N
+	}
+	return nil
+}
+
+// Spoken tells whether the partition has any committed output at all.
+func (s *Sink) Spoken(ctx context.Context, partition int32) (bool, error) {
+	m := s.merge(partition)
+	if err := m.from(ctx, 0); err != nil {
+		return false, err
+	}
+	for i := range m.streams {
+		st := &m.streams[i]
+		if err := m.fill(ctx, st); err != nil {
+			return false, err
+		}
+		if len(st.records) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// merger reads the outputs of a partition from its three topics in order of their
+// numbers. Each topic has them in order, since transactions of a partition follow
+// one another.
+type merger struct {
+	sink      *Sink
+	partition int32
+	streams   [3]stream
+	head      *stream // the one whose first record is item
+	item      worker.Item
+}
+
+// stream is one topic being read.
+type stream struct {
+	topic       string
+	start, next int64 // first offset of the log; where the next fetch begins
+	stable, end int64 // as they were when last asked
+	records     []*kgo.Record
+	n           uint64 // of records[0]
+}
+
+func (s *Sink) merge(partition int32) *merger {
+	m := &merger{sink: s, partition: partition}
+	for i, topic := range s.topics {
+		m.streams[i].topic = topic
+	}
+	return m
+}
+
+// from begins at the records that are not older than since.
+func (m *merger) from(ctx context.Context, since schemas.Millis) error {
+	m.head = nil
+	for i := range m.streams {
+		st := &m.streams[i]
+		st.records = nil
+		if err := m.refresh(ctx, st); err != nil {
+			return err
+		}
+		st.next = st.start
+		if since > 0 {
+			at, err := m.sink.session.Since(ctx, st.topic, m.partition, since)
+			if err != nil {
+				return err
+			}
+			st.next = max(at, st.start)
+		}
+	}
+	return nil
+}
+
+func (m *merger) refresh(ctx context.Context, st *stream) (err error) {
+	st.start, st.stable, st.end, err = m.sink.session.Range(ctx, st.topic, m.partition)
+	return err
+}
+
+// fill fetches until the stream has a record, or is read up to what is decided.
+func (m *merger) fill(ctx context.Context, st *stream) error {
+	for len(st.records) == 0 && st.next < st.stable {
+		records, next, err := m.sink.session.Fetch(ctx, st.topic, m.partition, st.next)
+		if err != nil {
+			return err
+		}
+		st.next = next
+		for _, r := range records {
+			if !r.Attrs.IsControl() {
+				st.records = append(st.records, r)
+			}
+		}
+		if err := m.number(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// number reads the number of the first record.
+func (m *merger) number(st *stream) (err error) {
+	if len(st.records) > 0 {
+		st.n, err = m.sink.numberOf(st.records[0])
+	}
+	return err
+}
+
+// next returns the item of the smallest number above after among what is decided,
+// or nil. It stays the next one until it is taken.
+func (m *merger) next(ctx context.Context, after uint64) (*worker.Item, error) {
+	m.head = nil
+	for i := range m.streams {
+		st := &m.streams[i]
+		for {
+			if err := m.fill(ctx, st); err != nil {
+				return nil, err
+			}
+			if len(st.records) == 0 || st.n > after {
+				break
+			}
+			if err := m.pop(st); err != nil {
+				return nil, err
+			}
+		}
+		if len(st.records) > 0 && (m.head == nil || st.n < m.head.n) {
+			m.head = st
+		}
+	}
+	if m.head == nil {
+		return nil, nil
+	}
+	var err error
+	m.item, err = m.sink.decode(m.head.records[0])
+	return &m.item, err
+}
+
+// pop goes on to the next record of a stream, if it has been fetched.
+func (m *merger) pop(st *stream) error {
+	before := st.n
+	st.records = st.records[1:]
+	if err := m.number(st); err != nil || len(st.records) == 0 {
+		return err
+	}
+	if st.n <= before {
+		return fmt.Errorf("triggers: %s/%d: output %d comes after output %d: it was said twice, or by two owners; stop and report this",
+			st.topic, st.records[0].Partition, st.n, before)
+	}
+	return nil
+}
+
+// take gives out the next item.
+func (m *merger) take(item *worker.Item, each func(*worker.Item) error) error {
+	for i := range m.streams {
+		if st := &m.streams[i]; st != m.head && len(st.records) > 0 && st.n == item.N {
+			return fmt.Errorf("triggers: partition %d: output %d is in %s and in %s: it was said twice; stop and report this",
+				m.partition, item.N, m.head.topic, st.topic)
+		}
+	}
+	if err := each(item); err != nil {
+		return err
+	}
+	return m.pop(m.head)
+}
+
+// gapless gives out after+1 to to, waiting for each to become visible.
+func (m *merger) gapless(ctx context.Context, after, to uint64, each func(*worker.Item) error) error {
+	for n := after + 1; n <= to; n++ {
+		item, err := m.await(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := m.take(item, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await waits until n can be read. While something is undecided, n may be in it;
+// when nothing is, n is not there.
+func (m *merger) await(ctx context.Context, n uint64) (*worker.Item, error) {
+	began := time.Now()
+	for {
+		item, err := m.next(ctx, n-1)
+		if err != nil {
+			return nil, err
+		}
+		if item != nil && item.N == n {
+			return item, nil
+		}
+		var undecided *stream
+		for i := range m.streams {
+			st := &m.streams[i]
+			if err := m.refresh(ctx, st); err != nil {
+				return nil, err
+			}
+			if st.stable < st.end {
+				undecided = st
+			}
+		}
+		waited := time.Since(began)
+		switch {
+		case undecided == nil && waited > min(settled, m.sink.conf.Wait):
+			return nil, &MissingError{m.partition, n, m.whyMissing(item)}
+		case undecided != nil && waited > m.sink.conf.Wait:
+			return nil, &MissingError{m.partition, n, fmt.Sprintf("not visible after %v: %s",
+				m.sink.conf.Wait, m.sink.session.Hanging(ctx, undecided.topic, m.partition))}
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (m *merger) whyMissing(item *worker.Item) string {
+	for i := range m.streams {
+		if st := &m.streams[i]; st.start > 0 {
+			return fmt.Sprintf("%s begins at offset %d: retention of the output topics must exceed the age of the oldest snapshot; start with --rebuild", st.topic, st.start)
+		}
+	}
+	if item == nil {
+		return "the topics end before it, and no transaction is open: they are not the ones it was said to, or a broker has lost records"
+	}
+	return fmt.Sprintf("output %d comes next, and no transaction is open: a broken invariant; stop and report this", item.N)
+}
+
+// horizon is the highest number below which retention may have made gaps: the
+// first one left of a topic that has lost records; of one that has lost all of
+// them it is not known.
+func (m *merger) horizon(ctx context.Context) (uint64, error) {
+	var horizon uint64
+	for i := range m.streams {
+		st := &m.streams[i]
+		if err := m.fill(ctx, st); err != nil {
+			return 0, err
+		}
+		switch {
+		case st.start == 0:
+		case len(st.records) == 0:
+			return math.MaxUint64, nil
+		default:
+			horizon = max(horizon, st.n)
+		}
+	}
+	return horizon, nil
+}
+
+// decode reads a record back into what it says.
+func (s *Sink) decode(r *kgo.Record) (worker.Item, error) {
+	headers := headersOf(r)
+	var item worker.Item
+	var h schemas.OutputHeaders
+	if r.Topic == s.conf.DeadLetters {
+		d, err := schemas.ParseDeadLetter(r.Key, r.Value, headers)
+		if err != nil {
+			return item, at(r, err)
+		}
+		h, item.DeadLetter = d.Output, &d.DeadLetter
+	} else {
+		var err error
+		if h, err = schemas.ParseTransitionHeaders(headers); err != nil {
+			return item, at(r, err)
+		}
+		t, err := schemas.DecodeTransition(r.Value, s.conf.Sets)
+		if err != nil {
+			return item, at(r, err)
+		}
+		item.Transition = &t
+	}
+	item.N, item.Next, item.Clock, item.Fired = h.N, h.Next, h.Clock, h.Fired
+	return item, nil
+}
+
+// numberOf reads an output's number, under the name it has in its topic. The last
+// header of the name is ours: a dead letter has those of the original in front.
+func (s *Sink) numberOf(r *kgo.Record) (uint64, error) {
+	name := schemas.HeaderN
+	if r.Topic == s.conf.DeadLetters {
+		name = schemas.HeaderDeadN
+	}
+	for i := len(r.Headers) - 1; i >= 0; i-- {
+		if r.Headers[i].Key == name {
+			n, err := strconv.ParseUint(string(r.Headers[i].Value), 10, 64)
+			if err != nil {
+				return 0, at(r, fmt.Errorf("header %s: got %.40q, want a number", name, r.Headers[i].Value))
+			}
+			return n, nil
+		}
+	}
+	return 0, at(r, fmt.Errorf("no header %s: something else writes to this topic", name))
+}
+
+func headersOf(r *kgo.Record) []schemas.Header {
+	headers := make([]schemas.Header, len(r.Headers))
+	for i, h := range r.Headers {
+		headers[i] = schemas.Header{Key: h.Key, Value: h.Value}
+	}
+	return headers
+}
+
+func at(r *kgo.Record, err error) error {
+	return fmt.Errorf("triggers: %s/%d at offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+}

@@ -1,0 +1,471 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+)
+
+// Whatever a request of the transaction is answered with, or is not: the error says
+// what is true, the broker has all or nothing, and sending again gives each record
+// once.
+func TestTransactUnderFaults(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		key  kmsg.Key
+		err  *kerr.Error
+		want error // nil: the client gets over it by itself
+	}{
+		{"produce times out and is written", kmsg.Produce, kerr.RequestTimedOut, nil},
+		{"produce finds no leader", kmsg.Produce, kerr.NotLeaderForPartition, nil},
+		{"produce fails at the broker", kmsg.Produce, kerr.UnknownServerError, pipeline.ErrAborted},
+		{"produce is not allowed", kmsg.Produce, kerr.TopicAuthorizationFailed, pipeline.ErrPermanent},
+		{"produce of a bad record", kmsg.Produce, kerr.InvalidRecord, pipeline.ErrPermanent},
+		{"producer fenced while producing", kmsg.Produce, kerr.ProducerFenced, pipeline.ErrFenced},
+		{"offsets while the last transaction ends", kmsg.TxnOffsetCommit, kerr.ConcurrentTransactions, nil},
+		{"offsets at a loading coordinator", kmsg.TxnOffsetCommit, kerr.CoordinatorLoadInProgress, nil},
+		{"offsets at the wrong coordinator", kmsg.TxnOffsetCommit, kerr.NotCoordinator, nil},
+		{"offsets fail at the broker", kmsg.TxnOffsetCommit, kerr.UnknownServerError, pipeline.ErrAborted},
+		{"offsets in an unknown state", kmsg.TxnOffsetCommit, kerr.InvalidTxnState, pipeline.ErrAborted},
+		{"offsets not allowed", kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, pipeline.ErrPermanent},
+		{"metadata too large", kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, pipeline.ErrPermanent},
+		{"static member taken over", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrFenced},
+		{"producer fenced at the offsets", kmsg.TxnOffsetCommit, kerr.ProducerFenced, pipeline.ErrFenced},
+		{"end while another ends", kmsg.EndTxn, kerr.ConcurrentTransactions, nil},
+		{"end says abort", kmsg.EndTxn, kerr.TransactionAbortable, pipeline.ErrAborted},
+		{"end fails at the broker", kmsg.EndTxn, kerr.UnknownServerError, errUnknown},
+		{"end in an unknown state", kmsg.EndTxn, kerr.InvalidTxnState, errUnknown},
+		{"producer fenced at the end", kmsg.EndTxn, kerr.ProducerFenced, pipeline.ErrFenced},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := local(t, 1)
+			s := e.session(e.config("a"))
+			a := assigned(t, s, 1)[0]
+			if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{output(a, 1, 1)}); err != nil {
+				t.Fatal(err)
+			}
+			e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.err})
+			out := output(a, 2, 2)
+			err := s.Transact(t.Context(), e.records(0, "two"), []*worker.Output{out})
+			switch {
+			case c.want == nil && err != nil:
+				t.Fatalf("got %v, want it to go by itself", err)
+			case c.want == errUnknown:
+				if err == nil || classified(err) {
+					t.Fatalf("got %v, want an unknown outcome", err)
+				}
+			case !errors.Is(err, c.want):
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if errors.Is(err, pipeline.ErrFenced) {
+				if err := s.Transact(t.Context(), e.records(0, "after"), []*worker.Output{out}); !errors.Is(err, pipeline.ErrFenced) {
+					t.Errorf("after having been fenced: got %v, want ErrFenced again", err)
+				}
+				return
+			}
+			commitUntilDone(t, s, e.records(0, "two"), out)
+			commitUntilDone(t, s, e.records(0, "three"), output(a, 3, 3))
+			if got, want := e.visible(e.out[0], 0), []string{"one", "two", "three"}; !slices.Equal(got, want) {
+				t.Errorf("said: got %q, want %q", got, want)
+			}
+			if offset, _ := e.committed(0); offset != 3 {
+				t.Errorf("committed: got %d, want 3", offset)
+			}
+		})
+	}
+}
+
+// errUnknown stands for the error that is none of those with a name.
+var errUnknown = errors.New("unknown outcome")
+
+func classified(err error) bool {
+	var lost *pipeline.LostError
+	return errors.Is(err, pipeline.ErrAborted) || errors.Is(err, pipeline.ErrFenced) ||
+		errors.Is(err, pipeline.ErrPermanent) || errors.As(err, &lost)
+}
+
+// A commit that is applied and whose answer is lost is an unknown outcome; asked,
+// the broker says that it has happened.
+func TestCommitWhoseAnswerIsLost(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.Produce} {
+		t.Run(key.Name(), func(t *testing.T) {
+			e := local(t, 1)
+			cut := newSwitch()
+			conf := e.config("a")
+			conf.Options = []kgo.Opt{kgo.Dialer(cut.dial)}
+			s := e.session(conf)
+			a := assigned(t, s, 1)[0]
+			// The request arrives, and the connection is gone before its answer.
+			e.cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+				cut.sever()
+				return nil, nil, false
+			})
+			out := output(a, 2, 1)
+			commitUntilDone(t, s, e.records(0, "once"), out)
+			if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"once"}) {
+				t.Errorf("said: got %q", got)
+			}
+			mark, found, err := s.Committed(t.Context(), 0)
+			if err != nil || !found || mark != out.Mark {
+				t.Errorf("got mark %+v, found %t, error %v; want %+v", mark, found, err, out.Mark)
+			}
+		})
+	}
+}
+
+// An expelled member can't commit: the partitions are lost, and come back under a
+// new epoch.
+func TestExpelledMemberLosesItsPartitions(t *testing.T) {
+	for _, records := range []bool{true, false} {
+		e := local(t, 2)
+		s := e.session(e.config("a"))
+		old := assigned(t, s, 2)
+		member, _ := s.member.GroupMetadata()
+		req := kmsg.NewPtrLeaveGroupRequest()
+		req.Group = e.group
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.MemberID = member
+		req.Members = append(req.Members, m)
+		if _, err := req.RequestWith(t.Context(), e.cl); err != nil {
+			t.Fatal(err)
+		}
+		var rs []*kgo.Record
+		if records {
+			rs = e.records(0, "zombie")
+		}
+		err := s.Transact(t.Context(), rs, []*worker.Output{output(old[0], 1, 1), output(old[1], 1, 1)})
+		var lost *pipeline.LostError
+		if !errors.As(err, &lost) || !slices.Equal(lost.Partitions, []int32{0, 1}) {
+			t.Fatalf("with records %t: got %v, want both partitions lost", records, err)
+		}
+		var log []string
+		again := make(map[int32]pipeline.Assignment)
+		poll(t, s, func(b *pipeline.Batch) bool {
+			for range b.Lost {
+				log = append(log, "lost")
+			}
+			for _, a := range b.Assigned {
+				log = append(log, "assigned")
+				again[a.Partition] = a
+			}
+			return len(again) == 2
+		})
+		if want := []string{"lost", "lost", "assigned", "assigned"}; !slices.Equal(log, want) {
+			t.Errorf("told %v, want %v", log, want)
+		}
+		for p, a := range again {
+			if a.Epoch <= old[p].Epoch {
+				t.Errorf("partition %d: epoch %d after %d", p, a.Epoch, old[p].Epoch)
+			}
+		}
+		if got := e.visible(e.out[0], 0); len(got) != 0 {
+			t.Errorf("said: %q", got)
+		}
+	}
+}
+
+// A process that slept through its expulsion is refused by the broker, whatever it
+// believes itself: the epoch check is passed here on purpose.
+func TestZombieIsFencedByTheBroker(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		zombie := e.session(e.config("a"))
+		a := assigned(t, zombie, 1)[0]
+		asleep := zombie.owns.as
+
+		// It is expelled, and another takes the partition and commits.
+		zombie.member.Close()
+		zombie.owns.mu.Lock()
+		zombie.owns.as = asleep
+		zombie.owns.owned[0] = &owned{epoch: a.Epoch, gone: make(chan struct{})}
+		zombie.owns.mu.Unlock()
+		next := e.session(e.config("b"))
+		b := assigned(t, next, 1)[0]
+		if err := next.Transact(t.Context(), e.records(0, "rightful"), []*worker.Output{output(b, 5, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, rs := range [][]*kgo.Record{e.records(0, "zombie"), nil} {
+			err := zombie.Transact(t.Context(), rs, []*worker.Output{output(a, 3, 1)})
+			var lost *pipeline.LostError
+			if !errors.As(err, &lost) && !errors.Is(err, pipeline.ErrAborted) {
+				t.Errorf("with %d records: got %v, want it lost", len(rs), err)
+			}
+			zombie.owns.mu.Lock()
+			zombie.owns.owned[0] = &owned{epoch: a.Epoch, gone: make(chan struct{})}
+			zombie.owns.mu.Unlock()
+		}
+		if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"rightful"}) {
+			t.Errorf("said: %q", got)
+		}
+		if offset, _ := e.committed(0); offset != 5 {
+			t.Errorf("committed: got %d, want 5", offset)
+		}
+	})
+}
+
+// The generation is old between the rebalance and its callback: the transaction is
+// aborted, waits for the callback without holding it up, and succeeds when sent again.
+func TestOldGenerationWaitsForCallback(t *testing.T) {
+	e := local(t, 2)
+	s := e.session(e.config("a"))
+	d := drive(t, s)
+	eventually(t, "all", func() bool { return len(d.owns()) == 2 })
+	a, _ := d.assignment(0)
+	s.owns.mu.Lock()
+	now := s.owns.as
+	s.owns.as.generation-- // the callback has not come yet
+	s.owns.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- s.Transact(t.Context(), e.records(0, "x"), []*worker.Output{output(a, 1, 1)}) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	s.owns.assigned(now, nil) // it comes
+	if err := <-done; !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want ErrAborted", err)
+	}
+	if err := s.Transact(t.Context(), e.records(0, "x"), []*worker.Output{output(a, 1, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"x"}) {
+		t.Errorf("said: %q", got)
+	}
+}
+
+// A revoked partition that the group's assignment already gives to somebody else is
+// lost at once: the broker would accept our commit for it, and so must we not send it.
+func TestRevokedAndAlreadyGivenAway(t *testing.T) {
+	o := newOwnership()
+	o.assigned(membership{"m", 1}, []int32{0, 1, 2})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.revoked(membership{"m", 2}, []int32{1, 2}, limit, func([]int32) []int32 { return []int32{2} })
+	}()
+	var b pipeline.Batch
+	eventually(t, "told", func() bool {
+		o.poll(&b, nil)
+		return len(b.Revoked) > 0
+	})
+	if !slices.Equal(b.Lost, []int32{1}) || !slices.Equal(b.Revoked, []int32{2}) {
+		t.Errorf("lost %v, revoked %v; want 1 lost, 2 revoked", b.Lost, b.Revoked)
+	}
+	if _, gone := o.commitAs(map[int32]int64{1: 2}); !slices.Equal(gone, []int32{1}) {
+		t.Errorf("partition 1 may still be committed")
+	}
+	if as, gone := o.commitAs(map[int32]int64{0: 1, 2: 3}); len(gone) > 0 || as != (membership{"m", 2}) {
+		t.Errorf("partitions 0 and 2: gone %v, under %v", gone, as)
+	}
+	o.release(2)
+	<-done
+}
+
+// A release that never comes ends at the limit, and the pipeline is told.
+func TestReleaseLimit(t *testing.T) {
+	o := newOwnership()
+	o.assigned(membership{"m", 1}, []int32{0})
+	o.revoked(membership{"m", 1}, []int32{0}, time.Millisecond, nil)
+	var got []pipeline.Batch
+	for range 3 {
+		var b pipeline.Batch
+		o.poll(&b, nil)
+		got = append(got, b)
+	}
+	if len(got[0].Assigned) != 1 || len(got[1].Revoked) != 1 || len(got[2].Lost) != 1 {
+		t.Errorf("got %+v, want it assigned, revoked and lost, in three batches", got)
+	}
+}
+
+// Records too large are named, in either way of being refused, and nothing happens.
+func TestTooLarge(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		a := assigned(t, s, 1)[0]
+		records := e.records(0, "small", strings.Repeat("x", 3<<20), "small too")
+		err := s.Transact(t.Context(), records, []*worker.Output{output(a, 1, 3)})
+		var large *TooLargeError
+		if !errors.As(err, &large) || len(large.Records) != 1 || large.Records[0] != records[1] {
+			t.Fatalf("got %v, want a *TooLargeError naming the second record", err)
+		}
+		if _, found, err := s.Committed(t.Context(), 0); found || err != nil {
+			t.Errorf("committed: found %t, error %v", found, err)
+		}
+		records[1].Value = []byte("hash")
+		if err := s.Transact(t.Context(), records, []*worker.Output{output(a, 1, 3)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"small", "hash", "small too"}) {
+			t.Errorf("said: %q", got)
+		}
+	})
+}
+
+// The broker's limit may be lower than we were told; it refuses a whole batch then.
+func TestTooLargeForTheBroker(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)[0]
+	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge})
+	records := e.records(0, "small", strings.Repeat("x", 1000))
+	err := s.Transact(t.Context(), records, []*worker.Output{output(a, 1, 2)})
+	var large *TooLargeError
+	if !errors.As(err, &large) || len(large.Records) != 2 || large.Records[0] != records[1] {
+		t.Fatalf("got %v, want a *TooLargeError with the largest first", err)
+	}
+	if err := s.Transact(t.Context(), records, []*worker.Output{output(a, 1, 2)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Killed with a transaction open, an instance is back at once under the same name:
+// its transaction is ended, its partitions are found again without a rebalance.
+func TestKilledAndRestarted(t *testing.T) {
+	onBrokers(t, 2, func(t *testing.T, e *env) {
+		conf := e.config("a")
+		conf.InstanceID = "a"
+		conf.SessionTimeout = 30 * time.Second
+		cut := newSwitch()
+		dead := conf
+		dead.Options = []kgo.Opt{kgo.Dialer(cut.dial)}
+		s := e.session(dead)
+		a := assigned(t, s, 2)[0]
+		if err := s.Transact(t.Context(), e.records(0, "done"), []*worker.Output{output(a, 4, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		p := <-s.idle // it dies between adding its offsets and ending the transaction
+		if err := p.cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.produce(t.Context(), p, e.records(0, "torn")); err != nil {
+			t.Fatal(err)
+		}
+		c, _ := cutOf([]*worker.Output{output(a, 6, 2)})
+		as, _ := s.owns.commitAs(c.epochs)
+		if err := s.addOffsets(t.Context(), p, as, c); err != nil {
+			t.Fatal(err)
+		}
+		cut.kill()
+
+		began := time.Now()
+		next := e.session(conf)
+		b := assigned(t, next, 2)[0]
+		mark, found, err := next.Committed(t.Context(), 0)
+		if err != nil || !found || mark.Next != 4 || mark.N != 1 {
+			t.Fatalf("got mark %+v, found %t, error %v; want next 4, n 1", mark, found, err)
+		}
+		if took := time.Since(began); took > conf.SessionTimeout/2 {
+			t.Errorf("back after %v: it has waited for the dead one's session or transaction", took)
+		}
+		commitUntilDone(t, next, e.records(0, "again"), output(b, 6, 2))
+		if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"done", "again"}) {
+			t.Errorf("said: %q", got)
+		}
+		s.idle <- p
+	})
+}
+
+// Of two processes with one name the older stops; it does not take the name back.
+func TestTwinIsFenced(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		old := e.session(e.config("a"))
+		a := assigned(t, old, 1)[0]
+		twin := e.session(e.config("a"))
+		err := old.Transact(t.Context(), e.records(0, "old"), []*worker.Output{output(a, 1, 1)})
+		if !errors.Is(err, pipeline.ErrFenced) {
+			t.Fatalf("got %v, want ErrFenced", err)
+		}
+		var b pipeline.Batch
+		if err := old.Poll(t.Context(), &b); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("poll: got %v, want ErrFenced", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		old.Close(ctx)
+		mine := assigned(t, twin, 1)[0]
+		for n := range uint64(4) { // all its producers are its own
+			if err := twin.Transact(t.Context(), e.records(0, "twin"), []*worker.Output{output(mine, 1, n+1)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A transaction that grew too old is aborted by the broker. That is no twin: the
+// producer is renewed, and the outputs are sent again.
+func TestTransactionTimeout(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = 300 * time.Millisecond
+	s := e.session(conf)
+	a := assigned(t, s, 1)[0]
+	p := <-s.idle
+	p.began = time.Now().Add(-time.Second)
+	err := s.failed(p, kerr.ProducerFenced)
+	s.idle <- p
+	if !errors.Is(err, pipeline.ErrAborted) || p.sound {
+		t.Fatalf("got %v, sound %t; want ErrAborted, and a producer to be renewed", err, p.sound)
+	}
+	for n := range uint64(3) {
+		commitUntilDone(t, s, e.records(0, "x"), output(a, int64(n+1), n+1))
+	}
+	if got := e.visible(e.out[0], 0); len(got) != 3 {
+		t.Errorf("said: %q, want three", got)
+	}
+}
+
+// switchable connections, to end a process without its knowing.
+type connSwitch struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	dead  bool
+}
+
+func newSwitch() *connSwitch { return &connSwitch{} }
+
+func (c *connSwitch) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c.mu.Lock()
+	dead := c.dead
+	c.mu.Unlock()
+	if dead {
+		return nil, errors.New("dead")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		c.mu.Lock()
+		c.conns = append(c.conns, conn)
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+// sever closes every connection; new ones may be made.
+func (c *connSwitch) sever() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close() //nolint:errcheck // that is the point
+	}
+	c.conns = nil
+}
+
+// kill closes every connection, and allows no new one.
+func (c *connSwitch) kill() {
+	c.mu.Lock()
+	c.dead = true
+	c.mu.Unlock()
+	c.sever()
+}
