@@ -41,7 +41,8 @@ test: ## the tests (needs Go; npm for those on the ClickHouse engine)
 
 check: generated format lint vet ## what CI runs
 	$(MAKE) test RACE=-race
-	$(MAKE) fuzz sim
+	$(MAKE) fuzz
+	$(MAKE) sim
 
 generate: ## write again what is generated
 	go generate ./...
@@ -79,8 +80,9 @@ test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make test-kafka PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
 	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
-	FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir" \
-	  go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/... ./sinks/...
+	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
+	FOOTFALL_KAFKA=$$FOOTFALL_TEST_KAFKA go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers; \
+	go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/... ./sinks/...
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache
 

@@ -54,6 +54,7 @@ type Status struct {
 	Users      int
 	Window     schemas.Millis // effective dedup window
 	Stats      worker.Stats
+	PerSecond  float64 // records applied, between the last two times the end was asked for
 	Population [][]int // users by set and segment
 	Snapshot   int64   // input offset of the last snapshot
 	SnapshotAt schemas.Millis
@@ -216,7 +217,12 @@ func (part *partition) demandCommit(mark schemas.Mark) error {
 
 func (part *partition) publishStatus(end *End) {
 	w := part.worker
+	perSecond := 0.0
+	if last := part.status.Load(); last != nil && end.Wall > last.Asked {
+		perSecond = float64(w.Stats().Applied-last.Stats.Applied) * 1000 / float64(end.Wall-last.Asked)
+	}
 	part.status.Store(&Status{
+		PerSecond: perSecond,
 		Partition: part.number, Mark: w.Mark(), Committed: part.stream.mark(),
 		End: end.Offset, Asked: end.Wall,
 		Users: w.Users(), Window: w.Window(), Stats: w.Stats(), Population: w.Population(),

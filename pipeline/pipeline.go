@@ -159,10 +159,12 @@ func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
 			return err
 		}
 	}
-	for _, f := range b.Fetched {
+	for i := range b.Fetched {
+		f := &b.Fetched[i]
 		if err := p.give(ctx, f.Partition, task{records: f.Records}); err != nil {
 			return err
 		}
+		f.Records = nil // the partition's now; the next poll must not fill it
 	}
 	for _, e := range b.Ends {
 		if err := p.give(ctx, e.Partition, task{end: &e}); err != nil {

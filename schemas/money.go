@@ -233,3 +233,10 @@ func appendMinor(dst []byte, amount int64, exponent int) []byte {
 	}
 	return dst
 }
+
+// FormatMinor writes an amount in minor units of a currency as a decimal of major
+// units; a code that is none is written without decimals.
+func FormatMinor(amount int64, currency string) string {
+	decimals, _ := Exponent(currency)
+	return string(appendMinor(nil, amount, decimals))
+}

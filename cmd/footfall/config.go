@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -97,7 +98,6 @@ type ClickHouseConfig struct {
 	Username     string
 	Password     Secret
 	PasswordFile string
-	Group        string
 	Batch        BatchConfig
 }
 
@@ -177,7 +177,6 @@ func (c *Config) options() []option {
 		{key: "clickhouse.username", target: &c.ClickHouse.Username, value: "default", doc: "User to log in as."},
 		{key: "clickhouse.password", target: &c.ClickHouse.Password, secret: true, doc: "Its password."},
 		{key: "clickhouse.password_file", target: &c.ClickHouse.PasswordFile, value: "", doc: "File that holds the password."},
-		{key: "clickhouse.group", target: &c.ClickHouse.Group, value: "", doc: "Consumer group of the archive. Empty: GROUP-archive."},
 		{key: "clickhouse.batch.rows", target: &c.ClickHouse.Batch.Rows, value: "50000", doc: "A batch is sent when it has this many rows (at most 100000),"},
 		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
 
@@ -249,7 +248,7 @@ func variable(key string) string {
 // other ones, and those that Kubernetes sets for a service of the name "footfall".
 func foreignVariable(name string) bool {
 	switch name {
-	case "FOOTFALL_CONFIG", "FOOTFALL_CACHE":
+	case "FOOTFALL_CONFIG", "FOOTFALL_CACHE", "FOOTFALL_CLICKHOUSE_HELPER", "FOOTFALL_REQUIRE_CLICKHOUSE":
 		return true
 	}
 	return strings.HasPrefix(name, "FOOTFALL_SERVICE_") || name == "FOOTFALL_PORT" ||
@@ -359,12 +358,18 @@ func (c *Config) contract() schemas.Contract {
 	return schemas.Contract{Currency: c.Shop.Currency, Rates: c.Shop.Rates}
 }
 
-// archiveGroup is the consumer group of the archive.
-func (c *Config) archiveGroup() string {
-	if c.ClickHouse.Group != "" {
-		return c.ClickHouse.Group
+// clickhouseDSN is the whole address of ClickHouse, the password included: not for
+// logs or errors.
+func (c *Config) clickhouseDSN() string {
+	u, err := url.Parse(c.ClickHouse.DSN)
+	if err != nil {
+		return c.ClickHouse.DSN // refused by check
 	}
-	return c.Kafka.Group + "-archive"
+	u.Path = "/" + c.ClickHouse.Database
+	if u.User == nil && c.ClickHouse.Username != "" {
+		u.User = url.UserPassword(c.ClickHouse.Username, string(c.ClickHouse.Password))
+	}
+	return u.String()
 }
 
 // address is what others reach this instance's HTTP server by.

@@ -169,9 +169,6 @@ func (k *checker) clickhouse() {
 	if c.Database == "" {
 		k.bad("clickhouse.database", "must not be empty")
 	}
-	if c.Enabled && k.c.archiveGroup() == k.c.Kafka.Group {
-		k.bad("clickhouse.group", "%q is the engine's group; the archive needs one of its own", k.c.Kafka.Group)
-	}
 	if c.Batch.Rows < 1 || c.Batch.Rows > 100000 {
 		k.bad("clickhouse.batch.rows", "%d is not within 1 and 100000", c.Batch.Rows)
 	}

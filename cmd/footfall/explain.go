@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"footfall/schemas"
+	"footfall/sources/kafka"
 )
 
 func newExplain(g *global) *cobra.Command {
@@ -79,7 +80,7 @@ func ownerOf(cmd *cobra.Command, c *Config, user string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p := partitionOf(user, n)
+	p := kafka.PartitionOf([]byte(user), int32(n))
 	m, ok := committed[p]
 	switch {
 	case !ok:

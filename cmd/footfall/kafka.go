@@ -120,17 +120,34 @@ func partitions(ctx context.Context, cl *kgo.Client, topic string) (int, error) 
 	return len(t.Partitions), nil
 }
 
-// partitionOf is the partition of a user's events: murmur2 of the key, as Kafka's Java
-// client (BuiltInPartitioner.partitionForKey).
-func partitionOf(user string, partitions int) int32 {
-	p := kgo.StickyKeyPartitioner(nil).ForTopic("")
-	return int32(p.Partition(&kgo.Record{Key: []byte(user)}, partitions))
-}
-
 // readTopic reads a topic from its start (or, where since is above zero, from the first
 // record not older) to the end it has now, read_committed, and calls each with every
 // record; those of a partition come in order.
 func readTopic(ctx context.Context, c *Config, topic string, since schemas.Millis, each func(*kgo.Record) error) error {
+	return readFrom(ctx, c, topic, each, func(adm *kadm.Client, _ kadm.ListedOffsets) (kadm.ListedOffsets, error) {
+		if since > 0 {
+			return adm.ListOffsetsAfterMilli(ctx, int64(since), topic)
+		}
+		return adm.ListStartOffsets(ctx, topic)
+	})
+}
+
+// readTail reads the last records of a topic, up to most of each partition.
+func readTail(ctx context.Context, c *Config, topic string, most int, each func(*kgo.Record) error) error {
+	return readFrom(ctx, c, topic, each, func(adm *kadm.Client, ends kadm.ListedOffsets) (kadm.ListedOffsets, error) {
+		starts, err := adm.ListStartOffsets(ctx, topic)
+		for partition, end := range ends[topic] {
+			if s, ok := starts[topic][partition]; ok {
+				s.Offset = max(s.Offset, end.Offset-int64(most))
+				starts[topic][partition] = s
+			}
+		}
+		return starts, err
+	})
+}
+
+// readFrom reads a topic from where begin says to its end.
+func readFrom(ctx context.Context, c *Config, topic string, each func(*kgo.Record) error, begin func(*kadm.Client, kadm.ListedOffsets) (kadm.ListedOffsets, error)) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -140,22 +157,19 @@ func readTopic(ctx context.Context, c *Config, topic string, since schemas.Milli
 		return err
 	}
 	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	if since > 0 && err == nil {
-		starts, err = adm.ListOffsetsAfterMilli(ctx, int64(since), topic)
-	}
-	if err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
-		return fmt.Errorf("kafka: start of topic %s: %w", topic, err)
-	}
 	ends, err := adm.ListCommittedOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
 		return fmt.Errorf("kafka: end of topic %s: %w", topic, err)
+	}
+	starts, err := begin(adm, ends)
+	if err == nil {
+		err = starts.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("kafka: start of topic %s: %w", topic, err)
 	}
 	from, to := map[int32]kgo.Offset{}, map[int32]int64{}
 	ends.Each(func(end kadm.ListedOffset) {

@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"footfall/sinks/clickhouse/chdb"
 )
 
 // Exit codes. They are part of the interface: scripts rely on them.
@@ -38,6 +40,9 @@ func (e *usageError) Unwrap() error { return e.err }
 var errRefused = errors.New("refused")
 
 func main() {
+	if code, ran := chdb.Helper(); ran {
+		os.Exit(code)
+	}
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -148,13 +153,19 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
 // newCommands are the commands, one file each.
 func newCommands(g *global) []*cobra.Command {
 	return []*cobra.Command{
+		newDemo(g),
+		newRun(g),
 		newExplain(g),
 		newStatus(g),
+		newSimulate(g),
 		newPublish(g),
 		newValidate(g),
 		newTopics(g),
 		newTriggers(g),
 		newDeadLetters(g),
+		newSnapshot(g),
+		newCheck(g),
+		newClickHouse(),
 		newConfig(g),
 		newVersion(),
 	}

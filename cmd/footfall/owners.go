@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
@@ -25,7 +26,7 @@ import (
 // are left out.
 func marks(ctx context.Context, c *Config, cl *kgo.Client) (map[int32]schemas.Mark, error) {
 	offsets, err := kadm.NewClient(cl).FetchOffsets(ctx, c.Kafka.Group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("kafka: offsets of group %s: %w", c.Kafka.Group, err)
 	}
 	found := map[int32]schemas.Mark{}

@@ -228,6 +228,9 @@ func replayable(ctx context.Context, c *Config) error {
 	return errors.Join(errs...)
 }
 
+// barSteps is what a whole file is on the bar.
+const barSteps = 1000
+
 // bar shows progress on a terminal, and nothing elsewhere.
 type bar struct {
 	reader *file.Reader
@@ -241,9 +244,8 @@ func newBar(to io.Writer, r *file.Reader) *bar {
 	if !ok || !isatty.IsTerminal(f.Fd()) {
 		return b
 	}
-	_, size := r.Progress()
-	b.bar = progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(to), progressbar.OptionSetDescription("publishing"), progressbar.OptionShowBytes(true),
+	b.bar = progressbar.NewOptions64(barSteps,
+		progressbar.OptionSetWriter(to), progressbar.OptionSetDescription("publishing"), progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	return b
 }
@@ -252,9 +254,8 @@ func (b *bar) step() {
 	if b.steps++; b.bar == nil || b.steps%1000 != 0 {
 		return
 	}
-	read, _ := b.reader.Progress()
 	b.bar.Describe(fmt.Sprintf("publishing, %d events", b.steps))
-	_ = b.bar.Set64(read) // a bar that can't be drawn is no reason to stop
+	_ = b.bar.Set64(int64(b.reader.Progress() * barSteps)) // a bar that can't be drawn is no reason to stop
 }
 
 func (b *bar) end() {

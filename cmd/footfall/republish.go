@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,7 +40,7 @@ for when what refused them has been mended elsewhere (a rate configured, a clock
 Publishing one twice does no harm within the dedup window; after it, it would count twice.
 --dry-run tells what would happen. Exit code 1 when something was not published.`,
 		Example: `  footfall deadletters ls --reason bad_time --output json > bad.ndjson
-  sed -i 's/2024-05-01 /2024-05-01T/' bad.ndjson
+  sed -i 's/2024-05-01 /2024-05-01T/g' bad.ndjson
   footfall deadletters republish bad.ndjson --dry-run
   footfall deadletters republish bad.ndjson
   footfall deadletters republish --same --reason unknown_currency --since 2d`,
@@ -127,7 +128,7 @@ func (r *republisher) file(ctx context.Context, path string, stdin io.Reader) er
 		}
 		where := fmt.Sprintf("%s:%d", path, n)
 		if tooLong {
-			r.refuse(where, "too_large", "line is longer than 16 MiB")
+			r.refuse(where, schemas.TooLarge.String(), "line is longer than 16 MiB")
 		} else if err := r.text(ctx, where, text); err != nil {
 			return err
 		}
@@ -139,18 +140,20 @@ func (r *republisher) file(ctx context.Context, path string, stdin io.Reader) er
 
 // text publishes one line of text: a dead letter's line, or an event.
 func (r *republisher) text(ctx context.Context, where string, text []byte) error {
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return nil
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
-		if len(text) > 1 {
-			r.refuse(where, "not_json", err.Error())
-		}
+		r.refuse(where, schemas.NotJSON.String(), err.Error())
 		return nil
 	}
 	l := deadLetterLine{Value: text}
 	_, hasValue := members["value"]
 	if _, hasID := members["event_id"]; hasValue && !hasID {
 		if err := json.Unmarshal(text, &l); err != nil {
-			r.refuse(where, "not_json", err.Error())
+			r.refuse(where, schemas.NotJSON.String(), err.Error())
 			return nil
 		}
 	}

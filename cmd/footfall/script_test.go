@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +17,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"footfall/pipeline/snapshot"
 	"footfall/schemas"
+	"footfall/sinks/clickhouse/chdb"
 	"footfall/sources/kafka"
 )
 
 func TestMain(m *testing.M) {
+	if code, ran := chdb.Helper(); ran {
+		os.Exit(code)
+	}
 	testscript.Main(m, map[string]func(){"footfall": main})
 }
 
@@ -38,6 +45,8 @@ func TestScripts(t *testing.T) {
 			"refuse":   refuse,
 			"records":  records,
 			"instance": instance,
+			"misplace": misplace,
+			"snapshot": writeSnapshot,
 		},
 	})
 }
@@ -108,6 +117,7 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 		lines = append(lines, line)
 		return nil
 	}))
+	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(a[:2], b[:2]) }) // partitions come in any order
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
 
@@ -136,28 +146,26 @@ func instance(ts *testscript.TestScript, neg bool, args []string) {
 	server := httptest.NewServer(mux)
 	ts.Defer(server.Close)
 
-	cl := scriptClient(ts, kgo.ConsumerGroup("footfall"), kgo.ConsumeTopics("events"), kgo.DisableAutoCommit())
-	ts.Defer(cl.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	adm := kadm.NewClient(cl)
+	committer := scriptClient(ts)
+	defer committer.Close()
+	adm := kadm.NewClient(committer)
 	ends, err := adm.ListEndOffsets(ctx, "events")
 	ts.Check(err)
-	var offsets kadm.Offsets = map[string]map[int32]kadm.Offset{}
+	offsets := kadm.Offsets{}
 	ends.Each(func(o kadm.ListedOffset) {
 		m := schemas.Mark{Partition: o.Partition, Next: o.Offset, Clock: 1714557600000, Fired: 1714557600000, N: 7, Address: strings.TrimPrefix(server.URL, "http://")}
 		text, err := m.AppendText(nil)
 		ts.Check(err)
-		offsets.AddOffset("events", o.Partition, o.Offset, -1)
-		o2 := offsets["events"][o.Partition]
-		o2.Metadata = string(text)
-		offsets["events"][o.Partition] = o2
+		offsets.Add(kadm.Offset{Topic: "events", Partition: o.Partition, At: o.Offset, LeaderEpoch: -1, Metadata: string(text)})
 	})
-	committer := scriptClient(ts)
-	defer committer.Close()
-	ts.Check(kadm.NewClient(committer).CommitAllOffsets(ctx, "footfall", offsets))
+	ts.Check(adm.CommitAllOffsets(ctx, "footfall", offsets)) // a group without members takes anyone's
+
+	member := scriptClient(ts, kgo.ConsumerGroup("footfall"), kgo.ConsumeTopics("events"), kgo.DisableAutoCommit())
+	ts.Defer(member.Close)
 	for {
-		// Membership comes with the first poll's end; ask until the group has it.
+		// Joining takes some round trips.
 		groups, err := adm.DescribeGroups(ctx, "footfall")
 		ts.Check(err)
 		if len(groups["footfall"].Members) > 0 {
@@ -165,4 +173,36 @@ func instance(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(ctx.Err())
 	}
+}
+
+// misplace ("misplace KEY") writes a record to a partition that is not its key's.
+func misplace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: misplace KEY")
+	}
+	cl := scriptClient(ts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer cl.Close()
+	n, err := partitions(context.Background(), cl, "events")
+	ts.Check(err)
+	r := &kgo.Record{Topic: "events", Key: []byte(args[0]), Value: []byte("{}"), Partition: (kafka.PartitionOf([]byte(args[0]), int32(n)) + 1) % int32(n)}
+	ts.Check(cl.ProduceSync(context.Background(), r).FirstErr())
+}
+
+// writeSnapshot ("snapshot PARTITION NEXT N") publishes a snapshot where footfall
+// looks for them by default.
+func writeSnapshot(ts *testscript.TestScript, neg bool, args []string) {
+	var id snapshot.ID
+	if _, err := fmt.Sscan(strings.Join(args, " "), &id.Partition, &id.Next, &id.N); neg || err != nil {
+		ts.Fatalf("usage: snapshot PARTITION NEXT N")
+	}
+	c := defaultConfig()
+	c.Snapshots.Bucket = "file://" + ts.MkAbs("footfall-data/snapshots")
+	bucket, err := openBucket(context.Background(), c)
+	ts.Check(err)
+	defer bucket.Close()
+	store := snapshot.NewStore(snapshot.Blob{Bucket: bucket}, 3)
+	ts.Check(store.Publish(context.Background(), id, func(w io.Writer) error {
+		_, err := w.Write(make([]byte, 1000))
+		return err
+	}))
 }

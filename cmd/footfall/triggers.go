@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -106,32 +105,33 @@ func state(paused bool) string {
 func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	told := "no answer in time; the instances read the switch all the same"
 	for {
 		answers, unreachable, err := askAll(ctx, c)
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		if ctx.Err() != nil {
+			fmt.Fprintln(out, told)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		agreed := 0
+		agreed, all := 0, len(answers)+len(unreachable)
 		for _, a := range answers {
 			if a.Paused == paused {
 				agreed++
 			}
 		}
-		all := agreed == len(answers) && len(unreachable) == 0
 		switch {
-		case all && agreed == 0:
+		case all == 0:
 			fmt.Fprintln(out, "no instance is running")
 			return nil
-		case all:
+		case agreed == all:
 			fmt.Fprintf(out, "confirmed by all %d running instances\n", agreed)
 			return nil
-		case ctx.Err() != nil:
-			fmt.Fprintf(out, "confirmed by %d of %d instances", agreed, len(answers)+len(unreachable))
-			for _, u := range unreachable {
-				fmt.Fprintf(out, "\n  %v", u)
-			}
-			fmt.Fprintln(out)
-			return nil
+		}
+		told = fmt.Sprintf("confirmed by %d of %d instances", agreed, all)
+		for _, err := range unreachable {
+			told += "\n  " + err.Error()
 		}
 		select {
 		case <-ctx.Done():

@@ -99,7 +99,7 @@ func oneOf(flag, value string, words ...string) error {
 	if slices.Contains(words, value) {
 		return nil
 	}
-	return &usageError{fmt.Errorf("--%s %q: want %s%s", flag, value, strings.Join(words, " or "), suggest(value, words))}
+	return &usageError{fmt.Errorf("--%s %q: want %s or %s%s", flag, value, strings.Join(words[:len(words)-1], ", "), words[len(words)-1], suggest(value, words))}
 }
 
 // validation counts what would become of events.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -365,11 +366,10 @@ func (j *judge) deadline(u *user, s *step) (int64, bool) {
 	if s.until >= 0 {
 		sooner(s.until)
 	}
-	for _, ev := range u.repeat {
-		if ev.offset > s.after && ev.lo >= s.Due {
-			sooner(ev.offset)
-			break
-		}
+	// A duplicate lets the user's timers fire as well. Offsets and clocks both rise.
+	first := sort.Search(len(u.repeat), func(i int) bool { return u.repeat[i].offset > s.after && u.repeat[i].lo >= s.Due })
+	if first < len(u.repeat) {
+		sooner(u.repeat[first].offset)
 	}
 	return n, ok
 }

@@ -14,7 +14,7 @@ func options(ticks bool) Options {
 
 func TestPerfectOutputIsClean(t *testing.T) {
 	for _, ticks := range []bool{false, true} {
-		for seed := range int64(60) {
+		for seed := range int64(25) {
 			opt := options(ticks)
 			d, marks := perform(shop(seed, 600, 25), opt, seed, "")
 			opt.Marks = marks
@@ -35,7 +35,7 @@ func TestPerfectOutputIsClean(t *testing.T) {
 
 // Few users and rare outputs leave the clocks wide open.
 func TestSparseOutputIsClean(t *testing.T) {
-	for seed := range int64(1500) {
+	for seed := range int64(600) {
 		opt := options(true)
 		d, marks := perform(shop(seed, 30, 1+int(seed%4)), opt, seed, "")
 		opt.Marks = marks

@@ -363,7 +363,8 @@ func encode(t Transition, n int64, mk mark, muted, currency string) Record {
 	}
 	headers := append([]Header{
 		{"content-type", []byte("application/json")}, {"ce_specversion", []byte("1.0")}, {"ce_id", []byte(id)},
-		{"ce_source", []byte("/footfall")}, {"ce_type", []byte("footfall.transition")}, {"ce_time", []byte(when(t.At))},
+		{"ce_source", []byte("/footfall/footfall")}, {"ce_type", []byte("footfall.transition.v1")},
+		{"ce_time", []byte(when(t.At))}, {"ce_subject", []byte(t.User)},
 	}, markHeaders("n", n, mk)...)
 	return Record{Topic: topic, Partition: t.Partition, Key: []byte(t.User), Value: value, Headers: headers}
 }

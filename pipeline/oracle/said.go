@@ -258,7 +258,7 @@ func (rd *reader) muting(s *said, v *string) {
 	}
 }
 
-// cloudEvent checks the headers of CloudEvents 1.0, binary mode: ce_id is
+// cloudEvent checks the headers of CloudEvents 1.0, in binary mode. ce_id is
 // group/partition/n.
 func (rd *reader) cloudEvent(o *output, id string) {
 	r := o.rec
@@ -276,20 +276,12 @@ func (rd *reader) cloudEvent(o *output, id string) {
 	if id != ceID {
 		rd.fault("id %q, ce_id %q", id, ceID)
 	}
-	if v, _ := header(r.Headers, "ce_specversion"); v != "1.0" {
-		rd.fault("ce_specversion %q", v)
-	}
-	if v, _ := header(r.Headers, "content-type"); !strings.HasPrefix(v, "application/json") {
-		rd.fault("content-type %q", v)
-	}
-	for _, key := range []string{"ce_source", "ce_type"} {
-		if v, _ := header(r.Headers, key); v == "" {
-			rd.fault("no %s", key)
-		}
-	}
-	if v, ok := header(r.Headers, "ce_time"); ok {
-		if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
-			rd.fault("ce_time %q", v)
+	for _, want := range []Header{
+		{"ce_specversion", []byte("1.0")}, {"ce_source", []byte("/footfall/" + rd.c.Group)}, {"ce_type", []byte("footfall.transition.v1")},
+		{"ce_time", []byte(when(o.said.At))}, {"ce_subject", []byte(o.said.User)}, {"content-type", []byte("application/json")},
+	} {
+		if v, ok := header(r.Headers, want.Key); !ok || v != string(want.Value) {
+			rd.fault("%s %q, not %q", want.Key, v, want.Value)
 		}
 	}
 }

@@ -19,7 +19,9 @@ package segment
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -201,4 +203,49 @@ func base(pr *profile.Profile, f field) schemas.Millis {
 		return pr.LastPurchase
 	}
 	return pr.Last
+}
+
+// Explain says, in words, why the profile is in a segment of a set: the rule, and
+// the profile's value for each of its conditions.
+func (p *Program) Explain(pr *profile.Profile, now schemas.Millis, set int, segment uint16) string {
+	r := &p.sets[set].rules[segment]
+	if len(r.conditions) == 0 {
+		return "no rule before it holds"
+	}
+	var parts []string
+	for _, c := range r.conditions {
+		parts = append(parts, c.explain(pr, now))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *condition) explain(pr *profile.Profile, now schemas.Millis) string {
+	if c.field == orders {
+		return fmt.Sprintf("%d orders (%s)", pr.Orders(), bounds(c, func(v int64) string { return fmt.Sprint(v) }))
+	}
+	what := map[field]string{sinceLast: "the last event", sincePurchase: "the last purchase"}[c.field]
+	from := base(pr, c.field)
+	if from == 0 {
+		return what + " has never been"
+	}
+	days := func(v int64) string { return fmt.Sprintf("%dd", v/int64(schemas.Day)) }
+	return fmt.Sprintf("%s since %s (%s)", span(max(0, now-from)), what, bounds(c, days))
+}
+
+// bounds writes the range of a condition.
+func bounds(c *condition, write func(int64) string) string {
+	switch {
+	case c.hi == forever:
+		return "at least " + write(c.lo)
+	case c.field == orders && c.hi == c.lo+1:
+		return "exactly " + write(c.lo)
+	case c.lo == 0:
+		return "less than " + write(c.hi)
+	}
+	return "at least " + write(c.lo) + ", less than " + write(c.hi)
+}
+
+// span writes a time as days and hours.
+func span(t schemas.Millis) string {
+	return fmt.Sprintf("%dd %dh", t/schemas.Day, t%schemas.Day/schemas.Hour)
 }

@@ -74,7 +74,7 @@ func (w *Worker) Said(it *Item) error {
 		return fmt.Errorf("partition %d: output n=%d moves user %q of set %d from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4)",
 			w.mark.Partition, it.N, t.User, t.Set, int16(t.From), t.Seq, int16(from), m.seq)
 	}
-	w.move(user, int(t.Set), t.To, t.Seq)
+	w.move(user, int(t.Set), t.To, t.Seq, t.At)
 	w.chain(it)
 	return nil
 }
@@ -91,7 +91,7 @@ func (w *Worker) Retell(it *Item) error {
 			user = w.add([]byte(t.User))
 		}
 		if m := w.member(user, int(t.Set)); m.seq == 0 && t.From != schemas.NoSegment {
-			w.move(user, int(t.Set), t.From, t.Seq-1)
+			w.move(user, int(t.Set), t.From, t.Seq-1, t.At)
 		}
 	}
 	return w.Said(it)

@@ -15,13 +15,13 @@ func (w *Worker) member(user int32, set int) *member {
 }
 
 // move notes what was said of a user.
-func (w *Worker) move(user int32, set int, to uint16, seq uint32) {
+func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Millis) {
 	m := w.member(user, set)
 	if m.seq > 0 {
 		w.population[set][m.segment]--
 	}
 	w.population[set][to]++
-	m.segment, m.seq = to, seq
+	*m = member{segment: to, seq: seq, since: uint32(at / schemas.Second)}
 }
 
 // evaluate says every difference between what the rules make of a user at time
@@ -39,7 +39,7 @@ func (w *Worker) evaluate(user int32, now schemas.Millis, cause schemas.Cause, m
 		if m.seq > 0 {
 			from = m.segment
 		}
-		w.move(user, set, to, m.seq+1)
+		w.move(user, set, to, m.seq+1, now)
 		w.say(user, &schemas.Transition{Set: uint16(set), From: from, To: to, Seq: m.seq, At: now, Cause: cause, Muted: muted}, at, out)
 	}
 	w.wheel.arm(user, due)

@@ -26,7 +26,7 @@ import (
 //	  u32 rows
 //	rows, in any order
 //	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
-//	  a set each: u16 segment, u32 seq
+//	  a set each: u16 segment, u32 seq, u32 since (seconds)
 //	  u32 orders ever, 8 x u64 hashes where that is not 0
 //
 // Integers are little-endian; a text is u16 length and bytes.
@@ -133,7 +133,7 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 	b = le.AppendUint64(b, uint64(w.wheel.due(user)))
 	for set := range w.sets {
 		m := w.member(user, set)
-		b = le.AppendUint32(le.AppendUint16(b, m.segment), m.seq)
+		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, m.segment), m.seq), m.since)
 	}
 	if row.buyer == 0 {
 		return le.AppendUint32(b, 0)
@@ -242,13 +242,13 @@ func (w *Worker) readRow(r *reader, sets []setMap) {
 	readProfile(r, &row.profile)
 	w.wheel.links.At(user).due = schemas.Millis(r.u64())
 	for _, s := range sets {
-		segment, seq := r.u16(), r.u32()
+		segment, seq, since := r.u16(), r.u32(), r.u32()
 		if int(segment) >= len(s.segments) {
 			r.fail("user %q in segment %d of %d", id, segment, len(s.segments))
 			return
 		}
 		if seq > 0 {
-			w.move(user, s.set, s.segments[segment], seq)
+			w.move(user, s.set, s.segments[segment], seq, schemas.Millis(since)*schemas.Second)
 		}
 	}
 	if n := r.u32(); n > 0 {

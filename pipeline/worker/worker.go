@@ -79,6 +79,7 @@ type row struct {
 type member struct {
 	segment uint16
 	seq     uint32
+	since   uint32 // at of the transition, in whole seconds, for who asks
 }
 
 // buyer holds the hashes of a user's last orders, a ring.

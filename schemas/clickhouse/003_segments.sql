@@ -116,5 +116,5 @@ FROM
     SELECT every.day AS day, every.segment_set AS segment_set, every.segment AS segment, moves.entries AS entries, moves.exits AS exits
     FROM every
     LEFT JOIN moves ON every.day = moves.day AND every.segment_set = moves.segment_set AND every.segment = moves.segment
-)
+) AS filled
 COMMENT 'How many users were in each segment at the end of each day, and how many came and went';

@@ -33,6 +33,7 @@ type ArchiveConfig struct {
 	RowsMax    int
 	AgeMax     time.Duration
 	AuditEvery time.Duration
+	AuditAgain time.Duration
 }
 
 // InputTopic is a topic with events, and the lane of those that name none.
@@ -113,7 +114,7 @@ func NewArchive(c ArchiveConfig) (*Archive, error) {
 	a := &Archive{log: l, group: group, topics: names, stats: stats}
 	a.inner = archive.New(archive.Config{
 		Log: l, Table: t, Now: now, Sleep: sleep, Report: report,
-		RowsMax: c.RowsMax, AgeMax: millis(c.AgeMax), AuditEvery: millis(c.AuditEvery),
+		RowsMax: c.RowsMax, AgeMax: millis(c.AgeMax), AuditEvery: millis(c.AuditEvery), AuditAgain: millis(c.AuditAgain),
 	})
 	stats.Stats = a.inner.Stats()
 	return a, nil

@@ -227,7 +227,7 @@ func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
 		if len(p.Records) == 0 {
 			return
 		}
-		run := archive.Run{Partition: archive.Partition{Topic: p.Topic, Number: p.Partition.Partition}, End: p.LastStableOffset}
+		run := archive.Run{Partition: archive.Partition{Topic: p.Topic, Number: p.Partition}, End: p.LastStableOffset}
 		if n := len(into.Runs); n < cap(runs) {
 			run.Records = runs[:cap(runs)][n].Records[:0] // its memory
 		}
@@ -330,11 +330,12 @@ func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 	for at := first; at < next; {
 		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
 		fetches := client.PollRecords(waiting, archive.RunMax)
+		idle := waiting.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if waiting.Err() != nil {
+		if idle {
 			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
 		}
 		if err := of.errors(fetches); err != nil {

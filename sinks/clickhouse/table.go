@@ -2,7 +2,9 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"footfall/pipeline/archive"
@@ -18,18 +20,18 @@ func (t *tables) Present(ctx context.Context, s archive.Span) ([]archive.Row, er
 	sql := fmt.Sprintf("SELECT _offset, _hash FROM %s WHERE %s", t.topics[s.Partition.Topic].table.name, span)
 	rows, err := t.db.Query(ctx, sql, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	defer rows.Close()
 	var there []archive.Row
 	for rows.Next() {
 		var r archive.Row
 		if err := rows.Scan(&r.Offset, &r.Hash); err != nil {
-			return nil, err
+			return nil, plain(err)
 		}
 		there = append(there, r)
 	}
-	return there, rows.Err()
+	return there, plain(rows.Err())
 }
 
 // Sums returns what the rows of each span add up to, a row that is there twice
@@ -49,7 +51,7 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 	}
 	rows, err := t.db.Query(ctx, sql.String(), args...)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	defer rows.Close()
 	sums := make([]archive.Sum, len(spans))
@@ -58,12 +60,12 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 		var i uint32
 		var s archive.Sum
 		if err := rows.Scan(&i, &s.Rows, &s.Hash); err != nil {
-			return nil, err
+			return nil, plain(err)
 		}
 		sums[i] = s
 	}
 	if err := rows.Err(); err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	if n != len(spans) {
 		return nil, fmt.Errorf("clickhouse: %d sums for %d spans", n, len(spans))
@@ -75,9 +77,9 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 func (t *tables) After(ctx context.Context, p archive.Partition, first int64) (after int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
-	sql := fmt.Sprintf("SELECT greatest(max(_offset) + 1, ?) FROM %s WHERE _topic = ? AND _partition = ? AND _offset >= ?", t.topics[p.Topic].table.name)
+	sql := fmt.Sprintf("SELECT if(count() = 0, ?, max(_offset) + 1) FROM %s WHERE _topic = ? AND _partition = ? AND _offset >= ?", t.topics[p.Topic].table.name)
 	err = t.db.QueryRow(ctx, sql, first, p.Topic, p.Number, first).Scan(&after)
-	return after, err
+	return after, plain(err)
 }
 
 // Epoch returns when the server was started, as far as it is known to a few
@@ -89,10 +91,23 @@ func (t *tables) Epoch(ctx context.Context) (string, error) {
 	defer cancel()
 	var started int64
 	if err := t.db.QueryRow(ctx, "SELECT toInt64(toUnixTimestamp(now())) - toInt64(uptime())").Scan(&started); err != nil {
-		return "", err
+		return "", plain(err)
 	}
 	if d := started - t.started; d < -jitter || d > jitter {
 		t.started = started
 	}
 	return fmt.Sprint(t.started), nil
+}
+
+// plain shortens an error of the HTTP protocol, which has the whole request's
+// address in it: settings, statement and all.
+func plain(err error) error {
+	var e *url.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if u, bad := url.Parse(e.URL); bad == nil {
+		return fmt.Errorf("%s %s: %w", e.Op, u.Host, e.Err)
+	}
+	return e.Err
 }

@@ -130,7 +130,7 @@ type stream struct {
 	start, next int64 // first offset of the log; where the next fetch begins
 	stable, end int64 // as they were when last asked
 	records     []*kgo.Record
-	n           uint64 // of records[0]
+	n           uint64 // of records[0], or of the one before it
 }
 
 func (s *Sink) merge(partition int32) *merger {
@@ -146,7 +146,7 @@ func (m *merger) from(ctx context.Context, since schemas.Millis) error {
 	m.head = nil
 	for i := range m.streams {
 		st := &m.streams[i]
-		st.records = nil
+		st.records, st.n = nil, 0
 		if err := m.refresh(ctx, st); err != nil {
 			return err
 		}
@@ -187,12 +187,21 @@ func (m *merger) fill(ctx context.Context, st *stream) error {
 	return nil
 }
 
-// number reads the number of the first record.
-func (m *merger) number(st *stream) (err error) {
-	if len(st.records) > 0 {
-		st.n, err = m.sink.numberOf(st.records[0])
+// number reads the number of the first record, which is above all before it.
+func (m *merger) number(st *stream) error {
+	if len(st.records) == 0 {
+		return nil
 	}
-	return err
+	before := st.n
+	var err error
+	if st.n, err = m.sink.numberOf(st.records[0]); err != nil {
+		return err
+	}
+	if st.n <= before {
+		return fmt.Errorf("triggers: %s/%d: output %d comes after output %d: it was said twice, or by two owners; stop and report this",
+			st.topic, m.partition, st.n, before)
+	}
+	return nil
 }
 
 // next returns the item of the smallest number above after among what is decided,
@@ -226,16 +235,8 @@ func (m *merger) next(ctx context.Context, after uint64) (*worker.Item, error) {
 
 // pop goes on to the next record of a stream, if it has been fetched.
 func (m *merger) pop(st *stream) error {
-	before := st.n
 	st.records = st.records[1:]
-	if err := m.number(st); err != nil || len(st.records) == 0 {
-		return err
-	}
-	if st.n <= before {
-		return fmt.Errorf("triggers: %s/%d: output %d comes after output %d: it was said twice, or by two owners; stop and report this",
-			st.topic, st.records[0].Partition, st.n, before)
-	}
-	return nil
+	return m.number(st)
 }
 
 // take gives out the next item.

@@ -21,12 +21,13 @@ import (
 //nolint:gochecknoglobals // tables
 var (
 	formats    = []string{"csv", "tsv", "blanks", "ndjson", "events"}
+	encodings  = []string{"utf-8", "windows-1252"}
 	units      = []string{"s", "ms", "us", "ns"}
 	eventTypes = []string{"view", "add_to_cart", "remove_from_cart", "purchase", "refund", "search"}
 
 	// settings are all keys of a mapping file whose names we choose.
 	settings = []string{
-		"description", "format", "separator", "header", "columns", "nested", "sorted", "time", "type", "fields",
+		"description", "format", "separator", "lazy_quotes", "encoding", "header", "columns", "nested", "sorted", "time", "type", "fields",
 		"properties", "group", "skip", "column", "layout", "unit", "zone", "constant", "values", "template",
 		"trim_prefix", "trim_suffix", "absolute", "by", "within", "items", "reason", "when", "unless",
 	}
@@ -102,6 +103,12 @@ func (c *checker) columns(m *Mapping) {
 	}
 	if m.Nested != "" && m.Format != "ndjson" {
 		c.errorf("$.nested", "nested needs format: ndjson")
+	}
+	if m.LazyQuotes && m.Format != "csv" {
+		c.errorf("$.lazy_quotes", "lazy_quotes needs format: csv")
+	}
+	if m.Encoding != "" {
+		c.oneOf("$.encoding", "encoding", m.Encoding, encodings)
 	}
 	if m.Separator != "" && (m.Format != "csv" || len(m.Separator) != 1 || strings.ContainsAny(m.Separator, "\"\r\n")) {
 		c.errorf("$.separator", "separator is one ASCII character between the columns of a csv, got %q", m.Separator)

@@ -28,11 +28,24 @@ const (
 
 // fields are the contract's fields that a mapping gives under fields, in the order
 // in which they are written.
+//
+//nolint:gochecknoglobals // a table
 var fields = [...]field{
-	{"event_id", idField}, {"user_id", idField}, {"session_id", idField}, {"product_id", idField},
-	{"category", textField}, {"brand", textField}, {"price", numberField}, {"quantity", numberField},
-	{"currency", textField}, {"cart_id", idField}, {"order_id", idField}, {"revenue", numberField},
-	{"channel", textField}, {"campaign", textField}, {"url", textField},
+	{"event_id", idField},
+	{"user_id", idField},
+	{"session_id", idField},
+	{"product_id", idField},
+	{"category", textField},
+	{"brand", textField},
+	{"price", numberField},
+	{"quantity", numberField},
+	{"currency", textField},
+	{"cart_id", idField},
+	{"order_id", idField},
+	{"revenue", numberField},
+	{"channel", textField},
+	{"campaign", textField},
+	{"url", textField},
 }
 
 func fieldNames() []string {

@@ -1,13 +1,14 @@
 package file
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"footfall/schemas"
 )
@@ -16,7 +17,7 @@ import (
 // repository.
 func dataFile(t *testing.T, name string) string {
 	t.Helper()
-	folder := os.Getenv("FOOTFALL_DATA")
+	folder := cmp.Or(os.Getenv("FOOTFALL_DATA"), os.Getenv("FOOTFALL_TEST_DATA"))
 	if folder == "" {
 		folder = filepath.Join("..", "..", "..", "shared", "data")
 	}
@@ -208,7 +209,7 @@ func TestRecordedDataSets(t *testing.T) {
 	} {
 		t.Run(c.mapping, func(t *testing.T) {
 			got := count(t, dataFile(t, c.file), c.mapping)
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := gocmp.Diff(c.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", c.file, diff)
 			}
 		})

@@ -194,6 +194,7 @@ func (e *encoder) append(b []byte, f named, r row, v string) ([]byte, error) {
 			return nil, &rowError{r.line, f.label, reason}
 		}
 		return out, nil
+	case textField:
 	case idField:
 		if v == "" {
 			return nil, &rowError{r.line, f.label, f.name + " is empty"}

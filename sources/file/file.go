@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/text/encoding/charmap"
+
 	"footfall/schemas"
 )
 
@@ -68,7 +70,9 @@ type Reader struct {
 	close   func() error
 	stats   Stats
 	read    atomic.Int64 // bytes of the file, compressed as it is
-	size    int64
+	size    int64        // 0: unknown
+	given   atomic.Int64 // events, of a file that was sorted, of
+	total   atomic.Int64
 }
 
 // Open begins to read a file by a mapping. It checks that the file has the columns
@@ -108,6 +112,9 @@ func New(in io.Reader, name string, m *Mapping, opts Options) (*Reader, error) {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	r.close = closeStream
+	if m.Encoding == "windows-1252" {
+		plain = charmap.Windows1252.NewDecoder().Reader(plain)
+	}
 	if m.Format == "events" {
 		r.lines = lines(plain)
 		return r, nil
@@ -132,9 +139,19 @@ func (r *Reader) Stats() Stats {
 	return s
 }
 
-// Progress returns how many bytes of the file have been read, of how many; 0 if that
-// is unknown. It may be called while Events runs elsewhere.
-func (r *Reader) Progress() (read, size int64) { return r.read.Load(), r.size }
+// Progress returns the share of the file that has been given, from 0 to 1: of its
+// bytes while it is streamed, of its events once it is sorted. It may be called while
+// Events runs elsewhere.
+func (r *Reader) Progress() float64 {
+	done, total := r.read.Load(), r.size
+	if !r.mapping.Sorted {
+		done, total = r.given.Load(), r.total.Load()
+	}
+	if total == 0 {
+		return 0
+	}
+	return min(1, float64(done)/float64(total))
+}
 
 // Events gives the events in order of time, those of one time in the order of the
 // file. The same file and mapping give the same events, byte for byte. It ends after
@@ -188,8 +205,10 @@ func (r *Reader) sorted(yield func(Event, error) bool) {
 		}
 		return 0
 	})
+	r.total.Store(int64(len(drafts)))
 	for i, d := range drafts {
 		drafts[i] = nil // given away
+		r.given.Add(1)
 		if r.give(d, yield) != nil {
 			return
 		}

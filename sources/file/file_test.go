@@ -166,7 +166,7 @@ func TestCompressed(t *testing.T) {
 			t.Errorf("%s (-plain +got):\n%s", name, diff)
 		}
 		cut := read(t, m, name, string(content[:len(content)-6]))
-		if !strings.Contains(cut, "error: ") || !strings.Contains(cut, "events.csv: ") {
+		if !strings.Contains(cut, "error: ") || !strings.Contains(cut, "error: events.csv:") {
 			t.Errorf("%s, cut short: got %q, want an error that names the file", name, cut)
 		}
 	}
@@ -291,6 +291,86 @@ func TestHeader(t *testing.T) {
 	got = read(t, m, "f", rees46Rows+`2019-10-01 00:00:00 UTC,"`+strings.Repeat("x", rowBytesMax+1<<17))
 	if !strings.Contains(got, "is a quote or a line end missing?") || !strings.Contains(got, "events 2,") {
 		t.Errorf("an open quote: got %.300q", got)
+	}
+}
+
+func TestEncodings(t *testing.T) {
+	const src = "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\n"
+	const rows = "700000000000,caf\xe9 \x80\n700000000001,5\" tv\n"
+	got := read(t, mapping(t, src), "f", rows)
+	if !strings.Contains(got, "f:1: column 2 is not UTF-8") || !strings.Contains(got, "f:2: bare") {
+		t.Errorf("got %s, want both rows refused", got)
+	}
+	got = read(t, mapping(t, src+"encoding: windows-1252\nlazy_quotes: true\n"), "f", rows)
+	if !strings.Contains(got, "\"user_id\":\"caf\u00e9 \u20ac\"") || !strings.Contains(got, `"user_id":"5\" tv"`) {
+		t.Errorf("got %s, want both rows", got)
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, c := range []struct {
+		unit, text string
+		want       int64 // 0: refused
+	}{
+		{"s", "700000000", 700000000000},
+		{"s", "700000000.1", 700000000100},
+		{"s", "700000000.1239", 700000000123},
+		{"ms", "700000000001.9", 700000000001},
+		{"us", "700000000001999", 700000000001},
+		{"ns", "700000000001999999", 700000000001},
+		{"ns", "1", 0},
+		{"s", "-700000000", 0},
+		{"s", ".5", 0},
+		{"s", "7e8", 0},
+		{"s", "99999999999999999999", 0},
+	} {
+		got, err := unitParser(c.unit)(c.text)
+		if int64(got) != c.want || (err == nil) != (c.want != 0) {
+			t.Errorf("%s in %s: got %d, %v, want %d", c.text, c.unit, got, err, c.want)
+		}
+	}
+}
+
+// Progress goes from 0 to 1, by bytes or by events.
+func TestProgress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.txt")
+	if err := os.WriteFile(path, []byte("700000000002 c\n700000000001 a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := mapping(t, "format: blanks\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\n")
+	r, err := Open(path, m, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []float64{r.Progress()}
+	for _, err := range r.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r.Progress())
+	}
+	if diff := cmp.Diff([]float64{0, 0.5, 1}, got); diff != "" {
+		t.Errorf("sorted (-want +got):\n%s", diff)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	streamed, err := LoadMapping("rees46")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(rees46Rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = Open(path, streamed, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = report(r)
+	if r.Progress() != 1 {
+		t.Errorf("streamed: got %g at the end, want 1", r.Progress())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

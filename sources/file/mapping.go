@@ -30,6 +30,12 @@ type Mapping struct {
 	// Separator is the one character between the columns of a csv; a comma if empty.
 	Separator string `yaml:"separator"`
 
+	// LazyQuotes takes a csv's quotes as they come, such as in 5" screen.
+	LazyQuotes bool `yaml:"lazy_quotes"`
+
+	// Encoding is utf-8 (also if empty) or windows-1252, which Latin-1 is part of.
+	Encoding string `yaml:"encoding"`
+
 	// Header says that the first row names the columns. Without it Columns does. An
 	// ndjson needs neither: a column is a path such as price or item.price.
 	Header  bool     `yaml:"header"`

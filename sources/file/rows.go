@@ -77,7 +77,7 @@ func pick(into, fields []string, at []int, width int, line int64) error {
 	}
 	for i, a := range at {
 		if !utf8.ValidString(fields[a]) {
-			return &rowError{line: line, reason: fmt.Sprintf("column %d is not UTF-8: %q", a+1, fields[a])}
+			return &rowError{line: line, reason: fmt.Sprintf("column %d is not UTF-8: %q; is the file in windows-1252? Then say so by encoding", a+1, fields[a])}
 		}
 		into[i] = strings.TrimSpace(fields[a])
 	}
@@ -112,7 +112,7 @@ type csvRows struct {
 func newCSVRows(r io.Reader, m *Mapping, columns []string) (*csvRows, error) {
 	l := &leash{r: r, left: rowBytesMax}
 	c := &csvRows{r: csv.NewReader(l), leash: l, row: row{values: make([]string, len(columns))}}
-	c.r.ReuseRecord, c.r.FieldsPerRecord = true, -1
+	c.r.ReuseRecord, c.r.FieldsPerRecord, c.r.LazyQuotes = true, -1, m.LazyQuotes
 	if m.Separator != "" {
 		c.r.Comma = rune(m.Separator[0])
 	}
@@ -149,8 +149,11 @@ func (c *csvRows) next() (row, error) {
 	if errors.As(err, &pe) && !errors.Is(err, errRowTooLong) {
 		return row{}, &rowError{line: int64(pe.StartLine), reason: pe.Err.Error()}
 	}
+	if errors.Is(err, io.EOF) {
+		return row{}, io.EOF
+	}
 	if err != nil {
-		return row{}, err
+		return row{}, scanError(err, c.row.line)
 	}
 	line, _ := c.r.FieldPos(0)
 	c.row.line = int64(line)
@@ -160,12 +163,11 @@ func (c *csvRows) next() (row, error) {
 // textRows are lines whose columns stand between tabs (tsv) or runs of blanks and
 // tabs (blanks), with nothing quoted.
 type textRows struct {
-	s      *bufio.Scanner
-	split  func(string) []string
-	at     []int
-	width  int
-	row    row
-	fields []string
+	s     *bufio.Scanner
+	split func(string) []string
+	at    []int
+	width int
+	row   row
 }
 
 func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
@@ -290,8 +292,7 @@ func (j *jsonRows) scan() error {
 	d := json.NewDecoder(bytes.NewReader(j.s.Bytes()))
 	d.UseNumber() // the decimal text, not a float
 	if err := d.Decode(&j.outer); err != nil {
-		var kind *json.UnmarshalTypeError
-		if errors.As(err, &kind) {
+		if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return &rowError{line: j.line, reason: "a JSON object is expected, not " + kind.Value}
 		}
 		return &rowError{line: j.line, reason: "not JSON: " + err.Error()}

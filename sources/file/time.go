@@ -37,22 +37,24 @@ func timeParser(m TimeMapping) (func(string) (schemas.Millis, error), error) {
 	}, nil
 }
 
+// unitParser reads a number of units since 1970, with decimals where they are finer
+// than a millisecond or not.
 func unitParser(unit string) func(string) (schemas.Millis, error) {
-	multiply, divide := int64(1), int64(1)
-	switch unit {
-	case "s":
-		multiply = 1000
-	case "us":
-		divide = 1000
-	case "ns":
-		divide = 1_000_000
-	}
+	digits := map[string]int{"s": 3, "ms": 0, "us": -3, "ns": -6}[unit] // to append, or to cut
 	return func(s string) (schemas.Millis, error) {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n > 1<<62/multiply {
-			return 0, fmt.Errorf("%q is not a whole number of %s since 1970", s, unit)
+		whole, fraction, _ := strings.Cut(s, ".")
+		if strings.Trim(whole, "0123456789")+strings.Trim(fraction, "0123456789") == "" && whole != "" {
+			text := whole
+			if digits > 0 {
+				text += (fraction + "000")[:digits]
+			} else {
+				text = text[:max(0, len(text)+digits)]
+			}
+			if n, err := strconv.ParseInt("0"+text, 10, 64); err == nil {
+				return sane(schemas.Millis(n), s)
+			}
 		}
-		return sane(schemas.Millis(n*multiply/divide), s)
+		return 0, fmt.Errorf("%q is not a number of %s since 1970", s, unit)
 	}
 }
 

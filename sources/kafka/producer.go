@@ -40,7 +40,7 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	opts, err := Options(s.conf)
+	opts, err := s.options()
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,6 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		kgo.ProducerLinger(0),
 		kgo.UnknownTopicRetries(30),   // a broker that has just started may not know it yet
 		kgo.MaxBufferedRecords(1<<20), // a transaction is bounded by the pipeline, not here
-		kgo.RecordDeliveryTimeout(s.conf.TransactionTimeout),
 		kgo.ProduceRequestTimeout(s.conf.TransactionTimeout),
 	)...)
 	if err != nil {
@@ -364,7 +363,7 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 	}
 	// Renewed now, Committed need not wait for the transaction's timeout. If it
 	// can't be, the next who needs the answer renews.
-	if again := p.renew(ctx, s); again != nil && fencing(again) {
+	if again := p.renew(context.WithoutCancel(ctx), s); again != nil && fencing(again) {
 		return s.fence(p, again)
 	}
 	return fmt.Errorf("kafka: end of the transaction of partitions %v: outcome unknown: %w", cut.partitions(), err)

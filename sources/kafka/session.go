@@ -46,7 +46,9 @@ type Session struct {
 	ends  map[int32]pipeline.End // asked for, not yet polled
 	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
 
-	stop    context.CancelFunc
+	// life is the context of all clients: its end interrupts whatever they do.
+	life    context.Context //nolint:containedctx // handed to clients that outlive the call that made them
+	end     context.CancelFunc
 	helpers sync.WaitGroup
 }
 
@@ -81,8 +83,8 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		reading: make(map[int32]*cursor),
 		ends:    make(map[int32]pipeline.End),
 		metas:   make(map[string]topicInfo),
-		stop:    func() {},
 	}
+	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			s.Close(context.WithoutCancel(ctx))
@@ -102,16 +104,20 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	if err := s.join(); err != nil {
 		return nil, err
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.helpers.Go(func() { s.watch(run) })
-	s.helpers.Go(func() { s.tick(run) })
+	s.helpers.Go(func() { s.watch(s.life) })
+	s.helpers.Go(func() { s.tick(s.life) })
 	return s, nil
+}
+
+// options are those of every client of the session.
+func (s *Session) options() ([]kgo.Opt, error) {
+	opts, err := Options(s.conf)
+	return append(opts, kgo.WithContext(s.life)), err
 }
 
 // dial makes the clients that need no group, and asks what the brokers have.
 func (s *Session) dial(ctx context.Context, outputs []string) error {
-	opts, err := Options(s.conf)
+	opts, err := s.options()
 	if err != nil {
 		return err
 	}
@@ -157,7 +163,7 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 // join starts the member. Its offsets are adjusted away after every assignment, so
 // it has nothing to fetch.
 func (s *Session) join() error {
-	opts, err := Options(s.conf)
+	opts, err := s.options()
 	if err != nil {
 		return err
 	}
@@ -433,29 +439,36 @@ func (s *Session) Group() string { return s.conf.Group }
 func (s *Session) Topic() string { return s.conf.Topic }
 
 // Close leaves the group (a static member stays until its session ends) and closes
-// all clients. Transactions under way are waited for while ctx lasts; a callback
-// that waits for Release is let through.
+// all clients, within ctx: transactions under way are waited for, and what is not
+// done by then is interrupted. A callback that waits for Release is let through.
 //
 // Closing again does nothing.
 func (s *Session) Close(ctx context.Context) {
 	if !s.owns.close() {
 		return
 	}
-	s.stop()
 	s.owns.fail(kgo.ErrClientClosed)
+	var idle []*producer
 	for range s.made {
 		select {
 		case p := <-s.idle:
-			p.close()
+			idle = append(idle, p)
 		case <-ctx.Done(): // its transaction is left to the broker, or to our successor
 		}
+	}
+	if s.member != nil {
+		s.member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
+	}
+	s.end() // from here on nothing waits for a broker
+	s.helpers.Wait()
+	for _, p := range idle {
+		p.close()
 	}
 	for _, cl := range []*kgo.Client{s.member, s.reader, s.admin} {
 		if cl != nil {
 			cl.Close()
 		}
 	}
-	s.helpers.Wait()
 }
 
 // appendRecords copies what the broker gave into records. Keys, values and header

@@ -16,9 +16,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -370,6 +372,27 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A series cannot go on in a topic that has more partitions now.
+func TestResumeRepartitioned(t *testing.T) {
+	c := broker(t, 2)
+	publish(t, publisher(t, c, PublisherConfig{Name: "s"}), Record{Key: []byte("k"), Value: []byte("v")})
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).UpdatePartitions(t.Context(), 3, topic); err != nil {
+		t.Fatal(err)
+	}
+	p := publisher(t, c, PublisherConfig{Name: "s"})
+	if _, err := p.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "had 2 partitions, now it has 3") {
+		t.Errorf("resume: got %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSeriesHeader(t *testing.T) {
 	name, partitions, number, ok := parseSeries(string(appendSeries(nil, "a/b c", 12, 1<<40)))
 	if name != "a/b c" || partitions != 12 || number != 1<<40 || !ok {
@@ -380,6 +403,28 @@ func TestSeriesHeader(t *testing.T) {
 			t.Errorf("parseSeries(%q): accepted", bad)
 		}
 	}
+}
+
+// A rate is held on average, also by a caller that is late at times.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pace{rate: 1000}
+		began := time.Now()
+		for i := range 5001 {
+			switch i {
+			case 2000:
+				time.Sleep(time.Second) // is caught up with
+			case 4000:
+				time.Sleep(3 * time.Second) // but for two of these
+			}
+			if err := p.wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := time.Since(began); got < 6990*time.Millisecond || got > 7010*time.Millisecond {
+			t.Errorf("5,001 records at 1,000 a second took %s, want 5s and 2s lost", got)
+		}
+	})
 }
 
 // What is parsed is what was written, or nothing.

@@ -56,7 +56,13 @@ func (p *Publisher) Resume(ctx context.Context) (found int, err error) {
 		return 0, errors.New("resume needs a series' name, and comes before the first record")
 	}
 	for _, o := range p.parts {
-		number, ok, err := p.last(ctx, o.id)
+		var number int64
+		var ok bool
+		// The whole search again after an error: a new topic has no leader yet, say.
+		err := p.persist(ctx, func() (err error) {
+			number, ok, err = p.last(ctx, o.id)
+			return err
+		})
 		if err != nil {
 			return 0, fmt.Errorf("resume %s in %s/%d: %w", p.cfg.Name, p.cfg.Topic, o.id, err)
 		}
@@ -148,6 +154,16 @@ func (p *Publisher) scan(ctx context.Context, partition int, at int64) (next, nu
 	}
 }
 
+// repartitionedError says that a series cannot go on: its keys are elsewhere now.
+type repartitionedError struct {
+	name     string
+	was, now int
+}
+
+func (e *repartitionedError) Error() string {
+	return fmt.Sprintf("%s was published when the topic had %d partitions, now it has %d; publish it to a new topic", e.name, e.was, e.now)
+}
+
 // ours returns a record's number if it is of our series.
 func (p *Publisher) ours(rec *kafka.Record) (number int64, ok bool, err error) {
 	for _, h := range rec.Headers {
@@ -159,8 +175,7 @@ func (p *Publisher) ours(rec *kafka.Record) (number int64, ok bool, err error) {
 			continue
 		}
 		if partitions != len(p.parts) {
-			return 0, false, fmt.Errorf("%s was published when the topic had %d partitions, now it has %d; publish it to a new topic",
-				name, partitions, len(p.parts))
+			return 0, false, &repartitionedError{name, partitions, len(p.parts)}
 		}
 		return number, true, nil
 	}

@@ -15,26 +15,30 @@ type Clock interface {
 }
 
 // Run publishes a shop until the context ends, which is no error, and counts in tally.
-// History goes out at once, in lane backfill, so the clock should begin at the shop's
-// Start; later records go out when the clock has come to their time. Without a clock
-// they all go out at once, in the publisher's lane.
+// History goes out at once, in lane backfill. When it is acknowledged, Run asks the
+// clock for the first time, so a clock may begin then; it should begin at the shop's
+// Start. Later records go out when the clock has come to their time. Without a clock
+// everything goes out at once, in the publisher's lane.
 //
 // The publisher needs a context that outlives this one: Run flushes at the end, so
 // that what is counted is published.
 func Run(ctx context.Context, shop *Shop, pub *Publisher, clock Clock, tally *Tally) error {
-	now := shop.Start()
+	now := shop.Start() - 1
 	for {
 		rec, note := shop.Next()
-		if clock != nil {
-			if rec.Time < shop.Start() {
-				rec.Lane = schemas.Backfill
-			} else if rec.Time > now {
-				if now = clock.Now(); rec.Time > now {
-					if clock.Sleep(ctx, rec.Time) != nil {
-						return pub.Flush()
-					}
-					now = clock.Now()
+		switch {
+		case clock == nil:
+		case rec.Time < shop.Start():
+			rec.Lane = schemas.Backfill
+		case rec.Time > now:
+			if now < shop.Start() {
+				if err := pub.Flush(); err != nil {
+					return err
 				}
+			}
+			var err error
+			if now, err = await(ctx, clock, rec.Time); err != nil {
+				return pub.Flush()
 			}
 		}
 		if err := pub.Publish(ctx, rec); err != nil {
@@ -45,6 +49,17 @@ func Run(ctx context.Context, shop *Shop, pub *Publisher, clock Clock, tally *Ta
 		}
 		tally.Add(note)
 	}
+}
+
+// await returns what time it is when the clock has come to t.
+func await(ctx context.Context, clock Clock, t schemas.Millis) (now schemas.Millis, err error) {
+	if now = clock.Now(); now >= t {
+		return now, ctx.Err()
+	}
+	if err := clock.Sleep(ctx, t); err != nil {
+		return 0, err
+	}
+	return clock.Now(), nil
 }
 
 // Tally counts what was published. Its zero value is empty; any goroutine may use it.

@@ -17,9 +17,16 @@ type jumpClock struct {
 	now, end schemas.Millis
 	cancel   context.CancelFunc
 	sleeps   int
+	asked    func() // at the first Now
 }
 
-func (c *jumpClock) Now() schemas.Millis { return c.now }
+func (c *jumpClock) Now() schemas.Millis {
+	if c.asked != nil {
+		c.asked()
+		c.asked = nil
+	}
+	return c.now
+}
 
 func (c *jumpClock) Sleep(ctx context.Context, until schemas.Millis) error {
 	c.sleeps++
@@ -40,8 +47,13 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	clock := &jumpClock{now: start, end: start + 5*schemas.Day, cancel: cancel}
-	p := publisher(t, c, PublisherConfig{Wall: clock.Now})
+	p := publisher(t, c, PublisherConfig{Wall: func() schemas.Millis { return clock.now }})
 	var tally Tally
+	clock.asked = func() {
+		if got := p.Counts(); got.Acked != got.Taken || got.Taken < 500 {
+			t.Errorf("the clock is asked before the history is out: %+v", got)
+		}
+	}
 	if err := Run(ctx, s, p, clock, &tally); err != nil {
 		t.Fatal(err)
 	}

@@ -118,14 +118,18 @@ func (p *Publisher) produce(ctx context.Context, partition int, batch []entry) (
 
 // produceOnce sends one request, and sends it again while the error may pass.
 func (p *Publisher) produceOnce(ctx context.Context, partition int, batch []entry) error {
+	return p.persist(ctx, func() error { return p.request(ctx, partition, batch) })
+}
+
+// persist does something until it succeeds or its error will not pass by waiting.
+func (p *Publisher) persist(ctx context.Context, do func() error) error {
 	began, backoff := time.Now(), backoffMin
 	for {
-		err := p.request(ctx, partition, batch)
+		err := do()
 		if err == nil || tooLarge(err) || ctx.Err() != nil {
 			return err
 		}
-		var ke kafka.Error
-		if errors.As(err, &ke) && !ke.Temporary() {
+		if !passes(err) {
 			return err
 		}
 		if time.Since(began) > p.cfg.RetryFor {
@@ -149,6 +153,14 @@ func (p *Publisher) request(ctx context.Context, partition int, batch []entry) e
 		return err
 	}
 	return res.Error
+}
+
+// passes tells whether an error may pass by waiting: those of the network do, and
+// those that Kafka calls temporary.
+func passes(err error) bool {
+	var ke kafka.Error
+	var re *repartitionedError
+	return !errors.As(err, &re) && (!errors.As(err, &ke) || ke.Temporary())
 }
 
 func tooLarge(err error) bool {
@@ -222,7 +234,11 @@ func (v *view) of(b []byte) kafka.Bytes {
 
 func (*view) Close() error { return nil }
 
-// pace holds a rate: record n is due n/rate seconds after the first.
+// catchUpMax is how late a rate may be and still be caught up with.
+const catchUpMax = time.Second
+
+// pace holds a rate: record n is due n/rate seconds after the first. A delay is caught
+// up with, but for more than catchUpMax, so that a long one is no flood later.
 type pace struct {
 	rate  float64
 	start time.Time
@@ -238,8 +254,12 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	due := time.Duration(float64(p.n) / p.rate * float64(time.Second))
 	p.n++
+	ahead := due - time.Since(p.start)
+	if ahead < -catchUpMax {
+		p.start = p.start.Add(-ahead - catchUpMax)
+	}
 	// Below a millisecond a sleep costs more than it waits.
-	if ahead := due - time.Since(p.start); ahead > time.Millisecond {
+	if ahead > time.Millisecond {
 		return sleep(ctx, ahead)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"footfall/schemas"
@@ -232,5 +233,5 @@ func (s *slab) keep(b []byte) []byte {
 	if cap(b) == cap(s.rest) { // it did not outgrow the slab
 		s.rest = b[len(b):]
 	}
-	return b[:len(b):len(b)]
+	return slices.Clip(b)
 }

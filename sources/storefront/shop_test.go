@@ -85,7 +85,7 @@ func TestFaultsAreRefusedForTheirReason(t *testing.T) {
 	s := shop(t, Config{Seed: 3, Shoppers: 300, Faults: faults, Foreign: []string{"JPY", "KWD"}})
 	d := decoder(t)
 	var tally Tally
-	const n = 60_000
+	const n = 30_000
 	ids := map[string]int{}
 	last := schemas.Millis(0)
 	late := 0
@@ -251,7 +251,7 @@ func between(t *testing.T, what string, got, low, high float64) {
 
 // The shop behaves as its description says, in generous bounds.
 func TestShopBehavesLikeOne(t *testing.T) {
-	const days, shoppers = 365, 1500
+	const days, shoppers = 365, 800
 	s := shop(t, Config{Seed: 5, Shoppers: shoppers, History: days * schemas.Day, Foreign: []string{"USD"}})
 	st := observe(t, s, days)
 	events := 0

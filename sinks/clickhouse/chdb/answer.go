@@ -114,8 +114,7 @@ func (a *answer) end() error {
 // fail answers with an error: by status and code, or, once the answer has begun,
 // in its body, ending it in a way that no client takes for complete.
 func (a *answer) fail(err error) {
-	var gone *clientGone
-	if errors.As(err, &gone) {
+	if _, gone := errors.AsType[*clientGone](err); gone {
 		panic(http.ErrAbortHandler)
 	}
 	ex := asException(err)

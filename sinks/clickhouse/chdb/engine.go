@@ -347,7 +347,6 @@ type Exception struct {
 
 func (e *Exception) Error() string { return e.Text }
 
-//nolint:gochecknoglobals // a compiled pattern, never changed
 var exceptionCode = regexp.MustCompile(`\ACode: (\d+)\.`)
 
 func newException(text string) *Exception {

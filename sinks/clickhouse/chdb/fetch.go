@@ -153,7 +153,7 @@ func (f *fetcher) fetch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	tarball, err := f.pack(ctx, tmp)
 	if err != nil {
 		return "", err
@@ -188,16 +188,16 @@ func (f *fetcher) lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { file.Close() }, nil
+			return func() { _ = file.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
 		f.progress(Progress{Stage: "wait"})
 		select {
 		case <-ctx.Done():
-			file.Close()
+			_ = file.Close()
 			return nil, ctx.Err()
 		case <-tick.C:
 		}
@@ -295,7 +295,7 @@ func integrity(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	h := sha512.New()
 	if _, err := io.Copy(h, file); err != nil {
 		return "", err
@@ -336,7 +336,7 @@ func (f *fetcher) unpack(ctx context.Context, tarball, name string) (sum string,
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	zip, err := gzip.NewReader(file)
 	if err != nil {
 		return "", err
@@ -361,7 +361,7 @@ func (f *fetcher) write(ctx context.Context, from io.Reader, size int64, name st
 	if err != nil {
 		return "", err
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	count := &counter{ctx: ctx, hash: sha256.New(), total: size, progress: f.progress}
 	if _, err := io.CopyBuffer(io.MultiWriter(out, count), from, make([]byte, 1<<20)); err != nil {
 		return "", err

@@ -202,7 +202,7 @@ func TestResultsAreOneDocument(t *testing.T) {
 func TestFailureMidway(t *testing.T) {
 	dsn := chdbtest.Database(t)
 	u, _ := url.Parse(dsn)
-	res, err := http.Post("http://"+u.Host+"/", "", strings.NewReader("SELECT throwIf(number = 900000) FROM numbers(1000000) SETTINGS max_block_size = 1000, max_threads = 1")) //nolint:noctx // a test
+	res, err := http.Post("http://"+u.Host+"/", "", strings.NewReader("SELECT throwIf(number = 900000) FROM numbers(1000000) SETTINGS max_block_size = 1000, max_threads = 1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestCutInsertInsertsNothing(t *testing.T) {
 	chdbtest.Exec(t, dsn, "CREATE TABLE cut (n UInt32) ENGINE = MergeTree ORDER BY n")
 	u, _ := url.Parse(dsn)
 	for _, head := range []string{"Content-Length: 1000", "Transfer-Encoding: chunked"} {
-		conn, err := net.Dial("tcp", u.Host) //nolint:noctx // a test
+		conn, err := net.Dial("tcp", u.Host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,6 +317,11 @@ func TestGracefulStop(t *testing.T) {
 	}()
 	for chdbtest.Exec(t, l.DSN(""), "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO g%'") == "0" {
 	}
+	unused, err := net.Dial("tcp", l.Addr()) // must not hold up the stop
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unused.Close()
 	if err := l.Stop(t.Context()); err != nil {
 		t.Errorf("stop: %v", err)
 	}
@@ -355,7 +360,7 @@ func TestHelperEndsWithItsParent(t *testing.T) {
 			addr = lines.Text()
 		}
 	}
-	if conn, err := net.Dial("tcp", addr); err != nil { //nolint:noctx // a test
+	if conn, err := net.Dial("tcp", addr); err != nil {
 		t.Errorf("the helper does not answer: %v", err)
 	} else {
 		conn.Close()
@@ -363,7 +368,7 @@ func TestHelperEndsWithItsParent(t *testing.T) {
 	_ = parent.Process.Kill()
 	_ = parent.Wait()
 	for { // for as long as the whole test may take
-		conn, err := net.Dial("tcp", addr) //nolint:noctx // a test
+		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			return
 		}
@@ -434,6 +439,36 @@ func TestServe(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}
+	}
+}
+
+// A statement that runs for ever is stopped after Drain, and told so.
+func TestStopOfWhatDoesNotEnd(t *testing.T) {
+	library := chdbtest.Library(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan chdb.Ready, 1), make(chan error, 1)
+	go func() {
+		ended <- chdb.Serve(ctx, chdb.Options{
+			Library: library, Dir: t.TempDir(), Addr: "127.0.0.1:0", Drain: time.Millisecond,
+			Ready: func(r chdb.Ready) { ready <- r },
+		})
+	}()
+	conn := connect(t, "http://"+(<-ready).Address+"/default", "")
+	failed := make(chan error, 1)
+	go func() {
+		failed <- conn.Exec(context.Background(), "SELECT max(sipHash64(number)) FROM numbers(1000000000000)")
+	}()
+	for n := uint64(0); n == 0; {
+		if err := conn.QueryRow(t.Context(), "SELECT count() FROM system.processes WHERE query LIKE 'SELECT max%'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if err := <-failed; err == nil {
+		t.Error("an endless statement ended well")
 	}
 }
 

@@ -37,8 +37,6 @@ type request struct {
 }
 
 // Settings are written into a SET statement, so their names must be plain.
-//
-//nolint:gochecknoglobals // a compiled pattern, never changed
 var settingName = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_]{0,127}\z`)
 
 // parseRequest reads all of a request but its body. Errors are the client's fault.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -50,11 +51,11 @@ type Ready struct {
 // then lets running statements finish within Drain, stops the others, and closes
 // the engine. It returns nil after such a stop.
 func Serve(ctx context.Context, opt Options) error {
-	listener, err := listen(opt)
+	listener, err := listen(ctx, opt)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	engine, err := Open(opt.Library, opt.Dir)
 	if err != nil {
 		return err
@@ -73,6 +74,8 @@ func Serve(ctx context.Context, opt Options) error {
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       10 * time.Minute,
 	}
+	var fresh unused
+	web.ConnState = fresh.note
 	failed := make(chan error, 1)
 	go func() { failed <- web.Serve(listener) }() // ends with Shutdown or Close
 	if opt.Ready != nil {
@@ -88,6 +91,8 @@ func Serve(ctx context.Context, opt Options) error {
 	}
 	limit, cancel := context.WithTimeout(work, drain)
 	defer cancel()
+	_ = listener.Close()
+	fresh.close()
 	_ = web.Shutdown(limit)
 	stopWork()
 	_ = web.Close()
@@ -95,17 +100,45 @@ func Serve(ctx context.Context, opt Options) error {
 	return err
 }
 
-func listen(opt Options) (net.Listener, error) {
+// unused holds the connections on which nothing was asked yet. Shutdown would wait
+// five seconds for them.
+type unused struct {
+	mu    sync.Mutex // guards conns
+	conns map[net.Conn]struct{}
+}
+
+func (u *unused) note(c net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state != http.StateNew {
+		delete(u.conns, c)
+		return
+	}
+	if u.conns == nil {
+		u.conns = make(map[net.Conn]struct{})
+	}
+	u.conns[c] = struct{}{}
+}
+
+func (u *unused) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.conns {
+		_ = c.Close()
+	}
+}
+
+func listen(ctx context.Context, opt Options) (net.Listener, error) {
 	addr := opt.Addr
 	if addr == "" {
 		addr = "127.0.0.1:8123"
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("serve ClickHouse: %w", err)
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); (!ok || !tcp.IP.IsLoopback()) && opt.Password == "" {
-		listener.Close()
+		_ = listener.Close()
 		return nil, fmt.Errorf("serve ClickHouse: %s can be reached from other machines; give a password, or listen on 127.0.0.1", addr)
 	}
 	return listener, nil

@@ -32,21 +32,21 @@ func readSQL(query string, body io.Reader) (*sqlText, error) {
 	}
 	var text bytes.Buffer
 	text.WriteString(query)
-	_, err := io.CopyN(&text, body, insertHead)
-	if err != nil && !errors.Is(err, io.EOF) {
+	ended, err := copyUpTo(&text, body, insertHead)
+	if err != nil {
 		return nil, err
 	}
-	ended := err != nil
 	st := parseStatement(text.String())
 	// Where the text ends within the head, more of it may change what it says.
 	if st.insert && (ended || st.dataAt < text.Len()) {
 		return &sqlText{statement: st, data: io.MultiReader(bytes.NewReader(text.Bytes()[st.dataAt:]), body)}, nil
 	}
 	if !ended {
-		if _, err := io.CopyN(&text, body, queryMax); err == nil {
-			return nil, refuse(codeQueryIsTooLarge, "QUERY_IS_TOO_LARGE", "Query is larger than %d bytes", queryMax)
-		} else if !errors.Is(err, io.EOF) {
+		if ended, err = copyUpTo(&text, body, queryMax); err != nil {
 			return nil, err
+		}
+		if !ended {
+			return nil, refuse(codeQueryIsTooLarge, "QUERY_IS_TOO_LARGE", "Query is larger than %d bytes", queryMax)
 		}
 		st = parseStatement(text.String())
 	}
@@ -57,6 +57,15 @@ func readSQL(query string, body io.Reader) (*sqlText, error) {
 		return &sqlText{statement: st, data: bytes.NewReader(text.Bytes()[st.dataAt:])}, nil
 	}
 	return &sqlText{statement: st, text: text.String()}, nil
+}
+
+// copyUpTo copies n bytes, or all there is: then ended is true.
+func copyUpTo(to io.Writer, from io.Reader, n int64) (ended bool, err error) {
+	_, err = io.CopyN(to, from, n)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
 }
 
 // selects says that the statement may give rows by the streaming way. The engine

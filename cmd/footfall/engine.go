@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"gocloud.dev/blob"
+
+	"footfall/pipeline"
+	"footfall/pipeline/archive"
+	"footfall/pipeline/segment"
+	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+	"footfall/sinks/clickhouse"
+	"footfall/sinks/triggers"
+	"footfall/sources/kafka"
+)
+
+// engine is one instance: everything that `run` runs, and that `demo` runs beside
+// a storefront of its own.
+type engine struct {
+	conf     *Config
+	log      *zap.Logger
+	started  time.Time
+	instance string
+	rules    *segment.Program
+	bucket   *blob.Bucket
+	session  *kafka.Session
+	pipe     *pipeline.Pipeline
+	archive  archiveState
+	metrics  *metrics
+
+	paused  atomic.Bool
+	state   atomic.Value // string: starting, running, stopping
+	stopped chan struct{}
+}
+
+// archiveState is the archive, which comes and goes apart from the engine.
+type archiveState struct {
+	mu  sync.Mutex
+	now *clickhouse.Archive // nil: not started yet, or not wanted
+	err error               // what keeps it
+}
+
+// tempo is what a demo changes of the configuration: the wall, and with it every
+// span that is measured by it.
+type tempo struct {
+	now                          func() schemas.Millis
+	grace, maxSkew, maxAge       schemas.Millis
+	window, lazy, snapshotsEvery schemas.Millis
+}
+
+// ahead is how far an event time may lie after its record's timestamp (design 4).
+const ahead = 5 * schemas.Minute
+
+// slice is how many timers of silent users fire between two batches at most.
+const slice = 4096
+
+func millis(d time.Duration) schemas.Millis { return schemas.Millis(d.Milliseconds()) }
+
+// tempo is the configured one, in real time.
+func (c *Config) tempo() tempo {
+	return tempo{
+		now: wall, grace: millis(c.Clock.Grace), maxSkew: millis(c.Clock.MaxSkew), maxAge: millis(c.Clock.MaxAge),
+		window: millis(c.Dedup.Window), lazy: 5 * schemas.Second, snapshotsEvery: millis(c.Snapshots.Every),
+	}
+}
+
+// newEngine joins the group; run does the rest. rebuild is the operator's word to
+// go on without a usable snapshot.
+func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild bool) (*engine, error) {
+	contract := c.contract()
+	probe, err := schemas.NewDecoder(contract)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	e := &engine{conf: c, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
+	e.state.Store("starting")
+	e.metrics = newMetrics(e)
+	if e.bucket, err = openBucket(ctx, c); err != nil {
+		return nil, err
+	}
+	k := c.kafka()
+	k.Now, k.Log = t.now, log.Named("kafka")
+	e.instance = k.Instance
+	topics := &c.Kafka.Topics
+	if e.session, err = kafka.New(ctx, k, topics.Triggers, topics.Muted, topics.DeadLetters); err != nil {
+		return nil, errors.Join(err, e.bucket.Close())
+	}
+	sink, err := triggers.New(triggers.Config{
+		Group: c.Kafka.Group, Input: topics.Events,
+		Triggers: topics.Triggers, Muted: topics.Muted, DeadLetters: topics.DeadLetters,
+		Sets: e.rules.Names(), Currency: contract.Currency, Now: t.now,
+	}, e.session)
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	e.pipe = pipeline.New(pipeline.Config{
+		Worker: worker.Config{
+			Rules: e.rules, Ahead: ahead, MaxSkew: t.maxSkew, MaxAge: t.maxAge,
+			DedupWindow: t.window, DedupBudget: c.Dedup.Budget, Slice: slice,
+		},
+		Decoder: func() *schemas.Decoder {
+			d, err := schemas.NewDecoder(contract)
+			if err != nil {
+				panic(err) // it could be made above
+			}
+			return d
+		},
+		Source: e.session, Committer: sink,
+		History: struct {
+			*kafka.Session // Bounds, Input
+			said
+		}{e.session, sink},
+		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
+		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
+		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
+		Report: e.report,
+	})
+	return e, nil
+}
+
+// said is the half of pipeline.History that reads the outputs.
+type said interface {
+	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
+	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
+	Spoken(ctx context.Context, partition int32) (bool, error)
+}
+
+// backoff waits before attempt n: 10 ms, doubled up to 2 s, with jitter.
+func backoff(ctx context.Context, attempt int) {
+	d := min(10*time.Millisecond<<min(attempt, 10), 2*time.Second)
+	d = d/2 + rand.N(d/2) //nolint:gosec // jitter needs no secrecy
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// report tells the log and the metrics what happened.
+func (e *engine) report(f pipeline.Fact) {
+	level, message, fields := f.Log()
+	e.log.Log(level, message, fields...)
+	e.metrics.fact(f)
+}
+
+// run runs the instance until ctx ends; then it drains, commits, takes snapshots
+// and leaves the group. It closes the engine.
+func (e *engine) run(ctx context.Context) error {
+	defer close(e.stopped)
+	defer e.close()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+
+	known := make(chan struct{})
+	var once sync.Once
+	wg.Go(func() {
+		err := watchControl(beside, e.conf, e.log.Named("control"), func(s control) {
+			if e.paused.Swap(s.Paused) != s.Paused {
+				e.log.Warn("kill switch", zap.Bool("paused", s.Paused), zap.String("by", s.By), zap.String("reason", s.Reason))
+			}
+			once.Do(func() { close(known) })
+		})
+		if err != nil {
+			e.log.Error("kill switch can't be read: triggers are sent as if it were off", zap.Error(err))
+			once.Do(func() { close(known) })
+		}
+	})
+	select {
+	case <-known: // nothing is said before it is known whether it may be
+	case <-ctx.Done():
+		return nil
+	}
+	if e.conf.ClickHouse.Enabled {
+		wg.Go(func() { e.runArchive(beside) })
+	}
+	e.state.Store("running")
+	go func() { <-ctx.Done(); e.state.Store("stopping") }()
+	return e.pipe.Run(ctx)
+}
+
+func (e *engine) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	e.session.Close(ctx)
+	if err := e.bucket.Close(); err != nil {
+		e.log.Warn("bucket of snapshots not closed", zap.Error(err))
+	}
+}
+
+// runArchive copies the topics to ClickHouse until ctx ends. It is apart on
+// purpose: whatever happens to it delays no trigger.
+func (e *engine) runArchive(ctx context.Context) {
+	for attempt := 5; ctx.Err() == nil; attempt++ {
+		err := e.archiveOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		e.archive.set(nil, err)
+		e.log.Error("archive stopped and begins again; triggers are not affected", zap.Error(err))
+		backoff(ctx, attempt)
+	}
+}
+
+func (e *engine) archiveOnce(ctx context.Context) error {
+	db, err := clickhouse.Open(e.conf.clickhouseDSN())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }() // nothing is under way
+	if err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	opts, err := kafka.Options(e.conf.kafka())
+	if err != nil {
+		return err
+	}
+	topics := &e.conf.Kafka.Topics
+	a, err := clickhouse.NewArchive(clickhouse.ArchiveConfig{
+		DB: db, Client: opts, Group: e.conf.Kafka.Group,
+		Inputs:   []clickhouse.InputTopic{{Name: topics.Events, Lane: e.conf.Kafka.Lane}},
+		Triggers: topics.Triggers, Muted: topics.Muted, Dead: topics.DeadLetters,
+		Contract: e.conf.contract(), Report: e.reportArchive,
+		RowsMax: e.conf.ClickHouse.Batch.Rows, AgeMax: e.conf.ClickHouse.Batch.Age,
+	})
+	if err != nil {
+		return err
+	}
+	e.archive.set(a, nil)
+	return a.Run(ctx)
+}
+
+func (e *engine) reportArchive(f archive.Fact) {
+	level := zap.InfoLevel
+	switch f.(type) {
+	case archive.Inserted, archive.Audited:
+		level = zap.DebugLevel
+	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten:
+		level = zap.WarnLevel
+	}
+	e.log.Named("archive").Log(level, f.String())
+}
+
+func (a *archiveState) set(now *clickhouse.Archive, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.now, a.err = now, err
+}
+
+func (a *archiveState) get() (*clickhouse.Archive, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.now, a.err
+}
+
+// live tells that every partition this instance was given is recovered, and how
+// many those are.
+func (e *engine) live() (partitions int, all bool) {
+	status := e.pipe.Status()
+	for _, s := range status {
+		if s.Recovering {
+			return len(status), false
+		}
+	}
+	return len(status), e.state.Load() == "running"
+}
+
+// explain asks the worker that owns a user.
+func (e *engine) explain(ctx context.Context, user string) (worker.Explanation, int32, error) {
+	partition := kafka.PartitionOf([]byte(user), e.session.Partitions())
+	var ex worker.Explanation
+	known := false
+	err := e.pipe.Ask(ctx, partition, func(w *worker.Worker) { ex, known = w.Explain(user) })
+	if err == nil && !known {
+		err = fmt.Errorf("user %q was never seen in partition %d", user, partition)
+	}
+	return ex, partition, err
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"footfall/pipeline"
+	"footfall/schemas"
+)
+
+// metrics are what /metrics says. Partitions are read from their published status
+// when somebody asks, so the event path counts nothing for it. No label ever
+// holds a user's id.
+type metrics struct {
+	registry *prometheus.Registry
+	engine   *engine
+
+	commits, aborts, unknowns, lost          atomic.Uint64
+	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
+	recoveries, differences                  atomic.Uint64
+}
+
+// metric is one series of /metrics; the table below is also the reference.
+type metric struct {
+	name, help string
+	counter    bool
+	labels     []string
+	desc       *prometheus.Desc
+}
+
+// partitionMetrics are those with a partition label.
+func partitionMetrics() []metric {
+	return []metric{
+		{name: "footfall_next_offset", help: "First input offset not yet applied."},
+		{name: "footfall_committed_offset", help: "First input offset not yet committed."},
+		{name: "footfall_lag_records", help: "Input offsets not yet applied, when the end was last asked for."},
+		{name: "footfall_clock_seconds", help: "The partition's clock, Unix time."},
+		{name: "footfall_fired_seconds", help: "Timers due up to here have been said, Unix time."},
+		{name: "footfall_users", help: "Users known."},
+		{name: "footfall_dedup_window_seconds", help: "How far back event ids are really known."},
+		{name: "footfall_snapshot_offset", help: "Input offset of the newest snapshot: replay after a crash begins there."},
+		{name: "footfall_outputs_total", help: "Number n of the last output.", counter: true},
+		{name: "footfall_events_applied_total", help: "Events applied since the partition is here.", counter: true},
+		{name: "footfall_duplicates_total", help: "Repeated events dropped since the partition is here.", counter: true},
+		{name: "footfall_transitions_total", help: "Transitions said since the partition is here.", counter: true},
+		{name: "footfall_timers_total", help: "Timers fired since the partition is here.", counter: true},
+	}
+}
+
+func newMetrics(e *engine) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), engine: e}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m)
+	for _, c := range []struct {
+		name, help string
+		from       *atomic.Uint64
+	}{
+		{"footfall_commits_total", "Transactions, and commits of marks alone.", &m.commits},
+		{"footfall_aborts_total", "Transactions that did not happen and were sent again.", &m.aborts},
+		{"footfall_unknown_outcomes_total", "Commits whose outcome had to be asked for.", &m.unknowns},
+		{"footfall_partitions_lost_total", "Partitions whose ownership was lost without a hand-over.", &m.lost},
+		{"footfall_snapshots_total", "Snapshots published.", &m.snapshots},
+		{"footfall_snapshots_failed_total", "Snapshots that could not be stored.", &m.snapshotsFailed},
+		{"footfall_snapshots_skipped_total", "Damaged or unusable snapshots passed over in recovery.", &m.snapshotSkip},
+		{"footfall_recoveries_total", "Partitions brought back to life.", &m.recoveries},
+		{"footfall_recovery_differences_total", "Differences that a recovery found unsaid. Above 0 after an upgrade or a change of rules only.", &m.differences},
+	} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help},
+			func() float64 { return float64(c.from.Load()) }))
+	}
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_paused", Help: "1 while the kill switch mutes every trigger."},
+			func() float64 { return boolean(e.paused.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_archive_up", Help: "1 while the archive copies to ClickHouse."},
+			func() float64 { a, _ := e.archive.get(); return boolean(a != nil) }),
+	)
+	return m
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// fact counts what happened.
+func (m *metrics) fact(f pipeline.Fact) {
+	switch f := f.(type) {
+	case pipeline.Committed:
+		m.commits.Add(1)
+	case pipeline.Aborted:
+		m.aborts.Add(1)
+	case pipeline.Unknown:
+		m.unknowns.Add(1)
+	case pipeline.Lost:
+		m.lost.Add(1)
+	case pipeline.SnapshotPublished:
+		m.snapshots.Add(1)
+	case pipeline.SnapshotFailed:
+		m.snapshotsFailed.Add(1)
+	case pipeline.SnapshotSkipped:
+		m.snapshotSkip.Add(1)
+	case pipeline.Recovered:
+		m.recoveries.Add(1)
+		m.differences.Add(uint64(f.Differences))
+	}
+}
+
+// Describe is prometheus.Collector: what is collected depends on the partitions.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect is prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	if m.engine.pipe == nil {
+		return
+	}
+	table := partitionMetrics()
+	for i := range table {
+		table[i].desc = prometheus.NewDesc(table[i].name, table[i].help, []string{"partition"}, nil)
+	}
+	refused := prometheus.NewDesc("footfall_dead_letters_total", "Records refused since the partition is here, by reason.", []string{"partition", "reason"}, nil)
+	members := prometheus.NewDesc("footfall_segment_users", "Users by segment.", []string{"partition", "set", "segment"}, nil)
+	for _, s := range m.engine.pipe.Status() {
+		if s.Recovering {
+			continue
+		}
+		p := strconv.Itoa(int(s.Partition))
+		for i, v := range []float64{
+			float64(s.Mark.Next), float64(s.Committed.Next), float64(max(0, s.End-s.Mark.Next)),
+			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), seconds(s.Window), float64(s.Snapshot),
+			float64(s.Mark.N), float64(s.Stats.Applied), float64(s.Stats.Duplicates), float64(s.Stats.Transitions), float64(s.Stats.Timers),
+		} {
+			kind := prometheus.GaugeValue
+			if table[i].counter {
+				kind = prometheus.CounterValue
+			}
+			out <- prometheus.MustNewConstMetric(table[i].desc, kind, v, p)
+		}
+		for reason, n := range s.Stats.DeadLetters {
+			if n > 0 {
+				out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), p, schemas.Refusal(reason).String())
+			}
+		}
+		for set, names := range m.engine.rules.Names() {
+			for segment, n := range s.Population[set] {
+				out <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), p, names.Name, names.Segments[segment])
+			}
+		}
+	}
+}
+
+func seconds(t schemas.Millis) float64 { return float64(t) / float64(schemas.Second) }
