@@ -138,7 +138,7 @@ func quote(value string) string {
 func wrap(prose string, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(prose) {
+	for word := range strings.FieldsSeq(prose) {
 		if line != "" && len(line)+1+len(word) > width {
 			lines, line = append(lines, line), ""
 		}

@@ -204,6 +204,7 @@ func kind(node ast.Node) string {
 		return "a tag (not supported)"
 	case ast.NullType:
 		return "nothing"
+	default:
+		return fmt.Sprintf("%q", node.GetToken().Value)
 	}
-	return fmt.Sprintf("%q", node.GetToken().Value)
 }

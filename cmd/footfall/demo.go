@@ -547,7 +547,7 @@ func (d *demonstration) summarise(r *demoReport) error {
 		return err
 	}
 	if r.Lost+r.Doubled+r.wrong > 0 {
-		return fmt.Errorf("%d lost, %d doubled, %d wrong: %w", r.Lost, r.Doubled, r.wrong, errors.Join(r.findings, errRefused))
+		return errors.Join(fmt.Errorf("%d lost, %d doubled, %d wrong", r.Lost, r.Doubled, r.wrong), r.findings)
 	}
 	return nil
 }

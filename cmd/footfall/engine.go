@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"gocloud.dev/blob"
 
@@ -224,6 +225,10 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 	opts, err := kafka.Options(e.conf.kafka())
 	if err != nil {
 		return err
+	}
+	opts = append(opts, kgo.SessionTimeout(e.conf.Kafka.SessionTimeout))
+	if e.conf.Kafka.Instance != "" {
+		opts = append(opts, kgo.InstanceID(e.conf.Kafka.Instance)) // a restart takes its partitions back at once
 	}
 	topics := &e.conf.Kafka.Topics
 	a, err := clickhouse.NewArchive(clickhouse.ArchiveConfig{

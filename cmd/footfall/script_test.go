@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,8 +85,8 @@ func refuse(ts *testscript.TestScript, neg bool, args []string) {
 		if lines.Text() != "" {
 			d.Value = []byte(lines.Text())
 		}
-		refused, ok := decoder.Decode(d.Key, d.Value, &schemas.Event{}).(*schemas.RefusedError)
-		if !ok {
+		var refused *schemas.RefusedError
+		if !errors.As(decoder.Decode(d.Key, d.Value, &schemas.Event{}), &refused) {
 			ts.Fatalf("line %d is not refused: %s", n+1, lines.Text())
 		}
 		d.Reason, d.Detail = refused.Reason, refused.Detail

@@ -85,7 +85,7 @@ func text(target any) string {
 
 func splitList(text string) []string {
 	var list []string
-	for _, item := range strings.Split(text, ",") {
+	for item := range strings.SplitSeq(text, ",") {
 		if item = strings.TrimSpace(item); item != "" {
 			list = append(list, item)
 		}

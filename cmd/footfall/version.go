@@ -14,7 +14,7 @@ import (
 var changelog string
 
 // version is the release, set by the linker (-ldflags "-X main.version=1.2.3").
-var version string //nolint:gochecknoglobals // the linker can set nothing else
+var version string
 
 func newVersion() *cobra.Command {
 	var changes bool

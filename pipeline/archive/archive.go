@@ -107,7 +107,8 @@ type part struct {
 	next      int64 // first offset that was not polled; committed <= next
 	end       int64 // of the partition, as far as known
 	ledger    Ledger
-	open      *span // of the batch; nil: none
+	open      *span          // of the batch; nil: none
+	trimmed   schemas.Millis // when the ledger last was
 }
 
 // span is a partition's share of the batch. part is nil once the partition is lost.
@@ -335,7 +336,7 @@ func (a *Archive) retry(ctx context.Context, what string, f func() error) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if fatal := (*FatalError)(nil); errors.As(err, &fatal) {
+		if fatal := (*FatalError)(nil); errors.As(err, &fatal) || errors.Is(err, ErrGone) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		a.stats.Retries.Add(1)

@@ -3,6 +3,7 @@ package archive
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -51,6 +52,9 @@ func (a *Archive) round(ctx context.Context) error {
 		}
 		a.audit.epoch = epoch
 	}
+	if err := a.trim(ctx); err != nil {
+		return err
+	}
 	targets, more := a.targets()
 	if len(targets) == 0 {
 		return nil
@@ -78,15 +82,39 @@ func (a *Archive) round(ctx context.Context) error {
 			if err := a.repair(ctx, t, sums[i]); err != nil {
 				return err
 			}
+			continue // and look again
 		}
 		t.entry.checked = a.cfg.Now()
 	}
 	a.stats.Audited.Add(int64(len(targets)))
 	a.stats.Wrong.Add(int64(wrong))
 	a.cfg.Report(Audited{Spans: len(targets), Wrong: wrong, Rows: rows})
-	if more {
+	if more || wrong > 0 {
 		a.audit.due = min(a.audit.due, a.cfg.Now()+schemas.Second)
 	}
+	return nil
+}
+
+// trim makes one partition's ledger forget what lies before the beginning of the
+// log: the one whose turn it is, if one is due.
+func (a *Archive) trim(ctx context.Context) error {
+	var turn *part
+	for _, p := range a.parts {
+		if turn == nil || cmp.Or(cmp.Compare(p.trimmed, turn.trimmed),
+			cmp.Compare(p.partition.Topic, turn.partition.Topic), cmp.Compare(p.partition.Number, turn.partition.Number)) < 0 {
+			turn = p
+		}
+	}
+	now := a.cfg.Now()
+	if turn == nil || now-turn.trimmed < a.cfg.AuditAgain {
+		return nil
+	}
+	start, _, err := a.cfg.Log.Bounds(ctx, turn.partition)
+	if err != nil {
+		return ctx.Err() // the next round asks again
+	}
+	turn.trimmed = now
+	turn.ledger.trim(start)
 	return nil
 }
 
@@ -131,18 +159,26 @@ func (a *Archive) repair(ctx context.Context, t target, got Sum) error {
 	if err != nil {
 		return err
 	}
-	if from := max(start, e.first); from < e.next {
-		if _, err := a.mend(ctx, p.partition, from, e.next); err != nil {
-			return err
+	from := min(max(start, e.first), e.next)
+	want, err := a.mend(ctx, p.partition, from, e.next)
+	switch {
+	case errors.Is(err, ErrGone):
+		return nil // retention was faster: the next round knows the new beginning
+	case err != nil:
+		return err
+	}
+	if from > e.first {
+		gone := Span{p.partition, e.first, from, Sum{e.sum.Rows - want.Rows, e.sum.Hash - want.Hash}}
+		if left, err := a.cfg.Table.Sums(ctx, []Span{gone}); err == nil && left[0] != gone.Sum {
+			a.cfg.Report(Unmendable{Span: gone, Got: left[0], Start: start})
 		}
+		p.ledger.trim(e.first)
 	}
+	e.first, e.sum = from, want // the log is right, also where the contract has changed since
 	now, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, e.next, e.sum}})
-	if err != nil || now[0] == e.sum {
-		return nil //nolint:nilerr // a table that does not answer is asked again by the next round
-	}
-	if start > e.first || now[0].Rows > e.sum.Rows {
-		a.cfg.Report(Unmendable{Span: Span{p.partition, e.first, e.next, e.sum}, Got: now[0], Start: start})
+	if err == nil && now[0].Rows > want.Rows {
+		a.cfg.Report(Unmendable{Span: Span{p.partition, e.first, e.next, want}, Got: now[0], Start: start})
 		e.sum = now[0] // said once
 	}
-	return nil
+	return nil // an error is not lost: the next round asks again
 }

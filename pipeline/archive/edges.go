@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 
 	"footfall/schemas"
 )
@@ -39,7 +40,8 @@ type Log interface {
 	Bounds(ctx context.Context, p Partition) (start, end int64, err error)
 
 	// Read gives the records with first <= offset < next again, in runs of at most
-	// RunMax. first lies within the log; gaps are as they were. It does not disturb Poll.
+	// RunMax; gaps are as they were. It does not disturb Poll. Its error is ErrGone
+	// where the log does not begin before first any more.
 	Read(ctx context.Context, p Partition, first, next int64, each func([]Record) error) error
 }
 
@@ -116,6 +118,9 @@ type Row struct {
 	Offset int64
 	Hash   uint64
 }
+
+// ErrGone says that records are not in the log any more.
+var ErrGone = errors.New("the log does not have these offsets any more")
 
 // FatalError is an error that trying again does not mend.
 type FatalError struct{ Err error }

@@ -61,9 +61,9 @@ func (l *Ledger) merge() {
 func (l *Ledger) rows(i int) int64 { return l.spans[i].sum.Rows + l.spans[i+1].sum.Rows }
 
 // trim forgets sealed spans that lie before start, where the log begins: what is
-// missing there can't be mended any more.
+// missing there can't be mended any more. The others stay where they are in memory.
 func (l *Ledger) trim(start int64) {
 	for len(l.spans) > 1 && l.spans[0].next <= start {
-		l.spans = append(l.spans[:0], l.spans[1:]...)
+		l.spans = l.spans[1:]
 	}
 }

@@ -77,7 +77,9 @@ func (k *kafka) transact(commit bool, records ...*kgo.Record) {
 }
 
 // at is the record timestamp of the test's records: the hour i of 2026.
-func at(i int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Hour) }
+func at(i int) time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Hour)
+}
 
 func event(i int, fields string) *kgo.Record {
 	user := fmt.Sprintf("u%d", i%7)
@@ -148,6 +150,18 @@ func (k *kafka) reported() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return strings.Join(k.facts[max(0, len(k.facts)-40):], "\n")
+}
+
+// times is how often a fact was reported that has text in it.
+func (k *kafka) times(text string) (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range k.facts {
+		if strings.Contains(f, text) {
+			n++
+		}
+	}
+	return n
 }
 
 // eventually waits for something that other goroutines bring about.

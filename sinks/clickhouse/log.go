@@ -338,6 +338,11 @@ func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 		if idle {
 			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
 		}
+		for _, e := range fetches.Errors() {
+			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
+				return fmt.Errorf("kafka: read %s/%d from offset %d: %w", p.Topic, p.Number, at, archive.ErrGone)
+			}
+		}
 		if err := of.errors(fetches); err != nil {
 			return err
 		}

@@ -206,6 +206,15 @@ func TestRecordedDataSets(t *testing.T) {
 			Orders:  map[string]int{"purchase": 6_919},
 			First:   852076800000, Last: 899164800000,
 		}},
+		{"rfm-r-orders/orders.csv.gz", "rfm-r-orders", tally{
+			Rows: 4_906, Events: 4_906, Skipped: map[string]int64{},
+			Types:   map[string]int{"purchase": 4_906},
+			Users:   map[string]int{"purchase": 995},
+			Revenue: map[string]string{"purchase": "464158.000"},
+			Items:   map[string]int{"purchase": 0},
+			Orders:  map[string]int{"purchase": 4_906},
+			First:   1004313600000, Last: 1167436800000,
+		}},
 	} {
 		t.Run(c.mapping, func(t *testing.T) {
 			got := count(t, dataFile(t, c.file), c.mapping)

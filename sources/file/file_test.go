@@ -115,7 +115,7 @@ func TestBadMappings(t *testing.T) {
 }
 
 func TestBuiltinMappings(t *testing.T) {
-	want := []string{"cdnow", "cdnow-sample", "events", "online-retail", "otto", "rees46"}
+	want := []string{"cdnow", "cdnow-sample", "events", "online-retail", "otto", "rees46", "rfm-r-orders"}
 	if diff := cmp.Diff(want, Mappings()); diff != "" {
 		t.Errorf("Mappings (-want +got):\n%s", diff)
 	}

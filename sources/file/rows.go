@@ -179,7 +179,7 @@ func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
 	have := m.Columns
 	if m.Header {
 		if !t.s.Scan() {
-			return nil, cmpErr(scanError(t.s.Err(), 0), errors.New("1: the header is missing: the file is empty"))
+			return nil, firstError(scanError(t.s.Err(), 0), errors.New("1: the header is missing: the file is empty"))
 		}
 		t.row.line++
 		have = cleanHeader(t.split(t.s.Text()))
@@ -199,7 +199,7 @@ func (t *textRows) next() (row, error) {
 		}
 		return t.row, pick(t.row.values, t.split(text), t.at, t.width, t.row.line)
 	}
-	return row{}, cmpErr(scanError(t.s.Err(), t.row.line), io.EOF)
+	return row{}, firstError(scanError(t.s.Err(), t.row.line), io.EOF)
 }
 
 func lines(r io.Reader) *bufio.Scanner {
@@ -218,8 +218,8 @@ func scanError(err error, line int64) error {
 	return nil
 }
 
-// cmpErr returns the first error there is.
-func cmpErr(errs ...error) error {
+// firstError returns the first error there is.
+func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -278,7 +278,7 @@ func (j *jsonRows) scan() error {
 	j.outer, j.elems, j.row.n = nil, nil, 0
 	for {
 		if !j.s.Scan() {
-			return cmpErr(scanError(j.s.Err(), j.line), io.EOF)
+			return firstError(scanError(j.s.Err(), j.line), io.EOF)
 		}
 		j.line++
 		j.row.line = j.line

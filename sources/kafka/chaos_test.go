@@ -73,12 +73,13 @@ func chaos(t *testing.T, e *env, seed uint64, fault func(*rand.Rand)) {
 			want[p] = append(want[p], v)
 		}
 		e.publish(p, v)
-		switch rng.IntN(60) {
-		case 0:
+		time.Sleep(time.Duration(rng.IntN(4)) * time.Millisecond)
+		switch rng.IntN(200) {
+		case 0, 1, 2:
 			live[rng.IntN(3)].cut.sever()
-		case 1:
+		case 3, 4, 5, 6:
 			fault(rng)
-		case 2:
+		case 7:
 			victim := rng.IntN(3)
 			live[victim].kill()
 			live[victim] = e.copier(ctx, &running, fmt.Sprint("i", victim))
@@ -200,7 +201,7 @@ func (c *copier) run(ctx context.Context) error {
 		conf.SessionTimeout = time.Second
 	}
 	conf.TransactionTimeout = 2 * time.Second
-	conf.RevokeLimit = 500 * time.Millisecond
+	conf.RebalanceTimeout, conf.RevokeLimit = 2*time.Second, 500*time.Millisecond
 	conf.Options = []kgo.Opt{kgo.Dialer(c.cut.dial)}
 	s, err := New(ctx, conf, c.e.out...)
 	if err != nil {

@@ -76,17 +76,10 @@ func (s *Session) commitMarks(ctx context.Context, cut cut) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.RebalanceInProgress):
-		s.awaitCallback(ctx, as)
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
-	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.StaleMemberEpoch):
-		s.owns.forget(cut.epochs)
-		return &pipeline.LostError{Partitions: cut.partitions()}
+	case outdated(err):
+		return s.hear(ctx, as, cut, err)
 	case errors.Is(err, kerr.FencedInstanceID):
-		err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
-			s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
-		s.owns.fail(err)
-		return err
+		return s.replaced(err)
 	case permanent(err):
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
 	}

@@ -156,7 +156,7 @@ func (o *ownership) revoked(as membership, partitions []int32, limit time.Durati
 }
 
 // lost is the callback that says that partitions are gone already. It is also how
-// a refused commit and a release that never came take them out of the table.
+// those that were never released leave the table.
 func (o *ownership) lost(as membership, partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -166,21 +166,6 @@ func (o *ownership) lost(as membership, partitions []int32) {
 	for _, p := range partitions {
 		if own := o.owned[p]; own != nil {
 			lost = append(lost, pipeline.Assignment{Partition: p, Epoch: own.epoch})
-			o.drop(p)
-		}
-	}
-	o.tell(changeLost, lost)
-}
-
-// forget takes partitions out of the table after a commit was refused for good,
-// if they still have the epochs given.
-func (o *ownership) forget(epochs map[int32]int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var lost []pipeline.Assignment
-	for p, epoch := range epochs {
-		if own := o.owned[p]; own != nil && own.epoch == epoch {
-			lost = append(lost, pipeline.Assignment{Partition: p, Epoch: epoch})
 			o.drop(p)
 		}
 	}

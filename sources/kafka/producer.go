@@ -118,18 +118,33 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	}
 	used, err := s.transact(ctx, p, records, cut)
 	s.idle <- p
-	// Waiting for the next callback needs neither the producer nor a lock.
-	if errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) {
-		s.awaitCallback(ctx, used)
+	if outdated(err) {
+		return s.hear(ctx, used, cut, err)
 	}
 	return err
 }
 
-// awaitCallback waits until the rebalance under way has told us what we are.
-func (s *Session) awaitCallback(ctx context.Context, used membership) {
-	ctx, cancel := context.WithTimeout(ctx, s.conf.RebalanceTimeout)
+// outdated tells the errors that say that the group has moved on without us, or
+// with us but we have not heard of it yet.
+func outdated(err error) bool {
+	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) ||
+		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch)
+}
+
+// hear waits until a callback has told us what we are, and says what that means for
+// a commit that was refused as outdated. It holds neither a lock nor a producer.
+//
+// Being unknown to the group is not taken for the loss of the partitions by
+// itself: if the group still counts us in, it would give them to nobody, and so
+// nobody would read them.
+func (s *Session) hear(ctx context.Context, used membership, cut cut, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.conf.SessionTimeout)
 	defer cancel()
 	s.owns.await(ctx, used)
+	if _, gone := s.owns.commitAs(cut.epochs); len(gone) > 0 {
+		return &pipeline.LostError{Partitions: gone}
+	}
+	return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 }
 
 // transact is one transaction from its beginning to its end. It leaves none open:
@@ -160,7 +175,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	}
 	if err := s.addOffsets(ctx, p, used, cut); err != nil {
 		p.abort(ctx, err)
-		return used, s.refused(p, cut, err)
+		return used, s.refused(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
@@ -334,19 +349,19 @@ func (s *Session) failed(p *producer, err error) error {
 }
 
 // refused says what an error of the offset commit means, which did not happen.
-func (s *Session) refused(p *producer, cut cut, err error) error {
-	switch {
-	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.StaleMemberEpoch):
-		// The group has expelled us. The callback says so too, later.
-		s.owns.forget(cut.epochs)
-		return &pipeline.LostError{Partitions: cut.partitions()}
-	case errors.Is(err, kerr.FencedInstanceID):
-		err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
-			s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
-		s.owns.fail(err)
-		return err
+func (s *Session) refused(p *producer, err error) error {
+	if errors.Is(err, kerr.FencedInstanceID) {
+		return s.replaced(err)
 	}
 	return s.failed(p, err)
+}
+
+// replaced ends the session because another process is the static member now.
+func (s *Session) replaced(err error) error {
+	err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
+		s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
+	s.owns.fail(err)
+	return err
 }
 
 // unknown ends a transaction whose commit was asked for and not confirmed, as far

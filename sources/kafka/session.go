@@ -263,8 +263,7 @@ type groupErrors struct{ s *Session }
 func (h groupErrors) OnGroupManageError(err error) {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):
-		h.s.owns.fail(fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w",
-			h.s.conf.Group, h.s.conf.InstanceID, pipeline.ErrFenced))
+		h.s.replaced(err) //nolint:errcheck // Poll returns it
 	case permanent(err):
 		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, err))
 	}

@@ -154,7 +154,7 @@ const tooLargeBytes = 1<<20 + 1000
 func (s *Shop) spoil(rec *Record, ev *event, reason schemas.Refusal) {
 	if reason == schemas.Future {
 		ahead := *ev
-		ahead.at += schemas.Hour + schemas.Millis(s.rng.Int64N(int64(2*schemas.Day)))
+		ahead.at += s.cfg.Ahead + schemas.Millis(s.rng.Int64N(int64(s.cfg.Ahead)))
 		rec.Value = s.value(&ahead)
 		return
 	}

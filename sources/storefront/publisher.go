@@ -115,6 +115,7 @@ type Publisher struct {
 	closed  bool
 
 	senders sync.WaitGroup
+	unwatch func() bool // stops waiting for the context's end
 }
 
 // outbox is what one partition has still to be sent. Publisher.mu guards it.
@@ -151,6 +152,7 @@ func NewPublisher(ctx context.Context, cfg PublisherConfig) (*Publisher, error) 
 		},
 	}
 	if p.ids, err = p.partitions(ctx); err != nil {
+		p.disconnect()
 		return nil, err
 	}
 	for _, id := range p.ids {
@@ -159,7 +161,7 @@ func NewPublisher(ctx context.Context, cfg PublisherConfig) (*Publisher, error) 
 		p.parts = append(p.parts, o)
 		p.senders.Go(func() { p.send(ctx, o) })
 	}
-	context.AfterFunc(ctx, func() { p.fail(context.Cause(ctx)) })
+	p.unwatch = context.AfterFunc(ctx, func() { p.fail(context.Cause(ctx)) })
 	return p, nil
 }
 
@@ -304,11 +306,16 @@ func (p *Publisher) Close() error {
 	p.closed = true
 	p.wake()
 	p.mu.Unlock()
+	p.unwatch()
 	p.senders.Wait()
+	p.disconnect()
+	return err
+}
+
+func (p *Publisher) disconnect() {
 	if t, ok := p.client.Transport.(*kafka.Transport); ok {
 		t.CloseIdleConnections()
 	}
-	return err
 }
 
 // fail ends everything; the first error is kept.

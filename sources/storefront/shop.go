@@ -33,6 +33,11 @@ type Config struct {
 	Foreign []string
 
 	Faults Faults // DefaultFaults if nil
+
+	// Ahead is how far the events that are to be refused as future lie ahead, at least
+	// (and twice that at most); an hour. On a clock that runs fast it must be more than
+	// what the clock runs while a record is on its way.
+	Ahead schemas.Millis
 }
 
 // EventsPerShopperDay is about how many events a day a shop has for each of its first
@@ -93,6 +98,7 @@ func New(cfg Config) (*Shop, error) {
 	cfg.Arrivals = cmp.Or(cfg.Arrivals, float64(cfg.Shoppers)/200)
 	cfg.Products = cmp.Or(cfg.Products, 2000)
 	cfg.Currency = cmp.Or(cfg.Currency, "EUR")
+	cfg.Ahead = cmp.Or(cfg.Ahead, schemas.Hour)
 	if cfg.Faults == nil {
 		cfg.Faults = DefaultFaults()
 	}
@@ -109,6 +115,9 @@ func New(cfg Config) (*Shop, error) {
 	}
 	if cfg.Start-cfg.History < earliest || cfg.History < 0 {
 		errs = append(errs, fmt.Errorf("the shop must open in 1990 or later, not at %d ms", cfg.Start-cfg.History))
+	}
+	if cfg.Ahead < 0 {
+		errs = append(errs, fmt.Errorf("future events lie ahead, not by %d ms", cfg.Ahead))
 	}
 	var err error
 	if s.faults, err = cfg.Faults.chances(); err != nil {

@@ -1,0 +1,149 @@
+package clickhouse
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/pipeline/archive"
+	"footfall/schemas"
+)
+
+// testTables are tables without a server.
+func testTables() *tables {
+	t := &tables{
+		contract: schemas.Contract{Currency: "EUR"}, exponent: 2, stats: &Stats{},
+		events: newTable("events", eventColumns), transitions: newTable("transitions", transitionColumns), deadLetters: newTable("dead_letters", deadLetterColumns),
+	}
+	t.topics = map[string]topic{"in": {table: t.events}, "triggers": {table: t.transitions}, "dead": {table: t.deadLetters}}
+	return t
+}
+
+// A batch is one block for each month of record timestamps and table.
+func TestBlocksAreTablePartitions(t *testing.T) {
+	r := testTables().Rows().(*rows)
+	add := func(at time.Time) {
+		rec := archive.Record{
+			Time: schemas.Millis(at.UnixMilli()), Key: []byte("u"),
+			Value: []byte(`{"event_id":"e","type":"view","user_id":"u","time":"2026-01-01T00:00:00Z"}`),
+		}
+		if !r.Decode(archive.Partition{Topic: "in"}, &rec) {
+			t.Fatal("the event was refused")
+		}
+		r.Add(archive.Hash(&rec))
+	}
+	add(time.Date(2026, 1, 31, 23, 59, 59, 999_000_000, time.UTC))
+	add(time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC))
+	add(time.Date(2026, 2, 28, 0, 0, 0, 0, time.FixedZone("", -5*3600)))
+	add(time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC))
+	add(time.UnixMilli(-1 << 60))
+	got := map[int]int{}
+	for key, b := range r.blocks {
+		got[key.month] = b.rows
+	}
+	if d := cmp.Diff(map[int]int{202601: 1, 202602: 2, 229912: 1, 190001: 1}, got); d != "" {
+		t.Errorf("rows by month (-want +got):\n%s", d)
+	}
+	if r.Len() != 5 || r.Size() == 0 {
+		t.Errorf("got %d rows of %d bytes, want 5 of some", r.Len(), r.Size())
+	}
+	r.Reset()
+	r.Reset()
+	if r.Len() != 0 || len(r.blocks) != 0 {
+		t.Errorf("after two resets: got %d rows, %d blocks, want none: months go by", r.Len(), len(r.blocks))
+	}
+}
+
+// Whatever is in the topics, a record gives a row or it does not: nothing panics.
+func FuzzRows(f *testing.F) {
+	tr := schemas.Transition{
+		User: "u1", From: 5, To: 2, Seq: 3, At: 1767225600000, Cause: schemas.Cause{Kind: schemas.ByTimer, Due: 1767225600000},
+		Facts: schemas.Facts{First: 1, Last: 2, Orders: 1, Revenue: 500}, Segments: []uint16{2}, Expected: schemas.Expected{To: 4, At: 1769817600000}, Muted: schemas.MutedStale,
+	}
+	ctx := schemas.TransitionContext{ID: "shop/1/1", Topic: "in", Sets: sets, Currency: "EUR"}
+	f.Add(uint8(0), int64(0), []byte("u"), []byte(`{"event_id":"e","type":"purchase","user_id":"u","time":1767225600000,"order_id":"o","revenue":1.25,"items":[{"price":2}]}`))
+	f.Add(uint8(1), int64(1767225600000), []byte("u1"), tr.AppendJSON(nil, &ctx))
+	f.Add(uint8(2), int64(-1), []byte(nil), []byte("no json"))
+	f.Fuzz(func(t *testing.T, which uint8, at int64, key, value []byte) {
+		r := testTables().Rows().(*rows)
+		name := []string{"in", "triggers", "dead"}[which%3]
+		rec := archive.Record{Time: schemas.Millis(at), Key: key, Value: value}
+		out := schemas.OutputHeaders{ID: "shop/1/1", N: 1}
+		switch name {
+		case "triggers":
+			rec.Headers = schemas.AppendTransitionHeaders(nil, &out, "s", &tr)
+		case "dead":
+			d := schemas.DeadLetter{Reason: schemas.NotJSON, Key: key, Value: value}
+			rec.Headers = d.Encode("in", &out, len(value)%2 == 0).Headers
+		}
+		if !r.Decode(archive.Partition{Topic: name, Number: 1}, &rec) {
+			return
+		}
+		r.Add(archive.Hash(&rec)) // panics unless every column got a value
+		for _, b := range r.blocks {
+			for i, c := range b.columns {
+				if n := length(c); n != 1 {
+					t.Fatalf("%s, column %s: got %d values, want 1", b.table.name, b.table.columns[i].Name, n)
+				}
+			}
+		}
+	})
+}
+
+func length(c column) int {
+	switch c := c.(type) {
+	case *texts:
+		return len(c.ends)
+	case *others:
+		return len(c.v)
+	case interface{ length() int }:
+		return c.length()
+	}
+	return -1
+}
+
+func (c *values[T]) length() int { return len(c.v) }
+
+// The archive reads a transition by itself, so as not to depend on the rules in
+// force; what it reads is what schemas writes.
+func TestTransitionIsReadInFull(t *testing.T) {
+	tr := schemas.Transition{
+		User: "ü\"1", From: schemas.NoSegment, To: 2, Seq: 7, At: 1767225600123,
+		Cause:    schemas.Cause{Kind: schemas.ByEvent, Event: schemas.Refund, ID: "e", Pos: schemas.Position{Partition: 3, Offset: 1 << 40}},
+		Facts:    schemas.Facts{First: 1, Last: 1767225590000, FirstPurchase: 5, LastPurchase: 6, Orders: 9, Revenue: -12345},
+		Segments: []uint16{2}, Expected: schemas.Expected{To: 4, At: 1769817600000}, Rules: 0xfeed, Muted: schemas.MutedBackfill,
+	}
+	value := tr.AppendJSON(nil, &schemas.TransitionContext{ID: "shop/3/1", Topic: "in", Sets: sets, Currency: "EUR"})
+	var got transition
+	if err := json.Unmarshal(value, &got); err != nil {
+		t.Fatal(err)
+	}
+	back, err := schemas.DecodeTransition(value, sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	due, _ := got.Cause.Due.millis()
+	last, bought := got.Profile.LastPurchase.millis()
+	type facts struct {
+		User, Set, From, To, Muted, Kind, Type, ID, Topic, Expected string
+		Seq, Orders                                                uint32
+		At, Due, Last, Bought, ExpectedAt                          schemas.Millis
+		Recency, Revenue, Offset                                   int64
+		Partition                                                  int32
+		Purchased                                                  bool
+	}
+	want := facts{
+		back.User, "lifecycle", "", "new", "backfill", "event", "refund", "e", "in", "cooling",
+		7, 9, back.At, 0, back.Facts.Last, back.Facts.LastPurchase, back.Expected.At, 10, -12345, 1 << 40, 3, true,
+	}
+	have := facts{
+		got.User, got.Set, got.From, got.To, got.Muted, got.Cause.Kind, got.Cause.Type, got.Cause.ID, got.Cause.Topic, got.Expected.To,
+		got.Seq, got.Profile.Orders, schemas.Millis(got.At), due, schemas.Millis(got.Profile.Last), last, schemas.Millis(got.Expected.At), got.Profile.RecencySeconds, got.Profile.RevenueMinor,
+		*got.Cause.Offset, *got.Cause.Partition, bought,
+	}
+	if d := cmp.Diff(want, have); d != "" {
+		t.Errorf("transition (-want +got):\n%s\nof %s", d, value)
+	}
+}
