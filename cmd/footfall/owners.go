@@ -26,6 +26,10 @@ import (
 // are left out.
 func marks(ctx context.Context, c *Config, cl *kgo.Client) (map[int32]schemas.Mark, error) {
 	offsets, err := kadm.NewClient(cl).FetchOffsets(ctx, c.Kafka.Group)
+	for attempt := 1; kerr.IsRetriable(err) && attempt < 10; attempt++ { // a cluster that has just started has no coordinator yet
+		backoff(ctx, attempt)
+		offsets, err = kadm.NewClient(cl).FetchOffsets(ctx, c.Kafka.Group)
+	}
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("kafka: offsets of group %s: %w", c.Kafka.Group, err)
 	}

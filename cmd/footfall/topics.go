@@ -110,6 +110,11 @@ func createTopics(ctx context.Context, c *Config, cl *kgo.Client, out io.Writer)
 	}
 	defer fresh.Close()
 	now, err := existing(ctx, c, fresh)
+	// A cluster's brokers learn of a new topic one after the other.
+	for attempt := 1; err == nil && len(now) < len(c.topicNames()) && attempt < 10; attempt++ {
+		backoff(ctx, attempt)
+		now, err = existing(ctx, c, fresh)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestChaosReal(t *testing.T) {
 
 func chaos(t *testing.T, e *env, seed uint64, fault func(*rand.Rand)) {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	const records = 1200
+	const records = 600
 	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
 	defer cancel()
 	var running sync.WaitGroup

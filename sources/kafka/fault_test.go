@@ -206,7 +206,9 @@ func TestZombieIsFencedByTheBroker(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, rs := range [][]*kgo.Record{e.records(0, "zombie"), nil} {
-			err := zombie.Transact(t.Context(), rs, []*worker.Output{output(a, 3, 1)})
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // no callback comes any more
+			err := zombie.Transact(ctx, rs, []*worker.Output{output(a, 3, 1)})
+			cancel()
 			var lost *pipeline.LostError
 			if !errors.As(err, &lost) && !errors.Is(err, pipeline.ErrAborted) {
 				t.Errorf("with %d records: got %v, want it lost", len(rs), err)
