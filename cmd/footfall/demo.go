@@ -184,6 +184,7 @@ func (d *demonstration) simulate() error {
 	shoppers := min(max(int(d.o.rate*86400/speed/storefront.EventsPerShopperDay), 100), 1_000_000)
 	d.shop, err = storefront.New(storefront.Config{
 		Seed: d.o.seed, Start: demoStart, History: millis(history), Shoppers: shoppers, Currency: d.conf.Shop.Currency,
+		Ahead: schemas.Millis(10_000 * speed), // beyond what a busy machine is late
 	})
 	if err != nil {
 		return err

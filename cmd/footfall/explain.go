@@ -133,7 +133,7 @@ func about(d Moment) string {
 	units := durationUnits()
 	for i, u := range units {
 		if span >= u.span {
-			finer := units[min(i+1, len(units)-1)].span
+			finer := max(units[min(i+1, len(units)-1)].span, min(u.span, time.Second))
 			return formatDuration(span.Truncate(finer))
 		}
 	}

@@ -52,6 +52,9 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 			e, err := newEngine(cmd.Context(), c, log, c.tempo(), rebuild)
 			if err != nil {
 				_ = listener.Close() // nobody was served
+				if cmd.Context().Err() != nil {
+					return nil // stopped while it started: there is nothing to drain
+				}
 				return err
 			}
 			log.Info("running", zap.String("version", buildVersion()), zap.String("group", c.Kafka.Group),

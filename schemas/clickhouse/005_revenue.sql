@@ -50,36 +50,39 @@ WITH
     ),
     firsts AS
     (
-        SELECT user_id, min(bought) AS cohort FROM purchases GROUP BY user_id
+        SELECT
+            bought, orders, revenue,
+            min(bought) OVER (PARTITION BY user_id) AS cohort,
+            max(bought) OVER () AS latest
+        FROM purchases
     ),
     activity AS
     (
-        SELECT
-            f.cohort AS cohort,
-            toUInt32(dateDiff('month', f.cohort, p.bought)) AS month,
-            count() AS active,
-            sum(p.orders) AS orders,
-            sum(p.revenue) AS revenue
-        FROM purchases AS p
-        INNER JOIN firsts AS f ON p.user_id = f.user_id
+        SELECT cohort, toUInt32(dateDiff('month', cohort, bought)) AS month, any(latest) AS latest, count() AS active, sum(orders) AS orders, sum(revenue) AS revenue
+        FROM firsts
         GROUP BY cohort, month
     ),
     cohorts AS
     (
-        SELECT
-            cohort,
-            users,
-            arrayJoin(range(toUInt32(dateDiff('month', cohort, (SELECT max(bought) FROM purchases)) + 1))) AS month
-        FROM (SELECT cohort, count() AS users FROM firsts GROUP BY cohort)
+        SELECT cohort, any(latest) AS latest, maxIf(active, month = 0) AS users, groupArray((month, active, orders, revenue)) AS months
+        FROM activity
+        GROUP BY cohort
     )
 SELECT
-    c.cohort AS cohort,
-    c.month AS month,
-    c.users AS users,
-    a.active AS active,
-    a.active / c.users AS retention,
-    a.orders AS orders,
-    a.revenue AS revenue
-FROM cohorts AS c
-LEFT JOIN activity AS a ON c.cohort = a.cohort AND c.month = a.month
+    cohort,
+    month,
+    users,
+    found.2 AS active,
+    found.2 / users AS retention,
+    found.3 AS orders,
+    found.4 AS revenue
+FROM
+(
+    SELECT
+        cohort,
+        users,
+        arrayJoin(range(toUInt32(dateDiff('month', cohort, latest)) + 1)) AS month,
+        arrayFirst(m -> m.1 = month, months) AS found -- zeros if there is none
+    FROM cohorts
+) AS grid
 COMMENT 'Of the users who first bought in a month, how many bought again in each month since';

@@ -128,11 +128,11 @@ func TestTransitionIsReadInFull(t *testing.T) {
 	last, bought := got.Profile.LastPurchase.millis()
 	type facts struct {
 		User, Set, From, To, Muted, Kind, Type, ID, Topic, Expected string
-		Seq, Orders                                                uint32
-		At, Due, Last, Bought, ExpectedAt                          schemas.Millis
-		Recency, Revenue, Offset                                   int64
-		Partition                                                  int32
-		Purchased                                                  bool
+		Seq, Orders                                                 uint32
+		At, Due, Last, Bought, ExpectedAt                           schemas.Millis
+		Recency, Revenue, Offset                                    int64
+		Partition                                                   int32
+		Purchased                                                   bool
 	}
 	want := facts{
 		back.User, "lifecycle", "", "new", "backfill", "event", "refund", "e", "in", "cooling",

@@ -1,0 +1,81 @@
+// Package pipeline is the runtime: it fetches, routes, applies, commits, and brings
+// partitions to life and to rest. It is the only package that starts goroutines for
+// the hot path. It may wait and decide to recover; it may not name Kafka or
+// ClickHouse, nor know a rule.
+//
+// # A record's way
+//
+//	Source.Poll ─> route ─> partition.inbox ─> Worker.Apply ─> stream ─> Committer.Commit
+//	   fetcher       │        one goroutine a partition          │       one goroutine
+//	                 └─ assigned, revoked, lost                  └─ outputs and marks, group commit
+//
+// The partition is the unit of everything: users, clock, timers, dedup window,
+// numbered outputs, snapshots, ownership. To scale out, start another process.
+//
+// # Rules of the code
+//
+//   - R1 One owner. A worker is touched by one goroutine at a time; between
+//     processes, the committer's fencing decides.
+//   - R2 Deterministic core. Same rules, snapshot, records and clock: same profiles
+//     and transitions, whatever the batch sizes.
+//   - R3 Order of marks. Committed <= applied; a snapshot ahead of what is committed
+//     is ignored; a mark never passes what has not been said.
+//   - R4 Limits. Every queue, batch and burst has one: see the constants in
+//     pipeline.go.
+//   - R5 One way to life. Start and rebalance go through recover.go. An aborted commit
+//     is sent again; a lost partition is dropped. Nothing is undone in place.
+//
+// # Decisions, with the option not taken
+//
+//   - Recovery evaluates a user at e, the moment at which it was last evaluated before
+//     the mark, and fires what was due after e one by one. Evaluating everyone
+//     touched at the mark's clock is simpler, but skips a transition when two
+//     timers were pending, so chains would depend on where the crash was. That e is
+//     known at all rests on a tick never moving the clock beyond what has fired
+//     (worker.tick, worker.Resume).
+//   - The dedup window forgets an id when it was not seen for the window, repeats
+//     included; not when its first record is older. So the window is a function of the
+//     log's last hour and can be rebuilt by reading just that (worker.dedup).
+//   - An empty snapshot is published before a partition's first commit. So from
+//     the first commit on recovery always has a snapshot to begin with, and
+//     "committed, but no snapshot" is always an accident.
+//   - A mark carries a running hash of all outputs. A snapshot whose outputs, with
+//     those read back after it, do not come to the committed hash belongs to a past
+//     that was never committed: it is skipped for the one before.
+//   - Outputs while a record is applied carry next = its offset + 1, the user's own
+//     timers included: their clock already counts the record's timestamp.
+//   - A change of rules keeps the old hash in the mark until everyone has been
+//     evaluated, in slices behind live records; a crash begins the round again,
+//     which says nothing twice, because only differences are said.
+//   - One committer goroutine makes one transaction after the other and lets three
+//     producers take turns; concurrent transactions over disjoint partitions were
+//     not needed: what arrives meanwhile goes into the next one.
+//
+// # Non-obvious
+//
+//   - A batch's records are the partition's from the moment they are routed: Poll must
+//     not fill that memory again (Pipeline.route).
+//   - A stream is per ownership, not per partition: after a loss and a new assignment
+//     the old goroutine may still run, but what it pushes is dropped, and its epoch
+//     is refused by the Committer.
+//   - A lost partition must free its goroutine even while that waits for room: the
+//     stream's change channel is closed for every waiter, not signalled to one.
+//
+// # Dependencies
+//
+//   - cespare/xxhash: hash of ids, blocks and rules; fast, and stable for ever.
+//   - gocloud.dev/blob (snapshot): one interface to folders, S3, GCS and Azure.
+//   - uber-go/zap (facts): levels and fields only; nothing here logs.
+//   - twmb/franz-go (sources, sinks): the one Go client with all that design 5 needs.
+//   - segmentio/kafka-go (storefront): the outside world's client, so that two
+//     implementations agree.
+//   - ClickHouse/clickhouse-go, ch-go (sinks): native columns over HTTP and TCP.
+//   - ebitengine/purego (chdb): calls libchdb without cgo.
+//   - spf13/cobra (cmd): commands, help and completion; goccy/go-yaml: YAML with
+//     positions; agnivade/levenshtein: the nearest valid name.
+//   - prometheus/client_golang (cmd): the format of /metrics.
+//   - charmbracelet/bubbletea, lipgloss, schollz/progressbar (cmd): what people watch.
+//   - klauspost/compress (file, chdb): zstd and LZ4 frames.
+//   - For tests: google/go-cmp, cockroachdb/datadriven, rogpeppe/go-internal,
+//     santhosh-tekuri/jsonschema, compose-spec/compose-go.
+package pipeline
