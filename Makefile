@@ -25,7 +25,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help build demo test check generate generated format lint vet fuzz bench sim test-kafka tools
+.PHONY: help build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ format: $(gofumpt) # fails when a file is not formatted
 
 lint: $(golangci) ## golangci-lint, at the version pinned above
 	$(golangci) run ./...
+
+fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
+	$(gofumpt) -w cmd pipeline schemas sinks sources
+	$(golangci) run --fix ./...
 
 vet:
 	go vet ./...

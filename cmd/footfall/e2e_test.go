@@ -626,7 +626,9 @@ func TestRealKafkaStockTopics(t *testing.T) {
 	_ = instance.Process.Kill()
 	_ = instance.Wait()
 	instance = h.start()
+	h.run("simulate", "--lane", "live", "--ago", "1h", "--speed", "3600x", "--shoppers", "3000", "--for", "1s", "--seed", "9")
 	h.applied(time.Minute)
+	h.archived()
 	h.stop(instance)
 	report, _ := h.judge(true)
 	if report.Muted == 0 || report.Applied == 0 {

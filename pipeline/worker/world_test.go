@@ -1,0 +1,211 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"footfall/pipeline/segment"
+	"footfall/schemas"
+)
+
+// contract is what the test's shop configures: a dollar is half a euro.
+var contract = schemas.Contract{Currency: "EUR", Rates: map[string]string{"USD": "0.5"}}
+
+// base is 2026-01-01T00:00:00Z.
+const base schemas.Millis = 1_767_225_600_000
+
+// config is the product's defaults, with timers in slices of 1,000.
+func config(tb testing.TB) Config {
+	tb.Helper()
+	d, err := schemas.NewDecoder(contract)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return Config{
+		Rules: segment.Lifecycle(d.Hash()), Decoder: d,
+		Ahead: 5 * schemas.Minute, MaxSkew: 5 * schemas.Minute, MaxAge: schemas.Day,
+		DedupWindow: schemas.Hour, DedupBudget: 1 << 20, Slice: 1000,
+	}
+}
+
+// world is what is outside a worker and survives it: the input log, what was
+// said, what of it was committed, and the snapshots.
+type world struct {
+	cfg       Config
+	worker    *Worker
+	log       []Record // ascending offsets
+	said      []Item   // in order of n; what comes after the commit is lost in a crash
+	committed schemas.Mark
+	snapshots []saved
+	partial   bytes.Buffer // the snapshot under way
+	cut       schemas.Mark // and its cut
+	out       Output
+}
+
+// saved is a whole snapshot.
+type saved struct {
+	cut   schemas.Mark
+	bytes []byte
+}
+
+// newWorld begins a partition from nothing, with the empty snapshot that comes
+// before everything else.
+func newWorld(tb testing.TB, cfg Config, bootstrap int64) *world {
+	tb.Helper()
+	w := &world{cfg: cfg, worker: New(7, cfg)}
+	w.committed = w.worker.Begin(0, bootstrap)
+	w.snapshot(tb, base, 1<<20)
+	return w
+}
+
+// apply gives records to the worker and keeps what it says.
+func (w *world) apply(records []Record, at Conditions) []Item {
+	w.worker.Apply(records, at, &w.out)
+	w.said = append(w.said, w.out.Items...)
+	return w.out.Items
+}
+
+// settle lets the worker do what it has left.
+func (w *world) settle(at Conditions) (items []Item) {
+	for w.worker.Pending() {
+		items = append(items, w.apply(nil, at)...)
+	}
+	return items
+}
+
+// commit makes everything said so far survive a crash.
+func (w *world) commit() { w.committed = w.worker.Mark() }
+
+// snapshot takes a whole snapshot, in slices of budget bytes.
+func (w *world) snapshot(tb testing.TB, wall schemas.Millis, budget int) {
+	tb.Helper()
+	w.begin(wall)
+	for !w.slice(tb, budget) {
+	}
+}
+
+// begin begins a snapshot.
+func (w *world) begin(wall schemas.Millis) {
+	w.partial.Reset()
+	w.cut = w.worker.Snapshot(wall)
+}
+
+// slice goes on with the snapshot under way, and keeps it when it is whole.
+func (w *world) slice(tb testing.TB, budget int) (done bool) {
+	tb.Helper()
+	before := w.partial.Len()
+	done, err := w.worker.Slice(&w.partial, budget)
+	if err != nil {
+		tb.Fatalf("slice into memory: %v", err)
+	}
+	if n := w.partial.Len() - before; n > budget {
+		tb.Fatalf("slice: got %d bytes, want at most %d", n, budget)
+	}
+	if done {
+		w.snapshots = append(w.snapshots, saved{w.cut, bytes.Clone(w.partial.Bytes())})
+	}
+	return done
+}
+
+// usable tells which snapshots lead to the committed mark.
+func (w *world) usable() (ids []int) {
+	for i, s := range w.snapshots {
+		if s.cut.Next <= w.committed.Next && s.cut.N <= w.committed.N {
+			ids = append(ids, i)
+		}
+	}
+	return ids
+}
+
+// crash forgets the worker and all that was not committed, and brings another one
+// to life, as design 5 says: the snapshot, the committed outputs, the ids of the
+// dedup window, the input, the mark. It gives what that one says at once.
+func (w *world) crash(tb testing.TB, snapshot int, cfg Config, at Conditions) []Item {
+	tb.Helper()
+	w.cfg = cfg
+	w.said = w.said[:slices.IndexFunc(append(w.said, Item{N: 1 << 62}), func(it Item) bool { return it.N > w.committed.N })]
+	w.worker = w.rebuild(tb, w.snapshots[snapshot], at)
+	w.said = append(w.said, w.out.Items...)
+	return w.out.Items
+}
+
+// rebuild makes a live worker at the committed mark.
+func (w *world) rebuild(tb testing.TB, from saved, at Conditions) *Worker {
+	tb.Helper()
+	r, err := Read(bytes.NewReader(from.bytes), 7, w.cfg)
+	if err != nil {
+		tb.Fatalf("read a snapshot just written: %v", err)
+	}
+	if got := r.Mark(); got.Next != from.cut.Next || got.N != from.cut.N || got.Hash != from.cut.Hash || got.Clock != from.cut.Clock || got.Fired != from.cut.Fired {
+		tb.Fatalf("cut of a snapshot:\ngot  %+v\nwant %+v", got, from.cut)
+	}
+	for i := range w.said {
+		if it := &w.said[i]; it.N > from.cut.N && it.N <= w.committed.N {
+			if err := r.Said(it); err != nil {
+				tb.Fatalf("said: %v", err)
+			}
+		}
+	}
+	r.Remember(w.between(r.DedupStart(), from.cut.Next))
+	if err := r.Replay(w.between(from.cut.Next, w.committed.Next)); err != nil {
+		tb.Fatalf("replay: %v", err)
+	}
+	if err := r.Resume(w.committed, at, &w.out); err != nil {
+		tb.Fatalf("resume: %v", err)
+	}
+	return r
+}
+
+// between gives the records with from <= offset < to.
+func (w *world) between(from, to int64) []Record {
+	i := slices.IndexFunc(append(w.log, Record{Offset: 1 << 62}), func(r Record) bool { return r.Offset >= from })
+	j := slices.IndexFunc(append(w.log, Record{Offset: 1 << 62}), func(r Record) bool { return r.Offset >= to })
+	return w.log[min(i, j):j]
+}
+
+// digest is all that a worker knows, as text: what two workers must share to be
+// the same. With exact, the due times are the wheel's own; a wheel may know an
+// earlier one than the true one, so without it they are those of the segments.
+func (w *Worker) digest(tb testing.TB, exact bool) string {
+	tb.Helper()
+	var lines []string
+	for user := range int32(w.table.Len()) {
+		row := w.rows.At(user)
+		line := fmt.Sprintf("user %q %+v", w.table.ID(user), row.profile)
+		change := schemas.Never
+		for set := range w.sets {
+			m := w.member(user, set)
+			line += fmt.Sprintf(" set %d %+v", set, *m)
+			change = min(change, w.cfg.Rules.Expected(&row.profile, w.fired(), set, m.segment).At)
+		}
+		if row.buyer > 0 {
+			line += fmt.Sprintf(" orders %x", *w.buyers.At(row.buyer - 1))
+		}
+		due := w.wheel.due(user)
+		if due > change {
+			tb.Errorf("%s: the wheel has it due at %d, its segment changes at %d", line, due, change)
+		}
+		if !exact {
+			due = change
+		}
+		lines = append(lines, fmt.Sprintf("%s due %d\n", line, due))
+	}
+	slices.Sort(lines)
+	m := w.Mark()
+	m.Address = ""
+	lines = append(lines, fmt.Sprintf("mark %+v\nbootstrap clock %d\npopulation %v\n", m, w.bootClock, w.population))
+	lines = append(lines, fmt.Sprintf("dedup latest %d\n", w.dedup.latest))
+	for i := w.dedup.head; i != w.dedup.tail; i++ {
+		lines = append(lines, fmt.Sprintf("dedup %+v\n", *w.dedup.at(i)))
+	}
+	from, _ := w.dedup.start(m.Next)
+	for o := from; o < m.Next; o++ {
+		if w.dead.has(o) {
+			lines = append(lines, fmt.Sprintf("dead %d\n", o))
+		}
+	}
+	return strings.Join(lines, "")
+}
