@@ -131,7 +131,8 @@ func (h *house) run(args ...string) string {
 
 // start starts `footfall run`.
 func (h *house) start(more ...string) *exec.Cmd {
-	c := h.command(append([]string{"run"}, more...)...)
+	c := h.command("run")
+	c.Args = append(c.Args, more...) // behind our own settings, so that these win
 	if err := c.Start(); err != nil {
 		h.t.Fatal(err)
 	}
@@ -317,6 +318,34 @@ func (h *house) publishShop(events int) {
 	if err := pub.Close(); err != nil {
 		h.t.Error(err)
 	}
+}
+
+func TestEndToEndScaled(t *testing.T)  { scaled(t, localKafka(t)) }
+func TestRealKafkaScaled(t *testing.T) { scaled(t, realKafka(t)) }
+
+// scaled has instances come and go while a shop is published: partitions are handed
+// over, and taken over from the dead.
+func scaled(t *testing.T, broker string) {
+	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d")
+	one := h.start()
+	h.ready()
+	var publishing sync.WaitGroup
+	publishing.Go(func() { h.publishShop(40_000) })
+	time.Sleep(2 * time.Second)
+	two := h.start("--set", "kafka.instance=two")
+	time.Sleep(3 * time.Second)
+	three := h.start("--set", "kafka.instance=three")
+	time.Sleep(3 * time.Second)
+	h.stop(one)
+	time.Sleep(time.Second)
+	_ = two.Process.Kill()
+	_ = two.Wait()
+	publishing.Wait()
+	h.applied(2 * time.Minute)
+	h.archived()
+	h.stop(three)
+	report, _ := h.judge(false)
+	t.Logf("%d applied, %d triggers, segments %v", report.Applied, report.Triggers, report.Segments)
 }
 
 func TestEndToEndSilence(t *testing.T)  { silence(t, localKafka(t)) }

@@ -107,7 +107,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	e.pipe = pipeline.New(pipeline.Config{
 		Worker: worker.Config{
 			Rules: e.rules, Ahead: ahead, MaxSkew: t.maxSkew, MaxAge: t.maxAge,
-			DedupWindow: t.window, DedupBudget: c.Dedup.Budget, Slice: slice,
+			DedupWindow: t.window, DedupBudget: c.Dedup.Budget, Lane: c.Kafka.Lane, Slice: slice,
 		},
 		Decoder: func() *schemas.Decoder {
 			d, err := schemas.NewDecoder(contract)
@@ -163,22 +163,25 @@ func (e *engine) run(ctx context.Context) error {
 	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
-	known := make(chan struct{})
+	known := make(chan error, 1)
 	var once sync.Once
 	wg.Go(func() {
 		err := watchControl(beside, e.conf, e.log.Named("control"), func(s control) {
 			if e.paused.Swap(s.Paused) != s.Paused {
 				e.log.Warn("kill switch", zap.Bool("paused", s.Paused), zap.String("by", s.By), zap.String("reason", s.Reason))
 			}
-			once.Do(func() { close(known) })
+			once.Do(func() { known <- nil })
 		})
+		once.Do(func() { known <- err })
 		if err != nil {
-			e.log.Error("kill switch can't be read: triggers are sent as if it were off", zap.Error(err))
-			once.Do(func() { close(known) })
+			e.log.Error("kill switch can't be read; it stays as it was", zap.Error(err))
 		}
 	})
 	select {
-	case <-known: // nothing is said before it is known whether it may be
+	case err := <-known: // nothing is said before it is known whether it may be
+		if err != nil {
+			return err
+		}
 	case <-ctx.Done():
 		return nil
 	}

@@ -2,8 +2,8 @@ package worker
 
 import "footfall/schemas"
 
-// dedup remembers the event ids of the last window of record timestamps, and at
-// most budget records of them. Everything is in terms of the log, never of the
+// dedup remembers the event ids of the last window of record timestamps, as long
+// as at most budget records have come since. Everything is in terms of the log, never of the
 // wall, so that a replay decides the same.
 //
 // A repetition refreshes its id: what is remembered is "an event with this id was
@@ -57,7 +57,7 @@ func (d *dedup) start(next int64) (offset int64, latest schemas.Millis) {
 func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool) {
 	d.latest = max(d.latest, time)
 	for d.head != d.tail {
-		if d.latest-d.at(d.head).at < d.window && d.tail-d.head <= uint64(d.budget) {
+		if d.latest-d.at(d.head).at < d.window && d.tail-d.head-1 <= uint64(d.budget) {
 			break
 		}
 		d.evict()

@@ -33,6 +33,10 @@ type Config struct {
 	DedupWindow schemas.Millis // of record timestamps
 	DedupBudget int            // records remembered at most
 
+	// Lane is that of a partition before its first record: a topic of history has no
+	// wall ticks from the beginning.
+	Lane schemas.Lane
+
 	Slice int // timers of other users fired in one call at most
 }
 
@@ -111,7 +115,7 @@ func New(partition int32, cfg Config) *Worker {
 	w := &Worker{
 		cfg:       cfg,
 		sets:      cfg.Rules.Sets(),
-		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash()},
+		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash(), Lane: cfg.Lane},
 		dedup:     dedup{window: cfg.DedupWindow, budget: cfg.DedupBudget},
 		wheel:     wheel{now: 1},
 		segments:  make([]uint16, cfg.Rules.Sets()),

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,7 +127,8 @@ func (w *world) usable() (ids []int) {
 func (w *world) crash(tb testing.TB, snapshot int, cfg Config, at Conditions) []Item {
 	tb.Helper()
 	w.cfg = cfg
-	w.said = w.said[:slices.IndexFunc(append(w.said, Item{N: 1 << 62}), func(it Item) bool { return it.N > w.committed.N })]
+	lost, _ := slices.BinarySearchFunc(w.said, w.committed.N+1, func(it Item, n uint64) int { return cmp.Compare(it.N, n) })
+	w.said = w.said[:lost]
 	w.worker = w.rebuild(tb, w.snapshots[snapshot], at)
 	w.said = append(w.said, w.out.Items...)
 	return w.out.Items
@@ -161,9 +163,11 @@ func (w *world) rebuild(tb testing.TB, from saved, at Conditions) *Worker {
 
 // between gives the records with from <= offset < to.
 func (w *world) between(from, to int64) []Record {
-	i := slices.IndexFunc(append(w.log, Record{Offset: 1 << 62}), func(r Record) bool { return r.Offset >= from })
-	j := slices.IndexFunc(append(w.log, Record{Offset: 1 << 62}), func(r Record) bool { return r.Offset >= to })
-	return w.log[min(i, j):j]
+	place := func(offset int64) int {
+		i, _ := slices.BinarySearchFunc(w.log, offset, func(r Record, o int64) int { return cmp.Compare(r.Offset, o) })
+		return i
+	}
+	return w.log[min(place(from), place(to)):place(to)]
 }
 
 // digest is all that a worker knows, as text: what two workers must share to be

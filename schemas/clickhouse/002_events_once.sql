@@ -8,20 +8,27 @@
 -- ever; the segments look back as far as their dedup window and a user's last orders.
 --
 -- Few events are repeated, and the views are made for that: one pass over the hashes of
--- the ids finds the few candidates, and only these are compared in full. All others are
--- read as if there were no repeats, in parallel and with their skip indexes. Rows that
--- were sent twice and are not merged yet are among the candidates, so no FINAL is needed.
+-- the ids finds the few candidates, and only these are compared in full. FINAL removes
+-- rows that were sent twice and are not merged yet.
 
-CREATE OR REPLACE VIEW repeated_ids
+CREATE OR REPLACE VIEW event_repeats
 (
-    id_hash UInt64 COMMENT 'cityHash64 of an event_id that several rows have, or that has the same hash as another'
+    _topic     LowCardinality(String) COMMENT 'Kafka topic of the repeated event',
+    _partition Int32                  COMMENT 'Kafka partition of the repeated event',
+    _offset    Int64                  COMMENT 'Kafka offset of the repeated event',
+    event_id   String                 COMMENT 'The id that an earlier record has too'
 )
 AS
-SELECT cityHash64(event_id) AS id_hash
-FROM events
-GROUP BY id_hash
-HAVING count() > 1
-COMMENT 'Hashes of the event ids that may be repeated';
+SELECT DISTINCT _topic, _partition, _offset, event_id
+FROM
+(
+    SELECT _topic, _partition, _offset, event_id, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first
+    FROM events
+    WHERE cityHash64(event_id) IN (SELECT cityHash64(event_id) AS id_hash FROM events GROUP BY id_hash HAVING count() > 1)
+      AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+) AS candidates
+WHERE (_topic, _partition, _offset) > first
+COMMENT 'Positions of the events whose event_id was seen before; they count nowhere';
 
 CREATE OR REPLACE VIEW order_repeats
 (
@@ -32,46 +39,30 @@ CREATE OR REPLACE VIEW order_repeats
     order_id   String                 COMMENT 'The order that an earlier purchase of this user has too'
 )
 AS
-WITH
-    candidates AS
+SELECT DISTINCT _topic, _partition, _offset, user_id, order_id
+FROM
+(
+    SELECT _topic, _partition, _offset, user_id, order_id, min((_topic, _partition, _offset)) OVER (PARTITION BY user_id, order_id) AS first_of_order
+    FROM
     (
-        SELECT _topic, _partition, _offset, event_id, user_id, order_id
+        SELECT _topic, _partition, _offset, type, user_id, order_id, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first_of_event
         FROM events
-        WHERE type = 'purchase'
-          AND cityHash64(user_id, order_id) IN
-          (
-              SELECT cityHash64(user_id, order_id) AS order_hash FROM events WHERE type = 'purchase' GROUP BY order_hash HAVING count() > 1
-          )
-          AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-    ),
-    counted AS
-    (
-        SELECT _topic, _partition, _offset, user_id, order_id
-        FROM candidates
-        WHERE (_topic, _partition, _offset) IN
+        WHERE event_id IN
         (
-            SELECT first.1, first.2, first.3
-            FROM
-            (
-                SELECT min((_topic, _partition, _offset)) AS first
-                FROM events
-                WHERE event_id IN (SELECT event_id FROM candidates)
-                  AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-                GROUP BY event_id
-            )
+            SELECT event_id FROM events
+            WHERE type = 'purchase'
+              AND cityHash64(user_id, order_id) IN
+              (
+                  SELECT cityHash64(user_id, order_id) AS order_hash FROM events WHERE type = 'purchase' GROUP BY order_hash HAVING count() > 1
+              )
         )
-    ),
-    firsts AS
-    (
-        SELECT user_id, order_id, min((_topic, _partition, _offset)) AS first FROM counted GROUP BY user_id, order_id
-    )
-SELECT DISTINCT c._topic AS _topic, c._partition AS _partition, c._offset AS _offset, c.user_id AS user_id, c.order_id AS order_id
-FROM counted AS c
-INNER JOIN firsts AS f ON c.user_id = f.user_id AND c.order_id = f.order_id
-WHERE (c._topic, c._partition, c._offset) > f.first
+        AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+    ) AS candidates
+    WHERE type = 'purchase' AND (_topic, _partition, _offset) = first_of_event -- others are event_repeats
+) AS purchases
+WHERE (_topic, _partition, _offset) > first_of_order
 COMMENT 'Positions of the purchases whose order this user had bought before, under another event_id; they count nowhere';
 
--- FINAL removes rows that were sent twice and are not merged yet.
 CREATE OR REPLACE VIEW events_accepted
 (
     _topic             LowCardinality(String)   COMMENT 'Kafka topic of the record',
@@ -148,29 +139,8 @@ AS
 SELECT _topic, _partition, _offset, _time, _lane, _hash, event_id, type, user_id, time, session_id,
        product_id, category, brand, price, quantity, currency, cart_id, order_id, revenue, items,
        channel, campaign, url, properties, extra, amount_minor, amount, reporting_currency
-FROM
-(
-    SELECT _topic, _partition, _offset, _time, _lane, _hash, event_id, type, user_id, time, session_id,
-           product_id, category, brand, price, quantity, currency, cart_id, order_id, revenue, items,
-           channel, campaign, url, properties, extra, amount_minor, amount, reporting_currency
-    FROM events
-    WHERE cityHash64(event_id) NOT IN (SELECT id_hash FROM repeated_ids)
-      AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-    UNION ALL
-    SELECT _topic, _partition, _offset, _time, _lane, _hash, event_id, type, user_id, time, session_id,
-           product_id, category, brand, price, quantity, currency, cart_id, order_id, revenue, items,
-           channel, campaign, url, properties, extra, amount_minor, amount, reporting_currency
-    FROM
-    (
-        SELECT _topic, _partition, _offset, _time, _lane, _hash, event_id, type, user_id, time, session_id,
-               product_id, category, brand, price, quantity, currency, cart_id, order_id, revenue, items,
-               channel, campaign, url, properties, extra, amount_minor, amount, reporting_currency
-        FROM events
-        WHERE cityHash64(event_id) IN (SELECT id_hash FROM repeated_ids)
-          AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-        ORDER BY _topic, _partition, _offset
-        LIMIT 1 BY event_id
-    ) AS repeated
-) AS first
-WHERE (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM order_repeats)
+FROM events FINAL
+WHERE (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+  AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM event_repeats)
+  AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM order_repeats)
 COMMENT 'Every event that counts: an event_id once, a purchase of one order by one user once, and nothing that was refused';

@@ -14,7 +14,8 @@
 -- be:  SELECT * FROM funnel(from = '2026-01-01', to = '2026-02-01', window = 86400).
 -- In progress is who has not bought and whose window since the last view has not passed
 -- at the time of the latest record. They read the events of that time only, so that is
--- also where repeats are looked for (as events_once does, see there).
+-- also where repeats are looked for. They count users, so a row that was sent twice and
+-- is not merged yet changes nothing.
 
 CREATE OR REPLACE VIEW funnel
 (
@@ -34,33 +35,31 @@ WITH
         WHERE _time >= {from:DateTime64(3, 'UTC')}
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
     ) AS latest,
-    repeated AS
+    repeats AS
     (
-        SELECT cityHash64(event_id) AS id_hash
-        FROM events
-        WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-        GROUP BY id_hash
-        HAVING count() > 1
+        SELECT _topic, _partition, _offset
+        FROM
+        (
+            SELECT _topic, _partition, _offset, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first
+            FROM events
+            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+              AND cityHash64(event_id) IN
+              (
+                  SELECT cityHash64(event_id) AS id_hash FROM events
+                  WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+                  GROUP BY id_hash HAVING count() > 1
+              )
+              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+        ) AS candidates
+        WHERE (_topic, _partition, _offset) > first
     ),
     seen AS
     (
         SELECT user_id, type, time
         FROM events
         WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-          AND cityHash64(event_id) NOT IN (SELECT id_hash FROM repeated)
+          AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM repeats)
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-        UNION ALL
-        SELECT user_id, type, time
-        FROM
-        (
-            SELECT user_id, type, time
-            FROM events
-            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-              AND cityHash64(event_id) IN (SELECT id_hash FROM repeated)
-              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-            ORDER BY _topic, _partition, _offset
-            LIMIT 1 BY event_id
-        ) AS firsts
     ),
     journeys AS
     (
@@ -154,33 +153,31 @@ WITH
         WHERE _time >= {from:DateTime64(3, 'UTC')}
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
     ) AS latest,
-    repeated AS
+    repeats AS
     (
-        SELECT cityHash64(event_id) AS id_hash
-        FROM events
-        WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-        GROUP BY id_hash
-        HAVING count() > 1
+        SELECT _topic, _partition, _offset
+        FROM
+        (
+            SELECT _topic, _partition, _offset, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first
+            FROM events
+            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+              AND cityHash64(event_id) IN
+              (
+                  SELECT cityHash64(event_id) AS id_hash FROM events
+                  WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+                  GROUP BY id_hash HAVING count() > 1
+              )
+              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+        ) AS candidates
+        WHERE (_topic, _partition, _offset) > first
     ),
     seen AS
     (
         SELECT user_id, type, time, product_id, items
         FROM events
         WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-          AND cityHash64(event_id) NOT IN (SELECT id_hash FROM repeated)
+          AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM repeats)
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-        UNION ALL
-        SELECT user_id, type, time, product_id, items
-        FROM
-        (
-            SELECT user_id, type, time, product_id, items
-            FROM events
-            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-              AND cityHash64(event_id) IN (SELECT id_hash FROM repeated)
-              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-            ORDER BY _topic, _partition, _offset
-            LIMIT 1 BY event_id
-        ) AS firsts
     ),
     touched AS
     (
@@ -236,33 +233,31 @@ WITH
         WHERE _time >= {from:DateTime64(3, 'UTC')}
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
     ) AS latest,
-    repeated AS
+    repeats AS
     (
-        SELECT cityHash64(event_id) AS id_hash
-        FROM events
-        WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-        GROUP BY id_hash
-        HAVING count() > 1
+        SELECT _topic, _partition, _offset
+        FROM
+        (
+            SELECT _topic, _partition, _offset, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first
+            FROM events
+            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+              AND cityHash64(event_id) IN
+              (
+                  SELECT cityHash64(event_id) AS id_hash FROM events
+                  WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+                  GROUP BY id_hash HAVING count() > 1
+              )
+              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+        ) AS candidates
+        WHERE (_topic, _partition, _offset) > first
     ),
     seen AS
     (
         SELECT user_id, type, time, category, items
         FROM events
         WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-          AND cityHash64(event_id) NOT IN (SELECT id_hash FROM repeated)
+          AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM repeats)
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-        UNION ALL
-        SELECT user_id, type, time, category, items
-        FROM
-        (
-            SELECT user_id, type, time, category, items
-            FROM events
-            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-              AND cityHash64(event_id) IN (SELECT id_hash FROM repeated)
-              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-            ORDER BY _topic, _partition, _offset
-            LIMIT 1 BY event_id
-        ) AS firsts
     ),
     touched AS
     (
@@ -318,33 +313,31 @@ WITH
         WHERE _time >= {from:DateTime64(3, 'UTC')}
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
     ) AS latest,
-    repeated AS
+    repeats AS
     (
-        SELECT cityHash64(event_id) AS id_hash
-        FROM events
-        WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-        GROUP BY id_hash
-        HAVING count() > 1
+        SELECT _topic, _partition, _offset
+        FROM
+        (
+            SELECT _topic, _partition, _offset, min((_topic, _partition, _offset)) OVER (PARTITION BY event_id) AS first
+            FROM events
+            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+              AND cityHash64(event_id) IN
+              (
+                  SELECT cityHash64(event_id) AS id_hash FROM events
+                  WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
+                  GROUP BY id_hash HAVING count() > 1
+              )
+              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
+        ) AS candidates
+        WHERE (_topic, _partition, _offset) > first
     ),
     seen AS
     (
         SELECT user_id, type, time, channel, _topic, _partition, _offset
         FROM events
         WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-          AND cityHash64(event_id) NOT IN (SELECT id_hash FROM repeated)
+          AND (_topic, _partition, _offset) NOT IN (SELECT _topic, _partition, _offset FROM repeats)
           AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-        UNION ALL
-        SELECT user_id, type, time, channel, _topic, _partition, _offset
-        FROM
-        (
-            SELECT user_id, type, time, channel, _topic, _partition, _offset
-            FROM events
-            WHERE time >= {from:DateTime64(3, 'UTC')} AND time < addSeconds({to:DateTime64(3, 'UTC')}, {window:UInt64})
-              AND cityHash64(event_id) IN (SELECT id_hash FROM repeated)
-              AND (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)
-            ORDER BY _topic, _partition, _offset
-            LIMIT 1 BY event_id
-        ) AS firsts
     ),
     journeys AS
     (

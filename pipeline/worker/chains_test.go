@@ -1,0 +1,440 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/pipeline/oracle"
+	"footfall/schemas"
+)
+
+// link of a chain: a transition without what differs between runs by right, its
+// number among the outputs of other users.
+type chainLink struct {
+	Seq      uint32
+	From, To string
+	At       schemas.Millis
+	Cause    string
+	Muted    schemas.Muted
+	Facts    schemas.Facts
+	Expected string
+}
+
+// chains sorts what was said by user.
+func (w *world) chains() map[string][]chainLink {
+	name := func(s uint16) string {
+		if s == schemas.NoSegment {
+			return ""
+		}
+		return w.cfg.Rules.Names()[0].Segments[s]
+	}
+	out := map[string][]chainLink{}
+	for _, it := range w.said {
+		if t := it.Transition; t != nil {
+			l := chainLink{
+				Seq: t.Seq, From: name(t.From), To: name(t.To), At: t.At, Muted: t.Muted, Facts: t.Facts,
+				Cause: fmt.Sprintf("timer %d", t.Cause.Due), Expected: fmt.Sprintf("%s %d", name(t.Expected.To), t.Expected.At),
+			}
+			if t.Cause.Kind != schemas.ByTimer {
+				l.Cause = fmt.Sprintf("%s %s %s %d", t.Cause.Kind, t.Cause.Event, t.Cause.ID, t.Cause.Pos.Offset)
+			}
+			if t.Expected.To == schemas.NoSegment {
+				l.Expected = "nothing"
+			}
+			out[t.User] = append(out[t.User], l)
+		}
+	}
+	return out
+}
+
+// deadLetters gives the reasons of the refused records.
+func (w *world) deadLetters() map[int64]string {
+	out := map[int64]string{}
+	for _, it := range w.said {
+		if d := it.DeadLetter; d != nil {
+			out[d.Pos.Offset] = d.Reason.String()
+		}
+	}
+	return out
+}
+
+// judged is what package oracle, which shares no code with the worker, makes of a log.
+func judged(log []Record, cfg Config) *oracle.Expected {
+	var input []oracle.Record
+	for _, r := range log {
+		if !r.Control {
+			input = append(input, oracle.Record{Partition: 7, Offset: r.Offset, Time: int64(r.Time), Key: r.Key, Value: r.Value})
+		}
+	}
+	return oracle.Generate(input, oracle.Options{
+		Currency: contract.Currency, Rates: contract.Rates,
+		DedupWindow: int64(cfg.DedupWindow), DedupBudget: int64(cfg.DedupBudget),
+	})[7]
+}
+
+// oracleChains are the oracle's transitions, none of them muted.
+func oracleChains(e *oracle.Expected) map[string][]chainLink {
+	out := map[string][]chainLink{}
+	for _, t := range e.Transitions {
+		l := chainLink{
+			Seq: uint32(t.Seq), From: t.From, To: t.To, At: schemas.Millis(t.At), Cause: fmt.Sprintf("timer %d", t.Due),
+			Facts: schemas.Facts{
+				First: schemas.Millis(t.First), Last: schemas.Millis(t.Last),
+				FirstPurchase: schemas.Millis(t.FirstPurchase), LastPurchase: schemas.Millis(t.LastPurchase),
+				Orders: uint32(t.Orders), Revenue: t.RevenueMinor,
+			},
+			Expected: "nothing",
+		}
+		if t.Cause == "event" {
+			l.Cause = fmt.Sprintf("event %s %s %d", t.CauseType, t.CauseID, t.CauseOffset)
+		}
+		if t.ExpectedTo != "" {
+			l.Expected = fmt.Sprintf("%s %d", t.ExpectedTo, t.ExpectedAt)
+		}
+		out[t.User] = append(out[t.User], l)
+	}
+	return out
+}
+
+// seeds runs a property on many seeds; a failing one names itself.
+func seeds(t *testing.T, n uint64, property func(t *testing.T, rng *rand.Rand)) {
+	t.Helper()
+	if testing.Short() {
+		n /= 10
+	}
+	for seed := range n {
+		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			property(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+		if !ok {
+			return
+		}
+	}
+}
+
+// randomConfig chooses limits, small ones rather than large.
+func randomConfig(t *testing.T, rng *rand.Rand) Config {
+	cfg := config(t)
+	cfg.Slice = 1 + rng.IntN(1<<rng.IntN(8))
+	cfg.MaxAge = 1 << 60 // nothing is stale: the wall of these tests stands still
+	if rng.IntN(2) == 0 {
+		cfg.DedupBudget = 1 + rng.IntN(12)
+	}
+	return cfg
+}
+
+// live is one life of a partition, with everything that may happen to it.
+type life struct {
+	*world
+	t       *testing.T
+	rng     *rand.Rand
+	wall    schemas.Millis
+	ticks   bool
+	clocks  map[int64]schemas.Millis // at each record
+	crashes int
+}
+
+// run applies the log in random batches; between them it takes snapshots in small
+// slices, commits, and crashes. At the end everything is applied and committed.
+func (l *life) run() {
+	for {
+		next := l.worker.Mark().Next
+		rest := l.between(next, 1<<62)
+		if len(rest) == 0 {
+			break
+		}
+		l.batch(rest[:min(len(rest), 1+l.rng.IntN(1<<l.rng.IntN(6)))])
+		for l.worker.snap != nil && l.rng.IntN(2) == 0 {
+			l.slice(l.t, 1+l.rng.IntN(200))
+		}
+		if l.worker.snap == nil && l.rng.IntN(6) == 0 {
+			l.begin(l.wall)
+		}
+		if l.rng.IntN(3) == 0 {
+			l.commit()
+		}
+		if l.rng.IntN(12) == 0 && l.crashes < 30 {
+			l.fall()
+		}
+	}
+	l.settle(Conditions{Wall: l.wall})
+	l.commit()
+}
+
+// batch applies records, and now and then lets the wall move the clock.
+func (l *life) batch(records []Record) {
+	at := Conditions{Wall: l.wall}
+	clock := l.worker.Mark().Clock
+	accepted := func(r *Record) bool {
+		return !r.Control && l.worker.cfg.Decoder.Decode(r.Key, r.Value, &l.worker.event) == nil
+	}
+	for i := range records {
+		if r := &records[i]; accepted(r) && l.worker.event.At-r.Time <= l.cfg.Ahead {
+			clock = max(clock, r.Time)
+			l.clocks[r.Offset] = clock
+		}
+	}
+	if l.ticks && l.rng.IntN(3) == 0 {
+		at.Tick = clock + schemas.Millis(l.rng.Int64N(int64(1)<<l.rng.IntN(34)))
+	}
+	l.apply(records, at)
+}
+
+// fall crashes, and gets up from one of the snapshots.
+func (l *life) fall() {
+	ids := l.usable()
+	id := ids[l.rng.IntN(len(ids))]
+	l.crashes++
+	if said := l.crash(l.t, id, l.cfg, Conditions{Wall: l.wall}); len(said) > 0 {
+		l.t.Fatalf("crash %d, from snapshot %d: under the same rules a recovery says\n%+v\n%+v, want nothing", l.crashes, id, said[0], said[0].Transition)
+	}
+}
+
+func newLife(t *testing.T, rng *rand.Rand, cfg Config, log []Record, bootstrap int64) *life {
+	wall := base
+	for _, r := range log {
+		wall = max(wall, r.Time)
+	}
+	l := &life{world: newWorld(t, cfg, bootstrap), t: t, rng: rng, wall: wall, clocks: map[int64]schemas.Millis{}}
+	l.log = log
+	return l
+}
+
+// In log time the chains are a function of the log alone (design 3.4, R2),
+// whatever the batches, the slices of timers, the snapshots and the crashes.
+func TestChainsAreTheOracles(t *testing.T) {
+	seeds(t, 400, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		log := newLogger(rng, schemas.Replay).write(20 + rng.IntN(300))
+		l := newLife(t, rng, cfg, log, 0)
+		l.run()
+		want := judged(log, cfg)
+		if diff := cmp.Diff(oracleChains(want), l.chains()); diff != "" {
+			t.Errorf("chains (-oracle +worker):\n%s", diff)
+		}
+		if diff := cmp.Diff(want.DeadLetters, l.deadLetters()); diff != "" {
+			t.Errorf("dead letters (-oracle +worker):\n%s", diff)
+		}
+		if s := l.worker.Stats(); l.crashes == 0 && (int(s.Applied) != want.Applied || int(s.Duplicates) != len(want.Duplicates)) {
+			t.Errorf("got %d applied, %d duplicates, want %d and %d", s.Applied, s.Duplicates, want.Applied, len(want.Duplicates))
+		}
+		if got := l.worker.Mark().Clock; int64(got) != want.Clock {
+			t.Errorf("clock: got %d, want %d", got, want.Clock)
+		}
+	})
+}
+
+// With wall ticks the chains are a function of the log and of the clock at each
+// record (design 3.4).
+func TestTickedChainsFollowFromTheClocks(t *testing.T) {
+	seeds(t, 400, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(300))
+		l := newLife(t, rng, cfg, log, 0)
+		l.ticks = true
+		l.run()
+		want := naiveChains(log, cfg, l.clocks, l.worker.Mark().Fired)
+		if diff := cmp.Diff(want, l.chains()); diff != "" {
+			t.Errorf("chains (-naive +worker):\n%s", diff)
+		}
+	})
+}
+
+// What is muted as bootstrap is a function of the log too.
+func TestBootstrapMutesTheSameWhateverTheBatches(t *testing.T) {
+	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+		bootstrap := rng.Int64N(log[len(log)-1].Offset + 2)
+		whole := newLife(t, rng, config(t), log, bootstrap)
+		whole.cfg, whole.worker.cfg.MaxAge = cfg, cfg.MaxAge
+		whole.worker.dedup.budget = cfg.DedupBudget
+		whole.apply(log, Conditions{Wall: whole.wall})
+		l := newLife(t, rng, cfg, log, bootstrap)
+		l.run()
+		if diff := cmp.Diff(whole.chains(), l.chains()); diff != "" {
+			t.Errorf("bootstrap=%d: chains (-in one batch +in pieces):\n%s", bootstrap, diff)
+		}
+	})
+}
+
+// A worker that is read from its snapshot is the worker that went on.
+func TestStateAfterRestoreIsTheStateThatWentOn(t *testing.T) {
+	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+		l := newLife(t, rng, cfg, log, 0)
+		l.ticks = true
+		l.run()
+		l.snapshot(t, l.wall, 1+rng.IntN(500))
+		for i, s := range l.snapshots {
+			if s.cut.Next > l.committed.Next {
+				continue
+			}
+			restored := l.rebuild(t, s, Conditions{Wall: l.wall})
+			exact := i == len(l.snapshots)-1
+			if diff := cmp.Diff(l.worker.digest(t, exact), restored.digest(t, exact)); diff != "" {
+				t.Errorf("snapshot %d at %d, mark at %d (-went on +restored):\n%s", i, s.cut.Next, l.committed.Next, diff)
+			}
+		}
+	})
+}
+
+// A profile does not depend on order (design 3.1): of distinct events within the
+// dedup window's reach, whatever order they come in.
+func TestProfilesDoNotDependOnOrder(t *testing.T) {
+	seeds(t, 200, func(t *testing.T, rng *rand.Rand) {
+		var events []Record
+		for i := range 1 + rng.IntN(60) {
+			kind := []string{"view", "purchase", "refund", "search"}[rng.IntN(4)]
+			at := base - schemas.Millis(rng.Int64N(int64(300*schemas.Day)))
+			value := fmt.Sprintf(`{"event_id":"e%d","type":%q,"user_id":"u","time":%d,"order_id":"o%d","revenue":%d}`, i, kind, at, i, rng.IntN(100))
+			events = append(events, Record{Time: base, Key: []byte("u"), Value: []byte(value)})
+		}
+		fold := func() schemas.Facts {
+			w := newWorld(t, config(t), 0)
+			for i := range events {
+				events[i].Offset = int64(i)
+			}
+			w.apply(events, Conditions{Wall: base})
+			if got := w.worker.Stats().Applied; int(got) != len(events) {
+				t.Fatalf("got %d applied, want %d", got, len(events))
+			}
+			return w.worker.rows.At(0).profile.Facts()
+		}
+		want := fold()
+		for range 5 {
+			rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			if got := fold(); got != want {
+				t.Errorf("in another order:\ngot  %+v\nwant %+v", got, want)
+			}
+		}
+	})
+}
+
+// naiveChains recomputes every user's chain from the clock at each record: what
+// the rules say, written out, and no timers but a look at each boundary.
+func naiveChains(log []Record, cfg Config, clocks map[int64]schemas.Millis, end schemas.Millis) map[string][]chainLink {
+	decided := judged(log, cfg)
+	users := map[string]*naiveUser{}
+	for _, r := range log {
+		clock, accepted := clocks[r.Offset]
+		if !accepted {
+			continue
+		}
+		var ev schemas.Event
+		if err := cfg.Decoder.Decode(r.Key, r.Value, &ev); err != nil {
+			panic(err)
+		}
+		u := users[string(ev.User)]
+		if u == nil {
+			if decided.Duplicates[r.Offset] {
+				continue
+			}
+			u = &naiveUser{}
+			users[string(ev.User)] = u
+		}
+		u.fire(clock)
+		if decided.Duplicates[r.Offset] {
+			continue
+		}
+		u.fold(&ev)
+		u.look(clock, fmt.Sprintf("event %s %s %d", ev.Kind, ev.ID, r.Offset))
+	}
+	out := map[string][]chainLink{}
+	for name, u := range users {
+		u.fire(end)
+		out[name] = u.chain
+	}
+	return out
+}
+
+// naiveUser is a user of naiveChains.
+type naiveUser struct {
+	facts  schemas.Facts
+	seen   schemas.Millis // when last evaluated
+	chain  []chainLink
+	events int
+}
+
+func (u *naiveUser) fold(ev *schemas.Event) {
+	f := &u.facts
+	u.events++
+	if u.events == 1 || ev.At < f.First {
+		f.First = ev.At
+	}
+	f.Last = max(f.Last, ev.At)
+	switch ev.Kind {
+	case schemas.Purchase:
+		if f.Orders == 0 || ev.At < f.FirstPurchase {
+			f.FirstPurchase = ev.At
+		}
+		f.Orders++
+		f.LastPurchase = max(f.LastPurchase, ev.At)
+		f.Revenue += ev.Amount
+	case schemas.Refund:
+		f.Revenue -= ev.Amount
+	default:
+	}
+}
+
+func (u *naiveUser) segment(t schemas.Millis) string {
+	last, bought := max(0, t-u.facts.Last), max(0, t-u.facts.LastPurchase)
+	switch n := u.facts.Orders; {
+	case n >= 1 && bought >= 180*schemas.Day:
+		return "lost"
+	case last >= 90*schemas.Day:
+		return "dormant"
+	case n == 1 && bought < 30*schemas.Day:
+		return "new"
+	case n >= 2 && bought < 30*schemas.Day:
+		return "active"
+	case n >= 1:
+		return "cooling"
+	}
+	return "prospect"
+}
+
+// boundaries are the moments after t at which the segment can change by silence.
+func (u *naiveUser) boundaries(t schemas.Millis) []schemas.Millis {
+	at := []schemas.Millis{u.facts.Last + 90*schemas.Day}
+	if u.facts.Orders > 0 {
+		at = append(at, u.facts.LastPurchase+30*schemas.Day, u.facts.LastPurchase+180*schemas.Day)
+	}
+	at = slices.DeleteFunc(at, func(b schemas.Millis) bool { return b <= t })
+	slices.Sort(at)
+	return at
+}
+
+func (u *naiveUser) fire(clock schemas.Millis) {
+	for _, b := range u.boundaries(u.seen) {
+		if b <= clock && len(u.chain) > 0 {
+			u.look(b, fmt.Sprintf("timer %d", b))
+		}
+	}
+}
+
+func (u *naiveUser) look(t schemas.Millis, cause string) {
+	u.seen = t
+	from, to := "", u.segment(t)
+	if n := len(u.chain); n > 0 {
+		from = u.chain[n-1].To
+	}
+	if from == to {
+		return
+	}
+	expected := "nothing"
+	for _, b := range u.boundaries(t) {
+		if u.segment(b) != to {
+			expected = fmt.Sprintf("%s %d", u.segment(b), b)
+			break
+		}
+	}
+	u.chain = append(u.chain, chainLink{
+		Seq: uint32(len(u.chain)) + 1, From: from, To: to, At: t, Cause: cause, Facts: u.facts, Expected: expected,
+	})
+}

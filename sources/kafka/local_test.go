@@ -1,0 +1,349 @@
+package kafka
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// What was committed before the broker was closed is there when it is started again
+// on the same directory, at the address asked for.
+func TestLocalPersists(t *testing.T) {
+	conf := LocalConfig{DataDir: t.TempDir()}
+	broker, err := StartLocal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(t, broker.Addr(), broker.Cluster(), 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)[0]
+	out := output(a, 3, 1)
+	if err := s.Transact(t.Context(), e.records(0, "kept"), []*worker.Output{out}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close(t.Context())
+	e.cl.Close()
+	conf.Addr = broker.Addr()
+	broker.Close()
+
+	if broker, err = StartLocal(conf); err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	if broker.Addr() != conf.Addr {
+		t.Errorf("address: got %s, want %s", broker.Addr(), conf.Addr)
+	}
+	if e.cl, err = kgo.NewClient(kgo.SeedBrokers(broker.Addr())); err != nil {
+		t.Fatal(err)
+	}
+	defer e.cl.Close()
+	again := e.session(e.config("a"))
+	mark, found, err := again.Committed(t.Context(), 0)
+	if err != nil || !found || mark != out.Mark {
+		t.Errorf("got %+v, found %t, error %v; want %+v", mark, found, err, out.Mark)
+	}
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("said: %q", got)
+	}
+	again.Close(t.Context())
+}
+
+func TestLocalRefusesOpenAddresses(t *testing.T) {
+	for addr, want := range map[string]string{"0.0.0.0:9092": "not on loopback", "nonsense": "give 127.0.0.1:port", "127.0.0.1:99999": "value out of range"} {
+		if _, err := StartLocal(LocalConfig{Addr: addr}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", addr, err, want)
+		}
+	}
+}
+
+// Transactions work the same on brokers before transactions v2.
+func TestTransactionsV1(t *testing.T) {
+	e := local(t, 1, kfake.MaxVersions(kversion.V3_7_0()))
+	s := e.session(e.config("a"))
+	if s.v2 {
+		t.Fatal("the broker offers transactions v2; the test proves nothing")
+	}
+	a := assigned(t, s, 1)[0]
+	var want []string
+	for n := range uint64(5) {
+		v := string(rune('a' + n))
+		want = append(want, v)
+		if err := s.Transact(t.Context(), e.records(0, v), []*worker.Output{output(a, int64(n+1), n+1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, want) {
+		t.Errorf("said: got %q, want %q", got, want)
+	}
+	if offset, _ := e.committed(0); offset != 5 {
+		t.Errorf("committed: got %d, want 5", offset)
+	}
+}
+
+// Every way to log in works, also over TLS with a client certificate's place filled;
+// a wrong password and an unknown broker say what is wrong.
+func TestSASLAndTLS(t *testing.T) {
+	dir := t.TempDir()
+	server, ca := certificate(t, dir)
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		t.Run(mechanism, func(t *testing.T) {
+			broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{
+				kfake.EnableSASL(), kfake.Superuser(mechanism, "shop", "secret"), kfake.TLS(server),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer broker.Close()
+			conf := Config{
+				Brokers: []string{broker.Addr()},
+				TLS:     &TLS{CAFile: ca, ServerName: "localhost"},
+				SASL:    &SASL{Mechanism: mechanism, User: "shop", Password: "secret"},
+			}
+			if err := ping(t, conf); err != nil {
+				t.Errorf("right password: %v", err)
+			}
+			conf.SASL.Password = "wrong"
+			if err := ping(t, conf); err == nil || !strings.Contains(err.Error(), "check the address, TLS and SASL") {
+				t.Errorf("wrong password: got %v", err)
+			}
+		})
+	}
+}
+
+func ping(t *testing.T, conf Config) error {
+	t.Helper()
+	opts, err := Options(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return reachable(ctx, cl, conf.Brokers)
+}
+
+// certificate makes a self-signed one for localhost and returns a server's
+// configuration and the file a client is to trust.
+func certificate(t *testing.T, dir string) (*tls.Config, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, file
+}
+
+// A bad configuration is told in full, before anything is dialled.
+func TestConfigRefuses(t *testing.T) {
+	_, err := New(t.Context(), Config{RevokeLimit: time.Hour, TickInterval: -1})
+	for _, want := range []string{"brokers are missing", "group is missing", "instance is missing", "topic is missing", "Now is missing", "below the rebalance timeout", "negative duration"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to name %q", err, want)
+		}
+	}
+	for want, conf := range map[string]Config{
+		"unknown mechanism \"GSSAPI\"":  {SASL: &SASL{Mechanism: "GSSAPI", User: "u"}},
+		"user is missing":               {SASL: &SASL{Mechanism: "PLAIN"}},
+		"no such file":                  {TLS: &TLS{CAFile: filepath.Join(t.TempDir(), "none")}},
+		"both its file and its key's":   {TLS: &TLS{CertFile: "c.pem"}},
+		"has no certificate":            {TLS: &TLS{CAFile: os.DevNull}},
+		"client certificate: open none": {TLS: &TLS{CertFile: "none", KeyFile: "none"}},
+	} {
+		conf.Brokers = []string{"127.0.0.1:1"}
+		if _, err := Options(conf); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := compression("lzma"); err == nil {
+		t.Error("compression lzma was taken")
+	}
+}
+
+// Known values of Kafka's UtilsTest.testMurmur2 and of MurmurHash2's four tails.
+func TestPartitionOfIsJavas(t *testing.T) {
+	for key, want := range map[string]int32{
+		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "a-little-bit-longer-string": -1486304829,
+		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
+	} {
+		if got := int32(murmur2([]byte(key))); got != want {
+			t.Errorf("%q: got %d, want %d", key, got, want)
+		}
+		if got, want := PartitionOf([]byte(key), 7), (want&0x7fffffff)%7; got != want {
+			t.Errorf("%q: got partition %d, want %d", key, got, want)
+		}
+	}
+}
+
+// The topics are made alike; what exists is not changed but told.
+func TestTopics(t *testing.T) {
+	onBrokers(t, 3, func(t *testing.T, e *env) {
+		plan := TopicPlan{Input: e.input + "-r", Outputs: []string{e.input + "-t", e.input + "-d"}, Lane: schemas.Replay, Partitions: 5}
+		problems, err := CheckTopics(t.Context(), e.cl, plan)
+		if err != nil || len(problems) != 3 {
+			t.Fatalf("before they exist: got %v, error %v", problems, err)
+		}
+		for range 2 { // creating again changes nothing
+			if problems, err = CreateTopics(t.Context(), e.cl, plan); err != nil || len(problems) != 0 {
+				t.Fatalf("created: got %v, error %v", problems, err)
+			}
+		}
+		adm := kadm.NewClient(e.cl)
+		five := int32(3)
+		if _, err := adm.CreateTopic(t.Context(), five, -1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}, e.input+"-x"); err != nil {
+			t.Fatal(err)
+		}
+		// An input of lane replay on a broker's defaults, an output of another count.
+		wrong := TopicPlan{Input: e.input + "-x", Outputs: []string{e.input + "-t"}, Lane: schemas.Replay}
+		if problems, err = CreateTopics(t.Context(), e.cl, wrong); err != nil {
+			t.Fatal(err)
+		}
+		all := ""
+		for _, p := range problems {
+			all += p.String() + "\n"
+		}
+		for _, want := range []string{
+			"-t has 5 partitions and the input " + e.input + "-x has 3", "it is compacted", "retention.ms=",
+			"kafka-configs.sh --alter --entity-type topics --entity-name " + e.input + "-x --add-config retention.ms=-1",
+		} {
+			if !strings.Contains(all, want) {
+				t.Errorf("got\n%swant %q", all, want)
+			}
+		}
+		// A session refuses such topics too.
+		conf := e.config("a")
+		conf.Topic = wrong.Input
+		if _, err := New(t.Context(), conf, wrong.Outputs...); err == nil || !strings.Contains(err.Error(), "see: footfall check") {
+			t.Errorf("got %v, want the counts refused", err)
+		}
+	})
+}
+
+// What does not exist is told with its remedy.
+func TestNoTopic(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.Topic = "none"
+	if _, err := New(t.Context(), conf); err == nil || !strings.Contains(err.Error(), "footfall topics create") {
+		t.Errorf("got %v, want it to say how to create it", err)
+	}
+}
+
+// An input that was expanded is refused: users have moved, their profiles have not.
+func TestExpansionIsRefused(t *testing.T) {
+	e := local(t, 2)
+	conf := e.config("a")
+	conf.Options = []kgo.Opt{kgo.MetadataMaxAge(200 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond)}
+	d := drive(t, e.session(conf))
+	eventually(t, "all", func() bool { return len(d.owns()) == 2 })
+	if _, err := kadm.NewClient(e.cl).UpdatePartitions(t.Context(), 3, e.input); err != nil {
+		t.Fatal(err)
+	}
+	<-d.done
+	if d.err == nil || !strings.Contains(d.err.Error(), "has partition 2 now") {
+		t.Errorf("got %v, want the expansion refused", d.err)
+	}
+}
+
+// The transaction that keeps a partition undecided is named.
+func TestHangingNamesTheTransaction(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		e.publish(0, "a")
+		open := e.producer("-hangs")
+		defer open.Close()
+		e.begin(open, 0, "undecided")
+		s := e.asSession(e.input)
+		text := s.Hanging(t.Context(), e.input, 0)
+		for _, want := range []string{e.group + "-hangs", "offset 1", "Ongoing"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("got %q, want %q in it", text, want)
+			}
+		}
+		if err := open.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "nothing hangs", func() bool {
+			return strings.Contains(s.Hanging(t.Context(), e.input, 0), "no producer has an open transaction")
+		})
+		for state, want := range map[string]string{"CompleteCommit": "COMMIT marker", "PrepareCommit": "never an abort", "Ongoing": "its timeout", "PrepareAbort": "coordinator's log"} {
+			if got := remedyFor(state, "t", 0, &kadm.DescribedProducer{}); !strings.Contains(got, want) {
+				t.Errorf("%s: got %q, want %q in it", state, got, want)
+			}
+		}
+	})
+}
+
+// A group's partition of __consumer_offsets is found as the broker finds it: Java's
+// hash, of UTF-16.
+func TestJavaHash(t *testing.T) {
+	for s, want := range map[string]int32{"": 0, "a": 97, "footfall": 394788073, "h\u00e9\U0001F600": 5095076} {
+		if got := javaHash(s); got != want {
+			t.Errorf("%q: got %d, want %d", s, got, want)
+		}
+	}
+}
+
+// Batches keep Lost, Revoked, Assigned in this order and name a partition once.
+func TestChangesKeepTheirOrder(t *testing.T) {
+	o := newOwnership()
+	o.assigned(membership{"m", 1}, []int32{0, 1})
+	o.lost(membership{"m", 1}, []int32{0})
+	o.assigned(membership{"m", 2}, []int32{0, 2})
+	o.assigned(membership{"m", 3}, []int32{1}) // again, without having been taken
+	want := []pipeline.Batch{
+		{Assigned: []pipeline.Assignment{{Partition: 0, Epoch: 1}, {Partition: 1, Epoch: 2}}},
+		{Lost: []int32{0}},
+		{Assigned: []pipeline.Assignment{{Partition: 0, Epoch: 3}, {Partition: 2, Epoch: 4}}},
+		{Lost: []int32{1}},
+		{Assigned: []pipeline.Assignment{{Partition: 1, Epoch: 5}}},
+		{},
+	}
+	var got []pipeline.Batch
+	for range want {
+		var b pipeline.Batch
+		o.poll(&b, nil)
+		got = append(got, b)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("batches (-want +got):\n%s", diff)
+	}
+}
