@@ -169,10 +169,7 @@ func (c *commits) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := c.step(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err := c.step(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

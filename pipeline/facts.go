@@ -16,18 +16,18 @@ type Fact interface {
 
 // The facts of a pipeline.
 type (
-	// Assigned: the group gave us a partition.
+	// Assigned says that the group gave us a partition.
 	Assigned struct {
 		Partition int32
 		Epoch     int64
 	}
-	// Began: a partition of which nothing was ever said is live; what the records
-	// before Bootstrap cause is muted.
+	// Began says that a partition of which nothing was ever said is live; what the
+	// records before Bootstrap cause is muted.
 	Began struct {
 		Partition       int32
 		Next, Bootstrap int64
 	}
-	// Recovered: a partition is live again at the committed mark.
+	// Recovered says that a partition is live again at the committed mark.
 	Recovered struct {
 		Partition   int32
 		Snapshot    string
@@ -39,38 +39,38 @@ type (
 		Differences int // said by nobody before, said now
 		Took        schemas.Millis
 	}
-	// Released: a partition was drained and handed over.
+	// Released says that a partition was drained and handed over.
 	Released struct {
 		Partition int32
 		Next      int64
 	}
-	// Lost: a partition's ownership was lost; what was not committed is dropped.
+	// Lost says that a partition's ownership was lost; what was not committed is dropped.
 	Lost struct{ Partition int32 }
-	// Committed: a transaction, or a commit of marks alone, has happened.
+	// Committed says that a transaction, or a commit of marks alone, has happened.
 	Committed struct{ Partitions, Outputs int }
-	// Aborted: a transaction did not happen, and is sent again.
+	// Aborted says that a transaction did not happen, and is sent again.
 	Aborted struct {
 		Attempt int
 		Err     error
 	}
-	// Unknown: the outcome of a transaction is not known, and is asked for.
+	// Unknown says that the outcome of a transaction is not known, and is asked for.
 	Unknown struct {
 		Attempt int
 		Err     error
 	}
-	// SnapshotPublished: a snapshot can be recovered from.
+	// SnapshotPublished says that a snapshot can be recovered from.
 	SnapshotPublished struct {
 		Partition int32
 		Snapshot  string
 		Users     int
 	}
-	// SnapshotFailed: a snapshot could not be stored; the one before still serves.
+	// SnapshotFailed says that a snapshot could not be stored; the one before serves.
 	SnapshotFailed struct {
 		Partition int32
 		Snapshot  string
 		Err       error
 	}
-	// SnapshotSkipped: recovery could not use a snapshot and tries the one before.
+	// SnapshotSkipped says that recovery could not use a snapshot and tries the one before.
 	SnapshotSkipped struct {
 		Partition int32
 		Snapshot  string

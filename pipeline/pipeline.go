@@ -236,15 +236,11 @@ func (p *Pipeline) assign(work context.Context, a Assignment) error {
 	}
 	p.parts[a.Partition] = part
 	p.mu.Unlock()
-	p.cfg.Report(Assigned{Partition: a.Partition, Epoch: a.Epoch})
+	p.cfg.Report(Assigned(a))
 	if p.cfg.Inline {
 		return part.recover()
 	}
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
-		p.fail(part.run())
-	}()
+	p.wg.Go(func() { p.fail(part.run()) })
 	return nil
 }
 

@@ -185,9 +185,6 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	return nil
 }
 
-// snapshotTime is a hint for History.Said: no output after the cut is older.
-func snapshotTime(w *worker.Worker) schemas.Millis { return w.Taken() }
-
 func (part *partition) conditions() worker.Conditions {
 	return worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 }
@@ -258,7 +255,9 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if err := part.publishWhole(settled); err != nil {
 		return err
 	}
-	cfg.Report(Recovered{Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
-		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items)})
+	cfg.Report(Recovered{
+		Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
+		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items),
+	})
 	return nil
 }

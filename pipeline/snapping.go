@@ -65,11 +65,7 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 		return
 	}
 	s.chunks, s.done = make(chan []byte, 4), make(chan error, 1)
-	part.p.wg.Add(1)
-	go func() {
-		defer part.p.wg.Done()
-		s.done <- part.writeSnapshot(s)
-	}()
+	part.p.wg.Go(func() { s.done <- part.writeSnapshot(s) })
 }
 
 func (part *partition) writeSnapshot(s *snapping) error {
@@ -109,26 +105,26 @@ func (part *partition) slice() error {
 	if err != nil {
 		return err // a buffer's Write never fails
 	}
-	if s.buffer == nil {
-		select {
-		case s.chunks <- chunk.Bytes():
-		case <-s.done: // the writer has failed; it is reported by endSnapshot
-			s.done <- errAbandoned
-			done = true
-		}
-	}
-	if !done {
+	if s.buffer == nil && (!s.send(chunk.Bytes()) || done && !s.send(nil)) {
+		s.sliced = true // the writer has failed: endSnapshot says why
+		part.worker.GiveUpSnapshot()
 		return nil
 	}
-	s.sliced = true
-	if s.buffer == nil {
-		select {
-		case s.chunks <- nil:
-		case err := <-s.done:
-			s.done <- err
-		}
+	if s.sliced = done; !done {
+		return nil
 	}
 	return part.demandCommit(s.mark)
+}
+
+// send gives a chunk to the writer, nil for the end; false when the writer has ended.
+func (s *snapping) send(chunk []byte) bool {
+	select {
+	case s.chunks <- chunk:
+		return true
+	case err := <-s.done:
+		s.done <- err
+		return false
+	}
 }
 
 // endSnapshot notes the outcome of a snapshot whose bytes are all made.
@@ -152,13 +148,19 @@ func (part *partition) endSnapshot() error {
 	}
 	part.snapping = nil
 	<-part.p.snapshots
-	if err != nil {
-		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: s.id.String(), Err: err})
-		return nil
-	}
-	part.lastSnap = s.id
-	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: s.id.String(), Users: part.worker.Users()})
+	part.noteSnapshot(s.id, err)
 	return nil
+}
+
+// noteSnapshot reports what became of a snapshot. A failure costs a longer replay
+// and no more: the one before still serves.
+func (part *partition) noteSnapshot(id snapshot.ID, err error) {
+	if err != nil {
+		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: id.String(), Err: err})
+		return
+	}
+	part.lastSnap = id
+	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: id.String(), Users: part.worker.Users()})
 }
 
 // abandonSnapshot gives up the snapshot under way; nothing of it is stored.
@@ -168,6 +170,7 @@ func (part *partition) abandonSnapshot() {
 		return
 	}
 	part.snapping = nil
+	part.worker.GiveUpSnapshot()
 	if s.buffer == nil && !s.sliced {
 		close(s.chunks)
 	}

@@ -305,7 +305,7 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	at := func(path string) any {
 		var v any = doc
-		for _, name := range strings.Split(path, "/") {
+		for name := range strings.SplitSeq(path, "/") {
 			m, ok := v.(map[string]any)
 			if !ok || m[name] == nil {
 				t.Fatalf("no %s", path)

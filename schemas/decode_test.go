@@ -172,8 +172,13 @@ func randomEvent(r *rand.Rand) (key, value []byte) {
 		var it strings.Builder
 		sep := ""
 		for _, f := range [][2]string{
-			{"product_id", odd(`"p1"`, long)}, {"category", odd(`"c"`)}, {"brand", odd(`"b"`)}, {"price", num()},
-			{"quantity", num()}, {"size", `{"a":[1]}`}, {"pri\\u0063e", num()},
+			{"product_id", odd(`"p1"`, long)},
+			{"category", odd(`"c"`)},
+			{"brand", odd(`"b"`)},
+			{"price", num()},
+			{"quantity", num()},
+			{"size", `{"a":[1]}`},
+			{"pri\\u0063e", num()},
 		} {
 			if r.IntN(2) == 0 {
 				it.WriteString(sep + `"` + f[0] + `":` + f[1])
@@ -183,13 +188,29 @@ func randomEvent(r *rand.Rand) (key, value []byte) {
 		return odd("{" + it.String() + "}")
 	}
 	all := [][2]string{
-		{"event_id", odd(`"e1"`, long)}, {"type", odd(pick(`"view"`, `"purchase"`, `"refund"`, `"refund"`, `"purchase"`), `"buy"`, `"View"`)},
-		{"user_id", odd(`"u1"`, long, `"\u0075\u0031"`)}, {"time", odd(`1767225600000`, oddTimes...)},
-		{"session_id", odd(`"s"`, long)}, {"product_id", odd(`"p"`, long)}, {"category", odd(`"c"`, `"é\\"`)}, {"brand", odd(`"b"`)},
-		{"price", num()}, {"quantity", num()}, {"currency", odd(pick(`"EUR"`, `"USD"`, `"JPY"`, `"IDR"`, `"KWD"`), `"eur"`, `"EURO"`, `"XAU"`, `"E\u0055R"`, `"HRK"`)},
-		{"cart_id", odd(`"k"`, long)}, {"order_id", odd(`"o1"`, long)}, {"revenue", num()}, {"items", odd("[" + item() + "," + item() + "]")},
-		{"channel", odd(`"web"`)}, {"campaign", odd(`"x"`)}, {"url", odd(`"https://x/\""`)}, {"properties", odd(`{"a":[1,{"b":null}]}`)},
-		{"tax", num()}, {"co\\u0075pon", odd(`"X"`)}, {"coupon", odd(`"Y"`)}, {"Type", `"View"`},
+		{"event_id", odd(`"e1"`, long)},
+		{"type", odd(pick(`"view"`, `"purchase"`, `"refund"`, `"refund"`, `"purchase"`), `"buy"`, `"View"`)},
+		{"user_id", odd(`"u1"`, long, `"\u0075\u0031"`)},
+		{"time", odd(`1767225600000`, oddTimes...)},
+		{"session_id", odd(`"s"`, long)},
+		{"product_id", odd(`"p"`, long)},
+		{"category", odd(`"c"`, `"é\\"`)},
+		{"brand", odd(`"b"`)},
+		{"price", num()},
+		{"quantity", num()},
+		{"currency", odd(pick(`"EUR"`, `"USD"`, `"JPY"`, `"IDR"`, `"KWD"`), `"eur"`, `"EURO"`, `"XAU"`, `"E\u0055R"`, `"HRK"`)},
+		{"cart_id", odd(`"k"`, long)},
+		{"order_id", odd(`"o1"`, long)},
+		{"revenue", num()},
+		{"items", odd("[" + item() + "," + item() + "]")},
+		{"channel", odd(`"web"`)},
+		{"campaign", odd(`"x"`)},
+		{"url", odd(`"https://x/\""`)},
+		{"properties", odd(`{"a":[1,{"b":null}]}`)},
+		{"tax", num()},
+		{"co\\u0075pon", odd(`"X"`)},
+		{"coupon", odd(`"Y"`)},
+		{"Type", `"View"`},
 	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	for _, f := range all {

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -108,8 +109,8 @@ func parseMarkHeaders(headers []Header, n string) (h OutputHeaders, err error) {
 // last returns the place of the last header of a name, or -1. A dead letter has
 // the headers of the original in front, which may use any name.
 func last(headers []Header, name string) int {
-	for i := len(headers) - 1; i >= 0; i-- {
-		if headers[i].Key == name {
+	for i, header := range slices.Backward(headers) {
+		if header.Key == name {
 			return i
 		}
 	}

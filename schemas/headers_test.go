@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func TestTransitionHeaders(t *testing.T) {
 		{HeaderClock, "soon", `header clock: got "soon", want a number`},
 		{HeaderFired, "9223372036854775808", `header fired: got "9223372036854775808", want a number`},
 	} {
-		if _, err := ParseTransitionHeaders(append(headers[:len(headers):len(headers)], Header{c.name, []byte(c.value)})); fmt.Sprint(err) != c.want {
+		if _, err := ParseTransitionHeaders(append(slices.Clip(headers), Header{c.name, []byte(c.value)})); fmt.Sprint(err) != c.want {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
@@ -107,7 +108,7 @@ func TestLaneOf(t *testing.T) {
 		{"Live", Replay, false},
 	} {
 		headers := []Header{{"n", []byte("1")}}
-		for _, v := range strings.Fields(c.values) {
+		for v := range strings.FieldsSeq(c.values) {
 			headers = append(headers, Header{LaneHeader, []byte(v)})
 		}
 		if lane, ok := LaneOf(headers, Replay); lane != c.lane || ok != c.ok {

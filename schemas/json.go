@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -385,7 +386,7 @@ func (s *scanner) raw(t token) []byte { return s.text[t.start:t.end:t.end] }
 func (s *scanner) unquote(t token, scratch []byte) (str, grown []byte) {
 	in := s.inner(t)
 	if !t.escaped {
-		return in[:len(in):len(in)], scratch
+		return slices.Clip(in), scratch
 	}
 	from := len(scratch)
 	scratch = appendUnescaped(scratch, in)

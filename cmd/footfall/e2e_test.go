@@ -112,7 +112,7 @@ func (h *house) command(args ...string) *exec.Cmd {
 	for _, s := range h.sets {
 		args = append(args, "--set", s)
 	}
-	c := exec.Command(self, args...) //nolint:noctx,gosec // it is ended by the test, by signal
+	c := exec.Command(self, args...) //nolint:gosec // this test binary
 	c.Args[0] = "footfall"
 	c.Stderr = h
 	return c
@@ -534,7 +534,7 @@ func TestEndToEndHTTP(t *testing.T) {
 	h.ready()
 	base := "http://" + h.conf.HTTP.Listen
 	h.until("ready", time.Minute, func() bool {
-		res, err := http.Get(base + "/readyz") //nolint:noctx // loopback
+		res, err := http.Get(base + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -546,7 +546,7 @@ func TestEndToEndHTTP(t *testing.T) {
 		return strings.Contains(h.run("status"), "live") && h.lags()[0] == 0
 	})
 	for path, want := range map[string]string{"/healthz": "ok", "/metrics": "footfall_events_applied_total", "/status": `"state":"running"`} {
-		res, err := http.Get(base + path) //nolint:noctx // loopback
+		res, err := http.Get(base + path)
 		if err != nil {
 			t.Fatal(err)
 		}

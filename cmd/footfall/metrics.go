@@ -27,7 +27,6 @@ type metrics struct {
 type metric struct {
 	name, help string
 	counter    bool
-	labels     []string
 	desc       *prometheus.Desc
 }
 

@@ -50,11 +50,11 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 				c.HTTP.Advertise = listener.Addr().String()
 			}
 			e, err := newEngine(cmd.Context(), c, log, c.tempo(), rebuild)
+			if err != nil && cmd.Context().Err() != nil {
+				return listener.Close() // stopped while it started: there is nothing to drain
+			}
 			if err != nil {
 				_ = listener.Close() // nobody was served
-				if cmd.Context().Err() != nil {
-					return nil // stopped while it started: there is nothing to drain
-				}
 				return err
 			}
 			log.Info("running", zap.String("version", buildVersion()), zap.String("group", c.Kafka.Group),

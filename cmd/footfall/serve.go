@@ -117,7 +117,7 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 func (e *engine) statusz(w http.ResponseWriter, r *http.Request) {
 	out := StatusAnswer{
 		Instance: e.instance, Group: e.conf.Kafka.Group, Version: buildVersion(),
-		Started: Moment(e.started.UnixMilli()), Now: Moment(wall()), State: e.state.Load().(string), //nolint:errcheck,forcetypeassert // only strings are stored
+		Started: Moment(e.started.UnixMilli()), Now: Moment(wall()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
 		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.rules.Hash()), Partitions: []PartitionStatus{},
 	}
 	for _, s := range e.pipe.Status() {

@@ -14,7 +14,8 @@ func TestMarkRoundTrip(t *testing.T) {
 		"nothing":   {},
 		"under way": {UnderWay: true, Next: 150, Sum: Sum{40, 1 << 63}},
 		"both": {UnderWay: true, Next: 101, Ledger: Ledger{[]entry{
-			{first: 0, next: 70, sum: Sum{60, 5}}, {first: 70, next: 100, sum: Sum{0, 0}}}}},
+			{first: 0, next: 70, sum: Sum{60, 5}}, {first: 70, next: 100, sum: Sum{0, 0}},
+		}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseMark(m.Encode(100), 100)

@@ -90,10 +90,9 @@ func checkText(value []byte) *refusal {
 	if !json.Valid(value) {
 		// No JSON text has an unescaped control character. If the parser gets as
 		// far as one put at the end, all before it was the start of a valid text.
-		var fault *json.SyntaxError
 		err := json.Unmarshal(append(bytes.Clone(value), 1), new(json.RawMessage))
 		syntax = "not_json"
-		if errors.As(err, &fault) {
+		if fault, ok := errors.AsType[*json.SyntaxError](err); ok {
 			readable = min(len(value), int(fault.Offset)-1)
 			if fault.Offset == int64(len(value))+1 {
 				syntax = "truncated"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -40,7 +41,7 @@ func TestReasons(t *testing.T) {
 	buy := []string{`type="purchase"`, `order_id="o1"`}
 	back := []string{`type="refund"`, `order_id="o1"`}
 	with := func(base []string, more ...string) string {
-		return value(append(base[:len(base):len(base)], more...)...)
+		return value(append(slices.Clip(base), more...)...)
 	}
 	for _, tc := range []struct{ value, want string }{
 		{value(), ""},
@@ -385,8 +386,8 @@ func completable(v []byte) bool {
 		}
 	}
 	var tail []byte
-	for i := len(closing) - 1; i >= 0; i-- {
-		tail = append(tail, closing[i])
+	for _, c := range slices.Backward(closing) {
+		tail = append(tail, c)
 	}
 	for _, head := range []string{
 		"", "0", "1", `"`, `""`, `"":1`, `":1`, ":1", `n"`, `n":1`, `u0000"`, `u0000":1`, `0000"`, `0000":1`, `000"`, `000":1`, `00"`, `00":1`, `0"`, `0":1`,

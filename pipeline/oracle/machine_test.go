@@ -29,7 +29,6 @@ type machine struct {
 	pending          []pending
 	dump             *Dump
 	offsets          map[string]int64
-	lastTransition   *Transition
 	forgotten, twice bool
 }
 
@@ -362,25 +361,35 @@ func encode(t Transition, n int64, mk mark, muted, currency string) Record {
 		panic(err)
 	}
 	headers := append([]Header{
-		{"content-type", []byte("application/json")}, {"ce_specversion", []byte("1.0")}, {"ce_id", []byte(id)},
-		{"ce_source", []byte("/footfall/footfall")}, {"ce_type", []byte("footfall.transition.v1")},
-		{"ce_time", []byte(when(t.At))}, {"ce_subject", []byte(t.User)},
+		{"content-type", []byte("application/json")},
+		{"ce_specversion", []byte("1.0")},
+		{"ce_id", []byte(id)},
+		{"ce_source", []byte("/footfall/footfall")},
+		{"ce_type", []byte("footfall.transition.v1")},
+		{"ce_time", []byte(when(t.At))},
+		{"ce_subject", []byte(t.User)},
 	}, markHeaders("n", n, mk)...)
 	return Record{Topic: topic, Partition: t.Partition, Key: []byte(t.User), Value: value, Headers: headers}
 }
 
 func encodeLetter(r *Record, reason string, n int64, mk mark) Record {
 	headers := append(slices.Clone(r.Headers), []Header{
-		{"dlq_reason", []byte(reason)}, {"dlq_detail", []byte("as said")}, {"dlq_topic", []byte(r.Topic)},
-		{"dlq_time", strconv.AppendInt(nil, r.Time, 10)}, {"dlq_partition", strconv.AppendInt(nil, int64(r.Partition), 10)}, {"dlq_offset", strconv.AppendInt(nil, r.Offset, 10)},
+		{"dlq_reason", []byte(reason)},
+		{"dlq_detail", []byte("as said")},
+		{"dlq_topic", []byte(r.Topic)},
+		{"dlq_time", strconv.AppendInt(nil, r.Time, 10)},
+		{"dlq_partition", strconv.AppendInt(nil, int64(r.Partition), 10)},
+		{"dlq_offset", strconv.AppendInt(nil, r.Offset, 10)},
 	}...)
 	return Record{Topic: "deadletters", Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: append(headers, markHeaders("dlq_n", n, mk)...)}
 }
 
 func markHeaders(name string, n int64, mk mark) []Header {
 	return []Header{
-		{name, strconv.AppendInt(nil, n, 10)}, {"next", strconv.AppendInt(nil, mk.next, 10)},
-		{"clock", strconv.AppendInt(nil, mk.clock, 10)}, {"fired", strconv.AppendInt(nil, mk.fired, 10)},
+		{name, strconv.AppendInt(nil, n, 10)},
+		{"next", strconv.AppendInt(nil, mk.next, 10)},
+		{"clock", strconv.AppendInt(nil, mk.clock, 10)},
+		{"fired", strconv.AppendInt(nil, mk.fired, 10)},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 )
@@ -215,9 +216,9 @@ func orText(v, otherwise string) string {
 
 // header returns the last header of that name.
 func header(headers []Header, key string) (string, bool) {
-	for i := len(headers) - 1; i >= 0; i-- {
-		if headers[i].Key == key {
-			return string(headers[i].Value), true
+	for _, header := range slices.Backward(headers) {
+		if header.Key == key {
+			return string(header.Value), true
 		}
 	}
 	return "", false

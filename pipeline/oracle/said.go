@@ -26,7 +26,6 @@ type said struct {
 	causePartition int64
 	muted          string
 	isMuted        bool
-	faults         []string // what is wrong with it as such, in words
 }
 
 // message is a transition's value. Pointers and raw values tell absent from
@@ -277,8 +276,12 @@ func (rd *reader) cloudEvent(o *output, id string) {
 		rd.fault("id %q, ce_id %q", id, ceID)
 	}
 	for _, want := range []Header{
-		{"ce_specversion", []byte("1.0")}, {"ce_source", []byte("/footfall/" + rd.c.Group)}, {"ce_type", []byte("footfall.transition.v1")},
-		{"ce_time", []byte(when(o.said.At))}, {"ce_subject", []byte(o.said.User)}, {"content-type", []byte("application/json")},
+		{"ce_specversion", []byte("1.0")},
+		{"ce_source", []byte("/footfall/" + rd.c.Group)},
+		{"ce_type", []byte("footfall.transition.v1")},
+		{"ce_time", []byte(when(o.said.At))},
+		{"ce_subject", []byte(o.said.User)},
+		{"content-type", []byte("application/json")},
 	} {
 		if v, ok := header(r.Headers, want.Key); !ok || v != string(want.Value) {
 			rd.fault("%s %q, not %q", want.Key, v, want.Value)

@@ -5,92 +5,83 @@ import (
 	"fmt"
 
 	"footfall/pipeline"
+	"footfall/pipeline/oracle"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
 // Poll is pipeline.Source: each call is one step of the world.
-func (w *world) Poll(ctx context.Context, into *pipeline.Batch) error {
+func (p *process) Poll(ctx context.Context, into *pipeline.Batch) error {
 	*into = pipeline.Batch{}
-	if err := w.crash("poll", 60); err != nil {
+	if err := p.mishap("poll", 60); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.steps++
-	w.tell()
-	if !w.calm() || w.opt.Calm && w.steps < w.opt.Steps {
-		w.pass()
-		w.shop.publish()
-	} else if w.through() {
-		w.cancel()
+	if p.depth > 0 && (p.polls == 0 || p.calm()) {
+		p.cancel() // this one ends gracefully
 		return context.Canceled
-	} else {
-		w.now += schemas.Minute
 	}
-	for _, p := range w.parts {
+	p.polls--
+	if p.ended() && p.isThrough() {
+		p.through = true
+		p.cancel()
+		return context.Canceled
+	}
+	if err := p.advance(); err != nil {
+		return err
+	}
+	for i, part := range p.parts {
+		s := &p.sessions[i]
 		switch {
-		case p.going:
-		case !p.owned:
-			if w.calm() || w.rng.IntN(3) > 0 {
-				p.epoch++
-				p.owned, p.started = true, false
-				into.Assigned = append(into.Assigned, pipeline.Assignment{Partition: p.number, Epoch: p.epoch})
+		case s.going:
+		case s.owned && !p.owns(part):
+			*s = session{}
+			into.Lost = append(into.Lost, part.number)
+		case !s.owned:
+			if part.owner == nil && (p.calm() || p.rng.IntN(3) > 0) {
+				part.epoch++
+				part.owner = p
+				*s = session{owned: true, epoch: part.epoch}
+				into.Assigned = append(into.Assigned, pipeline.Assignment{Partition: part.number, Epoch: part.epoch})
 			}
-		case w.chance("revoked", 40):
-			p.going = true
-			into.Revoked = append(into.Revoked, p.number)
-		case w.chance("lost", 40):
-			p.owned, p.started = false, false
-			into.Lost = append(into.Lost, p.number)
-		case p.started:
-			w.fetch(p, into)
+		case p.chance("revoked", 40):
+			s.going = true
+			into.Revoked = append(into.Revoked, part.number)
+		case p.chance("lost", 40):
+			*s = session{}
+			part.owner = nil
+			into.Lost = append(into.Lost, part.number)
+		case s.started:
+			p.fetch(part, s, into)
 		}
 	}
 	return nil
 }
 
-// tell lets some commit markers arrive.
-func (w *world) tell() {
-	for _, p := range w.parts {
-		if p.visible < len(p.outputs) {
-			p.visible += w.rng.IntN(len(p.outputs) - p.visible + 1)
-		}
+// owns tells whether the group agrees that a partition is the process's.
+func (p *process) owns(part *part) bool {
+	return part.owner == p && part.epoch == p.sessions[part.number].epoch
+}
+
+func (p *process) fetch(part *part, s *session, into *pipeline.Batch) {
+	if n := len(part.input) - s.read; n > 0 && (p.calm() || p.rng.IntN(4) > 0) {
+		n = 1 + p.rng.IntN(n)
+		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: part.number, Records: part.input[s.read : s.read+n]})
+		s.read += n
+	}
+	if !p.opt.LogTime && (p.calm() || p.rng.IntN(2) == 0) {
+		into.Ends = append(into.Ends, pipeline.End{Partition: part.number, Offset: part.ends, Wall: p.wall()})
 	}
 }
 
-// pass lets time go by: mostly seconds, sometimes days, now and then months.
-func (w *world) pass() {
-	switch w.rng.IntN(30) {
-	case 0:
-		w.now += schemas.Day * schemas.Millis(1+w.rng.IntN(120))
-	case 1, 2, 3:
-		w.now += schemas.Hour * schemas.Millis(1+w.rng.IntN(48))
-	default:
-		w.now += schemas.Millis(w.rng.IntN(20_000))
-	}
-}
-
-func (w *world) fetch(p *part, into *pipeline.Batch) {
-	if n := len(p.input) - p.read; n > 0 && (w.calm() || w.rng.IntN(4) > 0) {
-		n = 1 + w.rng.IntN(n)
-		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: p.number, Records: p.input[p.read : p.read+n]})
-		p.read += n
-	}
-	if !w.opt.LogTime && (w.calm() || w.rng.IntN(2) == 0) {
-		into.Ends = append(into.Ends, pipeline.End{Partition: p.number, Offset: p.ends, Wall: w.now})
-	}
-}
-
-// through tells that everything has been read and committed.
-func (w *world) through() bool {
-	for _, p := range w.parts {
-		if !p.started || p.read < len(p.input) || p.next < p.ends {
-			return false
-		}
-		m, err := schemas.ParseMark(p.number, p.next, p.committed)
-		if err != nil || m.Fired < m.Clock {
+// isThrough tells that everything has been read and committed, under the rules
+// that are in force.
+func (p *process) isThrough() bool {
+	for i, part := range p.parts {
+		if !p.sessions[i].started || p.sessions[i].read < len(part.input) || !part.found || part.next < part.ends ||
+			part.mark.Fired < part.mark.Clock || part.mark.Rules != p.using.program.Hash() {
 			return false
 		}
 	}
@@ -98,78 +89,87 @@ func (w *world) through() bool {
 }
 
 // Start is pipeline.Source.
-func (w *world) Start(partition int32, offset int64) {
-	p := w.parts[partition]
-	p.started, p.read = true, 0
-	for p.read < len(p.input) && p.input[p.read].Offset < offset {
-		p.read++
+func (p *process) Start(partition int32, offset int64) {
+	part, s := p.parts[partition], &p.sessions[partition]
+	s.started, s.rebuilding, s.read = true, false, 0
+	for s.read < len(part.input) && part.input[s.read].Offset < offset {
+		s.read++
 	}
 }
 
 // Release is pipeline.Source.
-func (w *world) Release(partition int32) {
-	p := w.parts[partition]
-	p.owned, p.going, p.started = false, false, false
+func (p *process) Release(partition int32) {
+	if p.owns(p.parts[partition]) {
+		p.parts[partition].owner = nil
+	}
+	p.sessions[partition] = session{}
 }
 
 // Commit is pipeline.Committer: all of outs or nothing.
-func (w *world) Commit(_ context.Context, outs []*worker.Output) error {
-	if err := w.crash("before commit", 60); err != nil {
+func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
+	if err := p.mishap("before commit", 60); err != nil {
 		return err
 	}
 	var lost []int32
 	for _, out := range outs {
-		if p := w.parts[out.Mark.Partition]; !p.owned || p.epoch != out.Epoch {
-			lost = append(lost, p.number)
+		part := p.parts[out.Mark.Partition]
+		if part.owner != p || part.epoch != out.Epoch {
+			lost = append(lost, part.number)
 		}
 	}
 	switch {
 	case len(lost) > 0:
+		p.fault("zombie's commit refused")
 		return &pipeline.LostError{Partitions: lost}
-	case w.chance("aborted", 15):
+	case p.chance("aborted", 15):
 		return pipeline.ErrAborted
-	case w.chance("unknown, not done", 20):
+	case p.chance("unknown, not done", 20):
 		return errTimeout
 	}
 	for _, out := range outs {
-		if err := w.write(out); err != nil {
+		if err := p.write(out); err != nil {
 			return err
 		}
 	}
-	w.result.Commits++
-	if w.chance("unknown, done", 20) {
+	p.result.Commits++
+	if p.chance("unknown, done", 20) {
 		return errTimeout
 	}
-	return w.crash("after commit", 60)
+	return p.mishap("after commit", 60)
 }
 
 // write makes one output part of the log. The commit is known at once; its
 // records are seen when the markers arrive.
-func (w *world) write(out *worker.Output) error {
-	p := w.parts[out.Mark.Partition]
+func (p *process) write(out *worker.Output) error {
+	part := p.parts[out.Mark.Partition]
+	if err := p.checkCommit(part, out); err != nil {
+		return err
+	}
 	for i := range out.Items {
-		if o, ok := w.encode(p, &out.Items[i]); ok {
-			p.outputs = append(p.outputs, o)
-		}
+		part.outputs = append(part.outputs, p.encode(part, &out.Items[i]))
 	}
 	text, err := out.Mark.AppendText(nil)
 	if err != nil {
-		return err
+		return p.breach("partition %d: a mark that cannot be written: %w", part.number, err)
 	}
-	if p.found && out.Mark.Next < p.next {
-		return fmt.Errorf("partition %d: committed offset goes back from %d to %d", p.number, p.next, out.Mark.Next)
+	if part.mark == (schemas.Mark{}) {
+		part.boot = out.Mark.Bootstrap
 	}
-	p.committed, p.next, p.found = string(text), out.Mark.Next, true
+	if s := &p.sessions[part.number]; s.rebuilding {
+		part.folded, part.hashes = s.start, map[uint64]uint64{}
+	}
+	part.hashes[out.Mark.N] = out.Mark.Hash
+	part.committed, part.next, part.found, part.mark = string(text), out.Mark.Next, true, out.Mark
 	return nil
 }
 
 // encode turns an output into the record that a reader of the topics sees.
-func (w *world) encode(p *part, it *worker.Item) (output, bool) {
+func (w *world) encode(p *part, it *worker.Item) Said {
 	h := schemas.OutputHeaders{ID: schemas.OutputID(group, p.number, it.N), N: it.N, Next: it.Next, Clock: it.Clock, Fired: it.Fired}
 	offset := int64(len(p.outputs))
 	if d := it.DeadLetter; d != nil {
 		r := d.Encode(events, &h, false)
-		return output{it.N, "deadletters", oracleRecord("deadletters", p.number, offset, w.now, r.Key, r.Value, r.Headers)}, true
+		return Said{*it, "deadletters", oracleRecord("deadletters", p.number, offset, w.wall(), r.Key, r.Value, r.Headers)}
 	}
 	t := it.Transition
 	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: w.names, Currency: "EUR"})
@@ -178,42 +178,67 @@ func (w *world) encode(p *part, it *worker.Item) (output, bool) {
 	if t.Muted != schemas.NotMuted {
 		topic = "muted"
 	}
-	return output{it.N, topic, oracleRecord(topic, p.number, offset, w.now, []byte(t.User), value, headers)}, true
+	return Said{*it, topic, oracleRecord(topic, p.number, offset, w.wall(), []byte(t.User), value, headers)}
+}
+
+// decode is what a reader makes of it.
+func (w *world) decode(o *Said) (*worker.Item, error) {
+	it := &worker.Item{N: o.Item.N, Next: o.Item.Next, Clock: o.Item.Clock, Fired: o.Item.Fired}
+	if o.Topic != "deadletters" {
+		t, err := schemas.DecodeTransition(o.Record.Value, w.names)
+		it.Transition = &t
+		return it, err
+	}
+	var headers []schemas.Header
+	for _, h := range o.Record.Headers {
+		headers = append(headers, schemas.Header{Key: h.Key, Value: h.Value})
+	}
+	d, err := schemas.ParseDeadLetter(o.Record.Key, o.Record.Value, headers)
+	it.DeadLetter = &d.DeadLetter
+	return it, err
 }
 
 // Committed is pipeline.Committer.
-func (w *world) Committed(_ context.Context, partition int32) (schemas.Mark, bool, error) {
-	if err := w.crash("ask for the mark", 80); err != nil {
+func (p *process) Committed(_ context.Context, partition int32) (schemas.Mark, bool, error) {
+	if err := p.mishap("ask for the mark", 80); err != nil {
 		return schemas.Mark{}, false, err
 	}
-	p := w.parts[partition]
-	if !p.found {
+	part := p.parts[partition]
+	if !part.found {
 		return schemas.Mark{}, false, nil
 	}
-	m, err := schemas.ParseMark(partition, p.next, p.committed)
+	m, err := schemas.ParseMark(partition, part.next, part.committed)
 	return m, true, err
 }
 
 // Bounds is pipeline.History.
-func (w *world) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
-	return 0, w.parts[partition].ends, w.crash("ask for bounds", 100)
+func (p *process) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
+	if err := p.mishap("ask for bounds", 100); err != nil {
+		return 0, 0, err
+	}
+	part := p.parts[partition]
+	p.sessions[partition].start = part.start
+	return part.start, part.ends, nil
 }
 
 // Input is pipeline.History: runs of any length.
-func (w *world) Input(_ context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
-	p := w.parts[partition]
-	for i := 0; i < len(p.input); {
-		if p.input[i].Offset < from {
+func (p *process) Input(_ context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+	part := p.parts[partition]
+	if from < part.start {
+		return fmt.Errorf("input of partition %d from %d, the log begins at %d: %w", partition, from, part.start, errGone)
+	}
+	for i := 0; i < len(part.input); {
+		if part.input[i].Offset < from {
 			i++
 			continue
 		}
-		if err := w.crash("replay", 100); err != nil {
+		if err := p.mishap("replay", 100); err != nil {
 			return err
 		}
-		n := 1 + w.rng.IntN(20)
+		n := 1 + p.rng.IntN(20)
 		var run []worker.Record
-		for ; i < len(p.input) && len(run) < n && p.input[i].Offset < to; i++ {
-			run = append(run, p.input[i])
+		for ; i < len(part.input) && len(run) < n && part.input[i].Offset < to; i++ {
+			run = append(run, part.input[i])
 		}
 		if len(run) == 0 {
 			return nil
@@ -226,20 +251,38 @@ func (w *world) Input(_ context.Context, partition int32, from, to int64, each f
 }
 
 // Said is pipeline.History: it waits for the markers that lag.
-func (w *world) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
-	p := w.parts[partition]
-	for p.visible < len(p.outputs) && (p.visible == 0 || p.outputs[p.visible-1].n < to) {
-		w.fault("waited for a marker")
-		p.visible++
+func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
+	part := p.parts[partition]
+	if hook := p.opt.hook; hook == nil || !hook("do not wait for markers") {
+		for part.visible < len(part.outputs) && (part.visible == 0 || part.outputs[part.visible-1].Item.N < to) {
+			p.fault("waited for a marker")
+			part.visible++
+		}
 	}
-	for _, o := range p.outputs[:p.visible] {
-		if o.n <= after || o.n > to {
+	return p.read(part, after, to, each)
+}
+
+// SaidAll is pipeline.History.
+func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+	part := p.parts[partition]
+	p.sessions[partition].rebuilding = true
+	part.visible = len(part.outputs) // whoever has to ask for it has been gone for longer than any marker
+	if to == 0 {
+		to = uint64(len(part.outputs))
+	}
+	return p.read(part, 0, to, each)
+}
+
+func (p *process) read(part *part, after, to uint64, each func(*worker.Item) error) error {
+	for i := range part.outputs[:part.visible] {
+		o := &part.outputs[i]
+		if o.Item.N <= after || o.Item.N > to {
 			continue
 		}
-		if err := w.crash("read outputs", 200); err != nil {
+		if err := p.mishap("read outputs", 200); err != nil {
 			return err
 		}
-		it, err := w.decode(o)
+		it, err := p.decode(o)
 		if err != nil {
 			return err
 		}
@@ -250,28 +293,15 @@ func (w *world) Said(_ context.Context, partition int32, after, to uint64, _ sch
 	return nil
 }
 
-// SaidAll is pipeline.History.
-func (w *world) SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
-	if to == 0 {
-		to = uint64(len(w.parts[partition].outputs))
-	}
-	return w.Said(ctx, partition, 0, to, 0, each)
-}
-
 // Spoken is pipeline.History.
-func (w *world) Spoken(_ context.Context, partition int32) (bool, error) {
-	return len(w.parts[partition].outputs) > 0, w.crash("ask for outputs", 100)
+func (p *process) Spoken(_ context.Context, partition int32) (bool, error) {
+	return len(p.parts[partition].outputs) > 0, p.mishap("ask for outputs", 100)
 }
 
-func (w *world) decode(o output) (*worker.Item, error) {
-	var headers []schemas.Header
-	for _, h := range o.record.Headers {
-		headers = append(headers, schemas.Header{Key: h.Key, Value: h.Value})
+func oracleRecord(topic string, partition int32, offset int64, time schemas.Millis, key, value []byte, headers []schemas.Header) oracle.Record {
+	r := oracle.Record{Topic: topic, Partition: partition, Offset: offset, Time: int64(time), Key: key, Value: value}
+	for _, h := range headers {
+		r.Headers = append(r.Headers, oracle.Header{Key: h.Key, Value: h.Value})
 	}
-	if o.topic == "deadletters" {
-		d, err := schemas.ParseDeadLetter(o.record.Key, o.record.Value, headers)
-		return &worker.Item{N: o.n, DeadLetter: &d.DeadLetter}, err
-	}
-	t, err := schemas.DecodeTransition(o.record.Value, w.names)
-	return &worker.Item{N: o.n, Transition: &t}, err
+	return r
 }

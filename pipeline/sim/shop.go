@@ -2,96 +2,127 @@ package sim
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
 // shop publishes what storefronts publish: events of a few shoppers, so that each
-// meets every rule, with repeats, late ones, bad clocks and broken JSON.
+// meets every rule, with repeats, late ones, bad clocks and broken JSON. It has its
+// own time and its own dice: the log is the same whatever happens to its readers.
 type shop struct {
 	world *world
+	rng   *rand.Rand
+	now   schemas.Millis
 	ids   int
 	kinds []string
-	last  []worker.Record // to be repeated
+	last  map[int32][]worker.Record // to be repeated, of each partition
 }
 
+// newShop opens a shop, and the partitions it publishes to.
 func newShop(w *world) *shop {
-	return &shop{world: w, kinds: []string{"view", "view", "view", "add_to_cart", "purchase", "purchase", "refund", "search"}}
+	s := &shop{
+		world: w, rng: rand.New(rand.NewPCG(w.opt.Seed, 8)), //nolint:gosec // a simulation wants to be repeatable
+		now:   1_767_225_600_000,
+		kinds: []string{"view", "view", "view", "add_to_cart", "purchase", "purchase", "refund", "search"},
+		last:  map[int32][]worker.Record{},
+	}
+	for i := range 1 + s.rng.IntN(3) {
+		w.parts = append(w.parts, &part{number: int32(i), hashes: map[uint64]uint64{0: 0}})
+	}
+	return s
 }
 
-// publish adds some records to the input.
-func (s *shop) publish() {
-	w := s.world
-	for range w.rng.IntN(6) {
-		p := w.parts[w.rng.IntN(len(w.parts))]
-		if w.rng.IntN(12) == 0 {
-			p.ends += int64(1 + w.rng.IntN(2)) // aborted records, markers
-			p.input = append(p.input, worker.Record{Offset: p.ends - 1, Time: w.now, Control: true})
+// round lets some time go by and publishes some records.
+func (s *shop) round() {
+	s.pass()
+	for range s.rng.IntN(6) {
+		p := s.world.parts[s.rng.IntN(len(s.world.parts))]
+		if s.rng.IntN(12) == 0 {
+			p.ends += int64(1 + s.rng.IntN(2)) // aborted records, markers
+			s.put(p, worker.Record{Offset: p.ends - 1, Time: s.now, Control: true})
 		}
 		r := s.record(p)
 		r.Offset = p.ends
 		p.ends++
-		p.input = append(p.input, r)
+		s.put(p, r)
+	}
+}
+
+func (s *shop) put(p *part, r worker.Record) {
+	p.input = append(p.input, r)
+	p.said = append(p.said, s.now)
+}
+
+// pass lets time go by: mostly seconds, sometimes days, now and then months.
+func (s *shop) pass() {
+	switch s.rng.IntN(30) {
+	case 0:
+		s.now += schemas.Day * schemas.Millis(1+s.rng.IntN(120))
+	case 1, 2, 3:
+		s.now += schemas.Hour * schemas.Millis(1+s.rng.IntN(48))
+	default:
+		s.now += schemas.Millis(s.rng.IntN(20_000))
 	}
 }
 
 func (s *shop) record(p *part) worker.Record {
-	w := s.world
+	opt := &s.world.opt
 	lane := schemas.Live
-	if w.opt.LogTime {
+	if opt.LogTime {
 		lane = schemas.Replay
-	} else if w.rng.IntN(20) == 0 {
+	} else if s.rng.IntN(20) == 0 {
 		lane = schemas.Backfill
 	}
-	r := worker.Record{Time: w.now - schemas.Millis(w.rng.IntN(3000)), Lane: lane}
+	r := worker.Record{Time: s.now - schemas.Millis(s.rng.IntN(3000)), Lane: lane}
 	if lane != schemas.Live {
 		r.Headers = []schemas.Header{{Key: schemas.LaneHeader, Value: []byte(lane.String())}}
 	}
-	if len(s.last) > 0 && w.rng.IntN(10) == 0 {
-		again := s.last[w.rng.IntN(len(s.last))]
+	last := s.last[p.number]
+	if len(last) > 0 && s.rng.IntN(10) == 0 {
+		again := last[s.rng.IntN(len(last))]
 		r.Key, r.Value = again.Key, again.Value
 		return r
 	}
-	user := fmt.Sprintf("p%d-u%d", p.number, w.rng.IntN(6))
+	user := fmt.Sprintf("p%d-u%d", p.number, s.rng.IntN(6))
 	r.Key = []byte(user)
 	r.Value = []byte(s.event(user, r.Time))
-	switch w.rng.IntN(40) {
+	switch s.rng.IntN(40) {
 	case 0:
-		r.Value = r.Value[:w.rng.IntN(len(r.Value))]
+		r.Value = r.Value[:s.rng.IntN(len(r.Value))]
 	case 1:
 		r.Value = nil
 	case 2:
 		r.Key = nil
 	case 3:
-		if !w.opt.LogTime { // there the wall decides nothing that an oracle could know
+		// Where the wall decides nothing that can be read from the topics, an oracle
+		// could not know what became of it.
+		if !opt.LogTime && opt.Wall == 0 {
 			r.Time += schemas.Hour * 2
 		}
 	}
-	s.last = append(s.last, r)
-	if len(s.last) > 20 {
-		s.last = s.last[1:]
-	}
+	last = append(last, r)
+	s.last[p.number] = last[max(0, len(last)-20):]
 	return r
 }
 
 func (s *shop) event(user string, at schemas.Millis) string {
-	w := s.world
 	s.ids++
-	kind := s.kinds[w.rng.IntN(len(s.kinds))]
-	switch w.rng.IntN(12) {
+	kind := s.kinds[s.rng.IntN(len(s.kinds))]
+	switch s.rng.IntN(12) {
 	case 0:
-		at -= schemas.Day * schemas.Millis(w.rng.IntN(200)) // late
+		at -= schemas.Day * schemas.Millis(s.rng.IntN(200)) // late
 	case 1:
-		at -= schemas.Hour * schemas.Millis(w.rng.IntN(50))
+		at -= schemas.Hour * schemas.Millis(s.rng.IntN(50))
 	case 2:
-		at += schemas.Second * schemas.Millis(w.rng.IntN(400)) // up to, and beyond, what is taken
+		at += schemas.Second * schemas.Millis(s.rng.IntN(400)) // up to, and beyond, what is taken
 	}
 	text := fmt.Sprintf(`{"event_id":"e%d","type":%q,"user_id":%q,"time":%d`, s.ids, kind, user, at)
 	if kind == "purchase" || kind == "refund" {
-		order := w.rng.IntN(s.ids) // some are repeated
-		currency := []string{"EUR", "USD"}[w.rng.IntN(2)]
-		text += fmt.Sprintf(`,"order_id":"o%d","revenue":%d.%02d5,"currency":%q`, order, w.rng.IntN(500), w.rng.IntN(100), currency)
+		order := s.rng.IntN(s.ids) // some are repeated
+		currency := []string{"EUR", "USD"}[s.rng.IntN(2)]
+		text += fmt.Sprintf(`,"order_id":"o%d","revenue":%d.%02d5,"currency":%q`, order, s.rng.IntN(500), s.rng.IntN(100), currency)
 	}
 	return text + "}"
 }

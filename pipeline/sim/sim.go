@@ -1,11 +1,16 @@
 // Package sim is a deterministic simulation: the real pipeline, workers, snapshots
-// and recovery on a simulated log, bucket and clock, one goroutine, one seed. The
-// seed decides everything: shoppers, batches, crashes, commits that abort or whose
-// outcome is unknown, rebalances, torn snapshots, commit markers that lag, clocks
-// that jump.
+// and recovery on a simulated log, bucket, group and clocks, one goroutine, one
+// seed. The seed decides everything: shoppers, batches, crashes, processes that
+// are stopped and wake up when others have their partitions, commits that abort or
+// whose outcome is unknown, rebalances, torn and stray snapshots, commit markers
+// that lag, retention, expired offsets, new rules, clocks that jump.
 //
-// It may not name Kafka or ClickHouse, nor decide what is right: that is package
-// oracle's, which shares nothing with the worker.
+// It may not name Kafka or ClickHouse, nor decide what a record comes to: that is
+// package oracle's, which shares nothing with the worker. What the log shows
+// without knowing any rule (numbers without a gap, chains, who may mute what, and
+// that nothing goes back) is checked here, at every commit and at the end.
+//
+// doc.go says which sentence of the design is held by which test.
 package sim
 
 import (
@@ -17,7 +22,6 @@ import (
 	"footfall/pipeline"
 	"footfall/pipeline/oracle"
 	"footfall/pipeline/segment"
-	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
@@ -30,156 +34,193 @@ const (
 
 // Options are what a run varies besides its seed.
 type Options struct {
-	Seed  uint64
-	Steps int // polls before faults stop
-	// LogTime has everything come in lane replay: no wall ticks, and the chains are
-	// a function of the log alone.
-	LogTime bool
-	// Calm leaves out every fault.
-	Calm bool
+	Seed  uint64 // of the shop: the log is a function of it, of Steps, LogTime and History
+	Fault uint64 // seed of everything else; Seed if 0
+	Steps int    // polls before faults stop, and publishing with them
+
+	LogTime bool // everything comes in lane replay: the chains are a function of the log alone
+	Calm    bool // no fault at all
+	History int  // rounds of publishing before the first start
+
+	Wall    uint64 // seed of a wall that jumps; 0: the wall is the shop's. Years in log time, else minutes
+	Pause   bool   // triggers are paused and resumed
+	Zombies bool   // processes are stopped in the middle of anything, and wake up robbed
+	Strays  bool   // the bucket gets snapshots of futures that were never committed
+	Retain  bool   // retention removes what nobody needs any more
+
+	// With any of these the oracle cannot say what to expect: what was said then
+	// depends on when it happened. Chains, numbers and where everybody ends up are
+	// checked all the same.
+	Overtake bool // retention removes what is needed: only --rebuild helps
+	Expire   bool // the group's offsets expire
+	Rules    bool // a life begins with other rules
 }
+
+// lineageBroken tells that the oracle cannot be asked.
+func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rules }
 
 // Result is what a run came to.
 type Result struct {
-	Report  *oracle.Report
-	Crashes int
-	Commits int
-	Faults  map[string]int
+	Report   *oracle.Report // nil where the oracle cannot be asked
+	Crashes  int
+	Commits  int
+	Refusals int            // lives that ended with an error that asks for a person, rightly
+	Rebuilds int            // partitions brought back by --rebuild
+	Reviewed int            // transitions said for new rules
+	Faults   map[string]int // how often each happened
+	Outputs  []Said         // everything committed, by partition, in order of n
+}
+
+// Said is one committed output, as a reader of the topics sees it.
+type Said struct {
+	Item   worker.Item
+	Topic  string
+	Record oracle.Record
 }
 
 // errCrash is the process's sudden end: nothing after it is seen by anyone.
 var errCrash = fmt.Errorf("crashed: %w", pipeline.ErrPermanent)
 
-// world is the simulated outside: the log, the bucket and the clock.
+// errTimeout is a commit whose outcome its sender does not learn.
+var errTimeout = errors.New("simulated time-out")
+
+// errGone is a read before the log's start.
+var errGone = errors.New("offset out of range")
+
+// contracts are the rules that lives are lived under; all but Options.Rules know
+// the first one only.
+func contracts() []schemas.Contract {
+	return []schemas.Contract{
+		{Currency: "EUR", Rates: map[string]string{"USD": "0.905"}},
+		{Currency: "EUR", Rates: map[string]string{"USD": "0.91"}},
+	}
+}
+
+// rules is one of them, compiled.
+type rules struct {
+	program *segment.Program
+	decoder func() *schemas.Decoder
+}
+
+// world is the simulated outside: the log, the group, the bucket and the clocks.
 type world struct {
 	opt    Options
-	rng    *rand.Rand
-	now    schemas.Millis
+	rng    *rand.Rand // faults, batches, slices
+	walls  *rand.Rand
+	jump   schemas.Millis // of the wall, against the shop's time
+	drift  schemas.Millis // time spent waiting, which the shop does not see
 	names  []schemas.SetNames
 	parts  []*part
 	bucket *bucket
 	shop   *shop
+	rules  []rules
+	using  int // index in rules
 
 	steps    int
-	crashed  bool
+	paused   bool
+	rebuild  bool // the next life is started with --rebuild
 	finished bool
-	cancel   context.CancelFunc
+	broken   error // an invariant that does not hold
 	result   Result
-
-	decoder func() *schemas.Decoder
-	rules   *segment.Program
 }
 
-// part is one partition of every topic.
+// part is one partition of every topic, and what the group knows of it.
 type part struct {
-	number    int32
-	input     []worker.Record
-	ends      int64 // offset after the last input record
-	outputs   []output
-	visible   int // outputs that a read_committed reader sees: markers come late
+	number int32
+
+	start   int64 // of the input log; retention moves it
+	ends    int64 // offset after the last input record
+	input   []worker.Record
+	said    []schemas.Millis // the shop's time when input[i] was published
+	outputs []Said
+	visible int // outputs that a read_committed reader sees: markers come late
+
 	committed string
 	next      int64 // offset committed with it
 	found     bool
+	mark      schemas.Mark // the last one ever committed, expired or not
 
-	epoch   int64
-	owned   bool
-	going   bool // revoked, not yet released
-	started bool
-	read    int // index of the next record to fetch
-}
+	owner *process // nil: nobody
+	epoch int64
 
-// output is one committed output, as a record.
-type output struct {
-	n      uint64
-	topic  string
-	record oracle.Record
+	boot   int64             // first offset that is not history, as the first commit says
+	folded int64             // profiles are made of what the log has from here on
+	hashes map[uint64]uint64 // committed hash of outputs, by number: the lineage
 }
 
 // Run runs one seed.
 func Run(opt Options) (*Result, error) {
-	contract := schemas.Contract{Currency: "EUR", Rates: map[string]string{"USD": "0.905"}}
-	probe, err := schemas.NewDecoder(contract)
-	if err != nil {
-		return nil, err
+	if opt.Fault == 0 {
+		opt.Fault = opt.Seed
 	}
-	rules := segment.Lifecycle(probe.Hash())
 	w := &world{
-		opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 7)), //nolint:gosec // a simulation wants to be repeatable
-		now: 1_767_225_600_000, names: rules.Names(), rules: rules,
-		decoder: func() *schemas.Decoder {
-			d, err := schemas.NewDecoder(contract)
+		opt: opt,
+		rng: rand.New(rand.NewPCG(opt.Fault, 7)), walls: rand.New(rand.NewPCG(opt.Wall, 9)), //nolint:gosec // a simulation wants to be repeatable
+	}
+	for _, c := range contracts() {
+		probe, err := schemas.NewDecoder(c)
+		if err != nil {
+			return nil, err
+		}
+		w.rules = append(w.rules, rules{segment.Lifecycle(probe.Hash()), func() *schemas.Decoder {
+			d, err := schemas.NewDecoder(c)
 			if err != nil {
-				panic(err)
+				panic(err) // it worked a moment ago
 			}
 			return d
-		},
+		}})
 	}
+	w.names = w.rules[0].program.Names()
 	w.result.Faults = map[string]int{}
 	w.bucket = &bucket{world: w, objects: map[string][]byte{}, bad: map[string]bool{}}
-	for i := range 1 + w.rng.IntN(3) {
-		w.parts = append(w.parts, &part{number: int32(i)})
-	}
 	w.shop = newShop(w)
-	for !w.finished {
-		if err := w.live(); err != nil {
-			return &w.result, fmt.Errorf("seed %d, step %d: %w", opt.Seed, w.steps, err)
-		}
+	for range opt.History {
+		w.shop.round()
 	}
-	w.judge()
+	err := w.lives()
+	for _, p := range w.parts {
+		w.result.Outputs = append(w.result.Outputs, p.outputs...)
+	}
+	if err == nil {
+		err = w.judge()
+	}
+	if err != nil {
+		return &w.result, fmt.Errorf("step %d: %w", w.steps, err)
+	}
 	return &w.result, nil
 }
 
-// live runs one process until it crashes or everything is through.
-func (w *world) live() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	w.cancel, w.crashed = cancel, false
-	for _, p := range w.parts {
-		p.owned, p.going, p.started = false, false, false
+// lives lives one process after the other, until all is through.
+func (w *world) lives() error {
+	for !w.finished {
+		w.between()
+		w.live(0, -1)
+		if w.broken != nil {
+			return w.broken
+		}
 	}
-	err := pipeline.New(pipeline.Config{
-		Worker: worker.Config{
-			Rules: w.rules,
-			Ahead: 5 * schemas.Minute, MaxSkew: 5 * schemas.Minute, MaxAge: schemas.Day,
-			DedupWindow: schemas.Hour, DedupBudget: 1 << 20, Slice: 1 + w.rng.IntN(20),
-		},
-		Decoder: w.decoder, Source: w, Committer: w, History: w,
-		Snapshots: snapshot.NewStore(w.bucket, 3),
-		Now:       func() schemas.Millis { return w.now },
-		Grace:     2 * schemas.Second, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
-		Backoff: func(context.Context, int) { w.now += 100 },
-		Paused:  func() bool { return false },
-		Report:  func(pipeline.Fact) {},
-		Inline:  true,
-	}).Run(ctx)
-	switch {
-	case w.crashed, errors.Is(err, errBucket):
-		w.result.Crashes++ // a failing bucket stops the process when nothing can begin without
-		return nil
-	case err != nil:
-		return err
-	}
-	w.finished = true
 	return nil
 }
 
-// crash ends the process here, sometimes.
-func (w *world) crash(where string, oneIn int) error {
-	if w.crashed {
-		return errCrash
+// breach notes that an invariant does not hold, and ends the process that saw it.
+func (w *world) breach(format string, args ...any) error {
+	if w.broken == nil {
+		w.broken = fmt.Errorf(format, args...)
 	}
-	if w.calm() || w.rng.IntN(oneIn) != 0 {
-		return nil
-	}
-	w.fault("crash " + where)
-	w.crashed = true
 	return errCrash
 }
+
+// now is the time in which the world lives, and wall what its clocks show.
+func (w *world) now() schemas.Millis  { return w.shop.now + w.drift }
+func (w *world) wall() schemas.Millis { return w.now() + w.jump }
 
 func (w *world) fault(name string) { w.result.Faults[name]++ }
 
 // calm tells that faults are over, so that everything can come through.
-func (w *world) calm() bool { return w.opt.Calm || w.steps >= w.opt.Steps }
+func (w *world) calm() bool { return w.opt.Calm || w.ended() }
+
+// ended tells that nothing is published any more.
+func (w *world) ended() bool { return w.steps >= w.opt.Steps }
 
 // chance is true in one of oneIn cases, and never when it is calm.
 func (w *world) chance(name string, oneIn int) bool {
@@ -190,48 +231,40 @@ func (w *world) chance(name string, oneIn int) bool {
 	return true
 }
 
-// judge has the oracle compare input and outputs.
-func (w *world) judge() {
-	var input, triggers, muted, dead []oracle.Record
-	marks := map[int32]oracle.Mark{}
-	for _, p := range w.parts {
-		for i := range p.input {
-			r := &p.input[i]
-			if r.Control {
-				continue
-			}
-			input = append(input, oracleRecord(events, p.number, r.Offset, r.Time, r.Key, r.Value, r.Headers))
-		}
-		for _, o := range p.outputs {
-			switch o.topic {
-			case "triggers":
-				triggers = append(triggers, o.record)
-			case "muted":
-				muted = append(muted, o.record)
-			default:
-				dead = append(dead, o.record)
-			}
-		}
-		m, err := schemas.ParseMark(p.number, p.next, p.committed)
-		if err != nil {
-			panic(err) // we wrote it
-		}
-		marks[p.number] = oracle.Mark{Next: m.Next, Clock: int64(m.Clock), Fired: int64(m.Fired), N: int64(m.N)}
+// restless is how many polls more than it has steps a run may take to come to rest.
+const restless = 3000
+
+// advance lets the world go on by one step.
+func (w *world) advance() error {
+	if w.steps++; w.steps > w.opt.Steps+restless {
+		return w.breach("does not come to rest: %d polls after the last record something is still to be done", restless)
 	}
-	opt := oracle.Options{
-		Currency: "EUR", Rates: map[string]string{"USD": "0.905"}, InputTopic: events, Group: group,
-		Rules: fmt.Sprintf("%016x", w.rules.Hash()), WallTicks: !w.opt.LogTime, Marks: marks,
+	for _, p := range w.parts { // some commit markers arrive
+		if p.visible < len(p.outputs) {
+			p.visible += w.rng.IntN(len(p.outputs) - p.visible + 1)
+		}
 	}
-	w.result.Report = oracle.Judge(input, triggers, muted, dead, opt)
+	if w.opt.Wall != 0 && w.walls.IntN(10) == 0 {
+		w.jumpWall()
+	}
+	if w.ended() {
+		w.drift += schemas.Minute
+		return nil
+	}
+	w.shop.round()
+	if w.opt.Pause && w.chance("paused or resumed", 15) {
+		w.paused = !w.paused
+	}
+	return nil
 }
 
-func oracleRecord(topic string, partition int32, offset int64, time schemas.Millis, key, value []byte, headers []schemas.Header) oracle.Record {
-	r := oracle.Record{Topic: topic, Partition: partition, Offset: offset, Time: int64(time), Key: key, Value: value}
-	for _, h := range headers {
-		r.Headers = append(r.Headers, oracle.Header{Key: h.Key, Value: h.Value})
+// jumpWall sets the clocks of the machines. Forward by any number of years in log
+// time, where the wall decides nothing; it never lies before the log, where every
+// record would rightly be one from the future. Backward by minutes otherwise.
+func (w *world) jumpWall() {
+	if w.opt.LogTime {
+		w.jump = schemas.Millis(w.walls.Int64N(int64(20 * 365 * schemas.Day)))
+	} else {
+		w.jump = -schemas.Millis(w.walls.Int64N(int64(4 * schemas.Minute)))
 	}
-	return r
 }
-
-// errTimeout is a commit whose outcome its sender does not learn.
-var errTimeout = errors.New("simulated time-out")

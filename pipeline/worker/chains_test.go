@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"footfall/pipeline/oracle"
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
@@ -134,6 +135,7 @@ type life struct {
 	rng     *rand.Rand
 	wall    schemas.Millis
 	ticks   bool
+	rules   []*segment.Program       // what a crash may come back with; nil: always the same
 	clocks  map[int64]schemas.Millis // at each record
 	crashes int
 }
@@ -186,9 +188,14 @@ func (l *life) batch(records []Record) {
 
 // fall crashes, and gets up from one of the snapshots.
 func (l *life) fall() {
-	ids := l.usable()
-	id := ids[l.rng.IntN(len(ids))]
+	id := l.rng.IntN(len(l.snapshots))
 	l.crashes++
+	if l.rules != nil {
+		cfg := l.cfg
+		cfg.Rules = l.rules[l.rng.IntN(len(l.rules))]
+		l.crash(l.t, id, cfg, Conditions{Wall: l.wall})
+		return
+	}
 	if said := l.crash(l.t, id, l.cfg, Conditions{Wall: l.wall}); len(said) > 0 {
 		l.t.Fatalf("crash %d, from snapshot %d: under the same rules a recovery says\n%+v\n%+v, want nothing", l.crashes, id, said[0], said[0].Transition)
 	}
@@ -271,14 +278,42 @@ func TestStateAfterRestoreIsTheStateThatWentOn(t *testing.T) {
 		l.ticks = true
 		l.run()
 		l.snapshot(t, l.wall, 1+rng.IntN(500))
+		l.commit()
 		for i, s := range l.snapshots {
-			if s.cut.Next > l.committed.Next {
-				continue
-			}
 			restored := l.rebuild(t, s, Conditions{Wall: l.wall})
 			exact := i == len(l.snapshots)-1
 			if diff := cmp.Diff(l.worker.digest(t, exact), restored.digest(t, exact)); diff != "" {
 				t.Errorf("snapshot %d at %d, mark at %d (-went on +restored):\n%s", i, s.cut.Next, l.committed.Next, diff)
+			}
+		}
+	})
+}
+
+// After a change of rules everyone is evaluated again, in slices, and whatever
+// interrupts that, nobody is left where the rules do not want it, now or later.
+func TestAChangeOfRulesForgetsNobody(t *testing.T) {
+	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		cfg.Slice = 1 + rng.IntN(3)
+		logger := newLogger(rng, schemas.Live)
+		logger.users = 20
+		l := newLife(t, rng, cfg, logger.write(20+rng.IntN(400)), 0)
+		l.ticks = true
+		l.rules = []*segment.Program{cfg.Rules, segment.Lifecycle(cfg.Rules.Hash() + 1)}
+		l.run()
+		l.worker.digest(t, true) // looks at every timer
+		for range 3 {
+			m := l.worker.Mark()
+			if m.Rules != l.cfg.Rules.Hash() {
+				t.Fatalf("mark: got rules %x, want %x", m.Rules, l.cfg.Rules.Hash())
+			}
+			for user := range int32(l.worker.Users()) {
+				if !l.worker.agrees(user, m.Fired) {
+					t.Fatalf("at %d user %q is in segment %+v, where the rules do not want it", m.Fired, l.worker.table.ID(user), *l.worker.member(user, 0))
+				}
+			}
+			for to := m.Clock + 70*schemas.Day; l.worker.Mark().Clock < to; {
+				l.apply(nil, Conditions{Wall: to, Tick: to})
 			}
 		}
 	})

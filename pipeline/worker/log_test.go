@@ -13,6 +13,7 @@ import (
 type logger struct {
 	rng   *rand.Rand
 	lane  schemas.Lane
+	users int
 	now   schemas.Millis // record timestamps follow it, more or less
 	next  int64
 	times []schemas.Millis // of events and records so far
@@ -20,7 +21,7 @@ type logger struct {
 }
 
 func newLogger(rng *rand.Rand, lane schemas.Lane) *logger {
-	return &logger{rng: rng, lane: lane, now: base, times: []schemas.Millis{base}}
+	return &logger{rng: rng, lane: lane, users: 5, now: base, times: []schemas.Millis{base}}
 }
 
 func (l *logger) write(n int) (log []Record) {
@@ -71,7 +72,7 @@ func (l *logger) step() {
 
 // event fills in an event, or something that is none.
 func (l *logger) event(r *Record) {
-	user := fmt.Sprintf("u%d", l.rng.IntN(5))
+	user := fmt.Sprintf("u%d", l.rng.IntN(l.users))
 	r.Key = []byte(user)
 	at := r.Time
 	switch l.rng.IntN(12) {

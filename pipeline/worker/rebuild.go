@@ -180,29 +180,29 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 		return fmt.Errorf("partition %d: rebuilt up to offset %d and clock %d, committed are %d and %d: %w",
 			w.mark.Partition, w.mark.Next, w.mark.Clock, mark.Next, mark.Clock, ErrLineage)
 	}
+	dues := w.mark.Rules == mark.Rules
 	w.mark = mark
 	w.mark.Address = ""
-	if mark.Bootstrap > 0 {
-		w.bootClock = mark.Clock
-	}
 	out.Items = out.Items[:0]
 	rp := w.replaying
 	w.replaying = nil
 	if mark.Rules != w.cfg.Rules.Hash() {
 		w.reviewAll(mark.Fired)
 	} else {
-		w.rearm(rp, mark.Fired, at, out)
+		w.rearm(rp, dues, mark.Fired, at, out)
 	}
 	out.Mark = w.Mark()
 	return nil
 }
 
-// rearm puts every user's next timer into a wheel turned to fired.
-func (w *Worker) rearm(rp *replay, fired schemas.Millis, at Conditions, out *Output) {
+// rearm puts every user's next timer into a wheel turned to fired. dues tells
+// whether the snapshot's due times are those of the mark's rules: where the rules
+// have changed since, everyone has been evaluated again by fired.
+func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Conditions, out *Output) {
 	w.wheel.restart(fired + 1)
 	for user := range int32(w.rows.Len()) {
 		due, last := w.wheel.take(user), rp.at(user)
-		if last == 0 && due > fired {
+		if dues && last == 0 && due > fired {
 			w.wheel.arm(user, due)
 			continue
 		}
@@ -229,14 +229,15 @@ func (w *Worker) agrees(user int32, now schemas.Millis) bool {
 }
 
 // reviewAll begins to evaluate everyone under new rules: in slices, behind live
-// records, muted. The mark keeps the old rules' hash until it is done, so that a
-// crash begins it again.
+// records, muted. The mark is of no rules until it is done, so that a crash begins
+// it again, whichever rules the next worker has.
 func (w *Worker) reviewAll(fired schemas.Millis) {
 	w.wheel.restart(fired + 1)
 	for user := range int32(w.rows.Len()) {
 		w.wheel.take(user)
 	}
 	w.reviewing = reviewing{0, int32(w.rows.Len())}
+	w.mark.Rules = 0
 	w.finishReview()
 }
 

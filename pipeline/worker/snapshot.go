@@ -71,6 +71,9 @@ func (w *Worker) Slice(to io.Writer, budget int) (done bool, err error) {
 	return true, nil
 }
 
+// GiveUpSnapshot ends the snapshot under way without its last bytes.
+func (w *Worker) GiveUpSnapshot() { w.snap = nil }
+
 // Taken is the wall's time at which the worker's snapshot was taken.
 func (w *Worker) Taken() schemas.Millis { return w.taken }
 

@@ -287,12 +287,7 @@ func (w *Worker) ordered(user int32, order uint64) bool {
 		return false
 	}
 	buyer := w.buyers.At(b - 1)
-	for _, known := range buyer.orders[:min(buyer.n, ordersKept)] {
-		if known == order {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(buyer.orders[:min(buyer.n, ordersKept)], order)
 }
 
 // add makes the row of a new user.

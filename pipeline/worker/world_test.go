@@ -41,6 +41,7 @@ type world struct {
 	said      []Item   // in order of n; what comes after the commit is lost in a crash
 	committed schemas.Mark
 	snapshots []saved
+	written   []saved      // whole, and published with the next commit
 	partial   bytes.Buffer // the snapshot under way
 	cut       schemas.Mark // and its cut
 	out       Output
@@ -57,8 +58,9 @@ type saved struct {
 func newWorld(tb testing.TB, cfg Config, bootstrap int64) *world {
 	tb.Helper()
 	w := &world{cfg: cfg, worker: New(7, cfg)}
-	w.committed = w.worker.Begin(0, bootstrap)
+	w.worker.Begin(0, bootstrap)
 	w.snapshot(tb, base, 1<<20)
+	w.commit()
 	return w
 }
 
@@ -78,7 +80,11 @@ func (w *world) settle(at Conditions) (items []Item) {
 }
 
 // commit makes everything said so far survive a crash.
-func (w *world) commit() { w.committed = w.worker.Mark() }
+func (w *world) commit() {
+	w.committed = w.worker.Mark()
+	w.snapshots = append(w.snapshots, w.written...)
+	w.written = nil
+}
 
 // snapshot takes a whole snapshot, in slices of budget bytes.
 func (w *world) snapshot(tb testing.TB, wall schemas.Millis, budget int) {
@@ -94,7 +100,8 @@ func (w *world) begin(wall schemas.Millis) {
 	w.cut = w.worker.Snapshot(wall)
 }
 
-// slice goes on with the snapshot under way, and keeps it when it is whole.
+// slice goes on with the snapshot under way. When it is whole, the next commit
+// covers it.
 func (w *world) slice(tb testing.TB, budget int) (done bool) {
 	tb.Helper()
 	before := w.partial.Len()
@@ -106,19 +113,9 @@ func (w *world) slice(tb testing.TB, budget int) (done bool) {
 		tb.Fatalf("slice: got %d bytes, want at most %d", n, budget)
 	}
 	if done {
-		w.snapshots = append(w.snapshots, saved{w.cut, bytes.Clone(w.partial.Bytes())})
+		w.written = append(w.written, saved{w.cut, bytes.Clone(w.partial.Bytes())})
 	}
 	return done
-}
-
-// usable tells which snapshots lead to the committed mark.
-func (w *world) usable() (ids []int) {
-	for i, s := range w.snapshots {
-		if s.cut.Next <= w.committed.Next && s.cut.N <= w.committed.N {
-			ids = append(ids, i)
-		}
-	}
-	return ids
 }
 
 // crash forgets the worker and all that was not committed, and brings another one
@@ -128,7 +125,7 @@ func (w *world) crash(tb testing.TB, snapshot int, cfg Config, at Conditions) []
 	tb.Helper()
 	w.cfg = cfg
 	lost, _ := slices.BinarySearchFunc(w.said, w.committed.N+1, func(it Item, n uint64) int { return cmp.Compare(it.N, n) })
-	w.said = w.said[:lost]
+	w.said, w.written = w.said[:lost], nil
 	w.worker = w.rebuild(tb, w.snapshots[snapshot], at)
 	w.said = append(w.said, w.out.Items...)
 	return w.out.Items

@@ -104,8 +104,10 @@ func transitionRecord(topic string, n uint64, t *schemas.Transition) *kgo.Record
 }
 
 func deadRecord(n uint64, of *kgo.Record, offset int64, reason schemas.Refusal) *kgo.Record {
-	d := schemas.DeadLetter{Pos: schemas.Position{Partition: of.Partition, Offset: offset}, Time: schemas.Millis(of.Timestamp.UnixMilli()), Reason: reason, Detail: "time", Key: of.Key, Value: of.Value,
-		Headers: []schemas.Header{{Key: "trace", Value: []byte{0xff, 1}}, {Key: "trace", Value: nil}}}
+	d := schemas.DeadLetter{
+		Pos: schemas.Position{Partition: of.Partition, Offset: offset}, Time: schemas.Millis(of.Timestamp.UnixMilli()), Reason: reason, Detail: "time", Key: of.Key, Value: of.Value,
+		Headers: []schemas.Header{{Key: "trace", Value: []byte{0xff, 1}}, {Key: "trace", Value: nil}},
+	}
 	r := d.Encode("in", &schemas.OutputHeaders{N: n, Next: offset + 1, Clock: 5, Fired: 4}, false)
 	return &kgo.Record{Topic: "dead", Partition: of.Partition, Key: r.Key, Value: r.Value, Headers: toKafka(r.Headers), Timestamp: of.Timestamp}
 }

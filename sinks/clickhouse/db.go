@@ -67,11 +67,15 @@ var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func (db *DB) Database() string { return db.database }
 
 // Migrate makes the database, its tables and its views, or brings them up to date.
-// It can be called at every start, and by several at once.
+// It can be called at every start, and by several at once. Where nothing has to be
+// done it only reads schema_versions.
 func (db *DB) Migrate(ctx context.Context) error {
 	all, err := migrations.All()
 	if err != nil {
 		return err
+	}
+	if applied, err := db.applied(ctx); err == nil && len(applied) == len(all) {
+		return db.check(all, applied)
 	}
 	if err := db.create(ctx); err != nil {
 		return fmt.Errorf("clickhouse: create database %s: %w", db.database, err)
@@ -92,8 +96,8 @@ COMMENT 'The migrations that have been applied'`
 	if err != nil {
 		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
 	}
-	if err := check(all, applied); err != nil {
-		return fmt.Errorf("clickhouse: database %s: %w", db.database, err)
+	if err := db.check(all, applied); err != nil {
+		return err
 	}
 	for _, m := range all[min(len(applied), len(all)):] {
 		for i, s := range m.Statements {
@@ -127,7 +131,7 @@ func (db *DB) applied(ctx context.Context) (hashes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err says what went wrong
 	for rows.Next() {
 		var version uint32
 		var hash string
@@ -143,13 +147,13 @@ func (db *DB) applied(ctx context.Context) (hashes []string, err error) {
 }
 
 // check compares the migrations that were applied with those there are.
-func check(all []migrations.Migration, applied []string) error {
+func (db *DB) check(all []migrations.Migration, applied []string) error {
 	if len(applied) > len(all) {
-		return fmt.Errorf("its schema has version %d, this footfall knows %d: use the footfall that made it, or a newer one", len(applied), len(all))
+		return fmt.Errorf("clickhouse: database %s: its schema has version %d, this footfall knows %d: use the footfall that made it, or a newer one", db.database, len(applied), len(all))
 	}
 	for i, hash := range applied {
 		if m := all[i]; m.Hash != hash {
-			return fmt.Errorf("migration %s was applied with another text (hash %s, now %s): a released migration never changes; put its text back and add a new one", m.Name, hash, m.Hash)
+			return fmt.Errorf("clickhouse: database %s: migration %s was applied with another text (hash %s, now %s): a released migration never changes; put its text back and add a new one", db.database, m.Name, hash, m.Hash)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func (t *tables) Present(ctx context.Context, s archive.Span) ([]archive.Row, er
 	if err != nil {
 		return nil, plain(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err says what went wrong
 	var there []archive.Row
 	for rows.Next() {
 		var r archive.Row
@@ -53,7 +53,7 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 	if err != nil {
 		return nil, plain(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err says what went wrong
 	sums := make([]archive.Sum, len(spans))
 	n := 0
 	for ; rows.Next(); n++ {

@@ -29,7 +29,7 @@ const realBroker = "FOOTFALL_KAFKA"
 
 // env is a broker and topics of one test.
 type env struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	cluster *kfake.Cluster // nil on a real broker
 	group   string
@@ -53,7 +53,7 @@ func onBrokers(t *testing.T, partitions int32, test func(t *testing.T, e *env)) 
 	})
 }
 
-func local(t *testing.T, partitions int32, opts ...kfake.Opt) *env {
+func local(t testing.TB, partitions int32, opts ...kfake.Opt) *env {
 	t.Helper()
 	broker, err := StartLocal(LocalConfig{Options: opts})
 	if err != nil {
@@ -63,7 +63,7 @@ func local(t *testing.T, partitions int32, opts ...kfake.Opt) *env {
 	return newEnv(t, broker.Addr(), broker.Cluster(), partitions)
 }
 
-func newEnv(t *testing.T, addr string, cluster *kfake.Cluster, partitions int32) *env {
+func newEnv(t testing.TB, addr string, cluster *kfake.Cluster, partitions int32) *env {
 	t.Helper()
 	name := strings.ToLower(rand.Text()[:8])
 	e := &env{
@@ -133,10 +133,15 @@ func (e *env) transactional(partition int32, how kgo.TransactionEndTry, values .
 	if err := cl.EndTransaction(e.t.Context(), how); err != nil {
 		e.t.Fatalf("end: %v", err)
 	}
-	// The marker is written after EndTxn has been answered; what is published next
-	// must come behind it.
-	eventually(e.t, "the marker is written", func() bool {
-		_, stable, end, err := e.asSession(e.input).Range(e.t.Context(), e.input, partition)
+	e.decided(e.input, partition) // what is published next must come behind the marker
+}
+
+// decided waits until nothing in a partition is undecided: markers are written after
+// EndTxn has been answered.
+func (e *env) decided(topic string, partition int32) {
+	e.t.Helper()
+	eventually(e.t, "the markers are written", func() bool {
+		_, stable, end, err := e.asSession(topic).Range(e.t.Context(), topic, partition)
 		if err != nil {
 			e.t.Fatal(err)
 		}
@@ -175,9 +180,11 @@ func (e *env) begin(cl *kgo.Client, partition int32, values ...string) {
 	}
 }
 
-// visible returns the values of a topic's partition that a read_committed reader has.
+// visible returns the values of a topic's partition that a read_committed reader has,
+// once everything in it is decided.
 func (e *env) visible(topic string, partition int32) []string {
 	e.t.Helper()
+	e.decided(topic, partition)
 	s := e.asSession(topic)
 	start, end, err := s.Bounds(e.t.Context(), partition)
 	if err != nil {
@@ -229,7 +236,7 @@ func (e *env) records(partition int32, values ...string) []*kgo.Record {
 }
 
 // poll polls until enough says that what was seen is enough.
-func poll(t *testing.T, s *Session, enough func(b *pipeline.Batch) bool) {
+func poll(t testing.TB, s *Session, enough func(b *pipeline.Batch) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -245,7 +252,7 @@ func poll(t *testing.T, s *Session, enough func(b *pipeline.Batch) bool) {
 }
 
 // assigned polls until n partitions have been assigned, and returns them by number.
-func assigned(t *testing.T, s *Session, n int) map[int32]pipeline.Assignment {
+func assigned(t testing.TB, s *Session, n int) map[int32]pipeline.Assignment {
 	t.Helper()
 	owned := make(map[int32]pipeline.Assignment)
 	poll(t, s, func(b *pipeline.Batch) bool {
@@ -360,7 +367,7 @@ func (d *driver) assignment(p int32) (pipeline.Assignment, bool) {
 }
 
 // eventually waits for a condition that other goroutines bring about.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !ok() {

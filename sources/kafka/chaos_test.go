@@ -107,7 +107,7 @@ func chaos(t *testing.T, e *env, seed uint64, fault func(*rand.Rand)) {
 		for i := range want {
 			want[i] = fmt.Sprint(i+1, " ", want[i])
 		}
-		if got := e.settled(int32(p), len(want)); !slices.Equal(got, want) {
+		if got := e.visible(e.out[0], int32(p)); !slices.Equal(got, want) {
 			t.Errorf("seed %d: partition %d: got %d outputs, want %d; first difference at %d", seed, p, len(got), len(want), difference(got, want))
 		}
 	}
@@ -120,17 +120,6 @@ func difference(a, b []string) int {
 		}
 	}
 	return min(len(a), len(b))
-}
-
-// settled returns what is visible, once that is as much as it should be.
-func (e *env) settled(partition int32, n int) (got []string) {
-	for range 200 {
-		if got = e.visible(e.out[0], partition); len(got) >= n {
-			return got
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return got
 }
 
 // fault makes one of the next requests of a transaction fail.

@@ -227,9 +227,8 @@ func TestTopics(t *testing.T) {
 				t.Fatalf("created: got %v, error %v", problems, err)
 			}
 		}
-		adm := kadm.NewClient(e.cl)
-		five := int32(3)
-		if _, err := adm.CreateTopic(t.Context(), five, -1, map[string]*string{"cleanup.policy": kadm.StringPtr("compact")}, e.input+"-x"); err != nil {
+		settings := map[string]*string{"cleanup.policy": kadm.StringPtr("compact"), "retention.ms": kadm.StringPtr("604800000")}
+		if _, err := kadm.NewClient(e.cl).CreateTopic(t.Context(), 3, -1, settings, e.input+"-x"); err != nil {
 			t.Fatal(err)
 		}
 		// An input of lane replay on a broker's defaults, an output of another count.

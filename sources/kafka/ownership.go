@@ -234,7 +234,7 @@ func (o *ownership) reading(partition int32, epoch int64) bool {
 	return own != nil && own.epoch == epoch && !own.going
 }
 
-// started returns the partitions whose ends are asked for, sorted.
+// startedPartitions returns those whose ends are asked for, sorted.
 func (o *ownership) startedPartitions() []int32 {
 	o.mu.Lock()
 	defer o.mu.Unlock()

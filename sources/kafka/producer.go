@@ -350,7 +350,10 @@ func (s *Session) failed(p *producer, err error) error {
 
 // refused says what an error of the offset commit means, which did not happen.
 func (s *Session) refused(p *producer, err error) error {
-	if errors.Is(err, kerr.FencedInstanceID) {
+	switch {
+	case outdated(err):
+		return err // Transact hears what has become of us
+	case errors.Is(err, kerr.FencedInstanceID):
 		return s.replaced(err)
 	}
 	return s.failed(p, err)
