@@ -40,7 +40,8 @@ type partition struct {
 
 	snapping *snapping
 	lastSnap snapshot.ID
-	snapAt   schemas.Millis // when the last snapshot was begun
+	snapAt   schemas.Millis // when the last snapshot was begun, or this partition came to life
+	taken    schemas.Millis // when lastSnap was begun
 }
 
 // Status is an immutable copy of what a partition is and does.
@@ -54,10 +55,10 @@ type Status struct {
 	Users      int
 	Window     schemas.Millis // effective dedup window
 	Stats      worker.Stats
-	PerSecond  float64 // records applied, between the last two times the end was asked for
-	Population [][]int // users by set and segment
-	Snapshot   int64   // input offset of the last snapshot
-	SnapshotAt schemas.Millis
+	PerSecond  float64        // records applied, between the last two times the end was asked for
+	Population [][]int        // users by set and segment
+	Snapshot   int64          // input offset of the last snapshot
+	SnapshotAt schemas.Millis // when it was begun
 }
 
 func newPartition(work context.Context, p *Pipeline, a Assignment) *partition {
@@ -226,6 +227,6 @@ func (part *partition) publishStatus(end *End) {
 		Partition: part.number, Mark: w.Mark(), Committed: part.stream.mark(),
 		End: end.Offset, Asked: end.Wall,
 		Users: w.Users(), Window: w.Window(), Stats: w.Stats(), Population: w.Population(),
-		Snapshot: part.lastSnap.Next, SnapshotAt: part.snapAt,
+		Snapshot: part.lastSnap.Next, SnapshotAt: part.taken,
 	})
 }

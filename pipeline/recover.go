@@ -177,7 +177,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
-	part.worker, part.lastSnap = w, id
+	part.worker, part.lastSnap, part.taken = w, id, w.Taken()
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,

@@ -159,7 +159,7 @@ func (part *partition) noteSnapshot(id snapshot.ID, err error) {
 		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: id.String(), Err: err})
 		return
 	}
-	part.lastSnap = id
+	part.lastSnap, part.taken = id, part.snapAt
 	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: id.String(), Users: part.worker.Users()})
 }
 
@@ -203,6 +203,6 @@ func (part *partition) publishWhole(mark schemas.Mark) error {
 	if err != nil {
 		return err
 	}
-	part.lastSnap, part.snapAt = id, part.p.cfg.Now()
+	part.lastSnap, part.snapAt, part.taken = id, part.worker.Taken(), part.worker.Taken()
 	return nil
 }

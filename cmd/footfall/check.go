@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,36 +136,56 @@ func (k *checkup) version(all kadm.BrokersApiVersions) {
 	}
 }
 
-// retention must exceed the gap between snapshots by far: recovery reads the log since
-// the last one that is whole, and the one before it if it isn't.
 func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {
-	t := &k.c.Kafka.Topics
-	configs, err := adm.DescribeTopicConfigs(ctx, t.Events, t.Triggers, t.Muted, t.DeadLetters)
+	problems, _, err := retention(ctx, k.c, adm)
 	if err != nil {
 		k.wrong("retention of the topics: "+err.Error(), "")
 		return
 	}
-	least := time.Duration(k.c.Snapshots.Keep+1) * k.c.Snapshots.Every
-	short := false
+	for _, p := range problems {
+		k.wrong(p.What, p.Remedy)
+	}
+	if len(problems) == 0 {
+		k.ok("retention: longer than the %s that recovery may need", formatDuration(k.c.replayMost()))
+	}
+}
+
+// replayMost is how far back recovery may have to read: to the oldest snapshot kept,
+// where the newer ones are damaged.
+func (c *Config) replayMost() time.Duration {
+	return time.Duration(c.Snapshots.Keep+1) * c.Snapshots.Every
+}
+
+// retention reads how long the topics keep records (without a limit: not listed), and
+// tells where that is less than recovery may need: the log since the last snapshot
+// that is whole, and since the one before it if it isn't.
+func retention(ctx context.Context, c *Config, adm *kadm.Client) (problems []kafka.Problem, keeps map[string]time.Duration, err error) {
+	t := &c.Kafka.Topics
+	configs, err := adm.DescribeTopicConfigs(ctx, t.Events, t.Triggers, t.Muted, t.DeadLetters)
+	if err != nil {
+		return nil, nil, err
+	}
+	least := c.replayMost()
+	keeps = map[string]time.Duration{}
 	for _, rc := range configs {
 		for _, s := range rc.Configs {
-			var ms int64
 			if s.Key != "retention.ms" {
 				continue
 			}
-			if _, err := fmt.Sscan(s.MaybeValue(), &ms); err != nil || ms < 0 {
+			ms, err := strconv.ParseInt(s.MaybeValue(), 10, 64)
+			if err != nil || ms < 0 {
 				continue
 			}
-			if keeps := time.Duration(ms) * time.Millisecond; keeps < least {
-				short = true
-				k.wrong(fmt.Sprintf("topic %s keeps records for %s, and %d snapshots reach back %s", rc.Name, formatDuration(keeps), k.c.Snapshots.Keep, formatDuration(least)),
-					"keep records longer (retention.ms), or take snapshots more often (snapshots.every)")
+			keeps[rc.Name] = time.Duration(ms) * time.Millisecond
+			if keeps[rc.Name] < least {
+				problems = append(problems, kafka.Problem{
+					What:   fmt.Sprintf("topic %s keeps records for %s, and %d snapshots reach back %s", rc.Name, formatDuration(keeps[rc.Name]), c.Snapshots.Keep, formatDuration(least)),
+					Remedy: "keep records longer (retention.ms), or take snapshots more often (snapshots.every)",
+				})
 			}
 		}
 	}
-	if !short {
-		k.ok("retention: longer than the %s that recovery may need", formatDuration(least))
-	}
+	return problems, keeps, nil
 }
 
 // placement looks whether the newest records lie where their key belongs.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 	"gocloud.dev/blob"
@@ -85,6 +86,9 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	e := &engine{conf: c, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
+	if err := e.checkTopics(ctx); err != nil {
+		return nil, err
+	}
 	if e.bucket, err = openBucket(ctx, c); err != nil {
 		return nil, err
 	}
@@ -127,6 +131,43 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Report: e.report,
 	})
 	return e, nil
+}
+
+// checkTopics refuses topics that cannot work (missing, or with unequal numbers of
+// partitions) and warns of what will hurt later.
+func (e *engine) checkTopics(ctx context.Context) error {
+	cl, err := e.conf.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	found, err := existing(ctx, e.conf, cl)
+	if err != nil {
+		return err
+	}
+	problems, err := checkTopics(ctx, e.conf, cl)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range problems {
+		errs = append(errs, fmt.Errorf("%s; %s", p.What, p.Remedy))
+	}
+	t := &e.conf.Kafka.Topics
+	for _, name := range []string{t.Events, t.Triggers, t.Muted, t.DeadLetters, e.conf.controlTopic()} {
+		if found[name] == 0 || name != e.conf.controlTopic() && found[name] != found[t.Events] {
+			return errors.Join(errs...)
+		}
+	}
+	short, keeps, err := retention(ctx, e.conf, kadm.NewClient(cl))
+	if err != nil {
+		return fmt.Errorf("kafka: retention of the topics: %w", err)
+	}
+	for _, p := range append(problems, short...) {
+		e.log.Warn("topics", zap.String("what", p.What), zap.String("remedy", p.Remedy))
+	}
+	e.metrics.retention(keeps)
+	return nil
 }
 
 // said is the half of pipeline.History that reads the outputs.

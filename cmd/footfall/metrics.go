@@ -3,6 +3,7 @@ package main
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -41,6 +42,7 @@ func partitionMetrics() []metric {
 		{name: "footfall_users", help: "Users known."},
 		{name: "footfall_dedup_window_seconds", help: "How far back event ids are really known."},
 		{name: "footfall_snapshot_offset", help: "Input offset of the newest snapshot: replay after a crash begins there."},
+		{name: "footfall_snapshot_taken_seconds", help: "When the newest snapshot was begun, Unix time. Alarm long before it is footfall_retention_seconds old."},
 		{name: "footfall_outputs_total", help: "Number n of the last output.", counter: true},
 		{name: "footfall_events_applied_total", help: "Events applied since the partition is here.", counter: true},
 		{name: "footfall_duplicates_total", help: "Repeated events dropped since the partition is here.", counter: true},
@@ -76,6 +78,19 @@ func newMetrics(e *engine) *metrics {
 			func() float64 { a, _ := e.archive.get(); return boolean(a != nil) }),
 	)
 	return m
+}
+
+// retention sets how long topics keep records; one that is not listed keeps them for
+// ever. Beside footfall_snapshot_taken_seconds it tells how near recovery is to
+// records that are gone.
+func (m *metrics) retention(keeps map[string]time.Duration) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "footfall_retention_seconds", Help: "How long a topic keeps records, when the instance started. Topics without a limit are not listed.",
+	}, []string{"topic"})
+	for topic, d := range keeps {
+		g.WithLabelValues(topic).Set(d.Seconds())
+	}
+	m.registry.MustRegister(g)
 }
 
 func boolean(b bool) float64 {
@@ -129,7 +144,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		p := strconv.Itoa(int(s.Partition))
 		for i, v := range []float64{
 			float64(s.Mark.Next), float64(s.Committed.Next), float64(max(0, s.End-s.Mark.Next)),
-			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), seconds(s.Window), float64(s.Snapshot),
+			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), seconds(s.Window), float64(s.Snapshot), seconds(s.SnapshotAt),
 			float64(s.Mark.N), float64(s.Stats.Applied), float64(s.Stats.Duplicates), float64(s.Stats.Transitions), float64(s.Stats.Timers),
 		} {
 			kind := prometheus.GaugeValue

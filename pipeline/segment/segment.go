@@ -99,16 +99,19 @@ func compile(contract uint64, sets ...set) *Program {
 	p := &Program{sets: sets}
 	sum := binary.LittleEndian.AppendUint64(nil, semantics)
 	sum = binary.LittleEndian.AppendUint64(sum, contract)
+	count := func(n int) { sum = binary.LittleEndian.AppendUint32(sum, uint32(n)) }
 	text := func(s string) {
-		sum = binary.LittleEndian.AppendUint32(sum, uint32(len(s)))
+		count(len(s))
 		sum = append(sum, s...)
 	}
 	seen := map[edge]bool{}
 	for _, s := range sets {
 		text(s.name)
+		count(len(s.rules))
 		names := schemas.SetNames{Name: s.name}
 		for _, r := range s.rules {
 			text(r.segment)
+			count(len(r.conditions))
 			names.Segments = append(names.Segments, r.segment)
 			for _, c := range r.conditions {
 				sum = append(sum, byte(c.field))

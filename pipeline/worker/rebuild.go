@@ -18,6 +18,10 @@ type replay struct {
 
 	// dedupFrom is the offset from which the dedup window is to be remembered.
 	dedupFrom int64
+
+	// lenient leaves out records that are refused today: a rebuild cannot know
+	// what became of them when retention has removed their dead letters.
+	lenient bool
 }
 
 // reviewing is what a change of rules has left to do: rows next..end-1 have not
@@ -50,7 +54,8 @@ func (o *offsets) forget(before int64) {
 }
 
 // Said takes the next committed output into the membership. An error is a broken
-// invariant: the topics do not hold what this worker's past can have said.
+// invariant: the topics do not hold what this worker's past can have said. Where
+// it is ErrLineage the past may be at fault, and an older snapshot's may do.
 func (w *Worker) Said(it *Item) error {
 	if it.N != w.mark.N+1 {
 		return fmt.Errorf("partition %d: output n=%d follows n=%d: outputs are missing or doubled (design 3.4)", w.mark.Partition, it.N, w.mark.N)
@@ -71,8 +76,8 @@ func (w *Worker) Said(it *Item) error {
 		from = m.segment
 	}
 	if t.Seq != m.seq+1 || t.From != from {
-		return fmt.Errorf("partition %d: output n=%d moves user %q of set %d from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4)",
-			w.mark.Partition, it.N, t.User, t.Set, int16(t.From), t.Seq, int16(from), m.seq)
+		return fmt.Errorf("partition %d: output n=%d moves user %q of set %d from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4): %w",
+			w.mark.Partition, it.N, t.User, t.Set, int16(t.From), t.Seq, int16(from), m.seq, ErrLineage)
 	}
 	w.move(user, int(t.Set), t.To, t.Seq, t.At)
 	w.chain(it)
@@ -97,10 +102,10 @@ func (w *Worker) Retell(it *Item) error {
 	return w.Said(it)
 }
 
-// Skip makes a new worker begin at an offset.
+// Skip makes a new worker begin at an offset, for a rebuild.
 func (w *Worker) Skip(next int64) {
 	w.mark.Next = next
-	w.replaying.dedupFrom = next
+	w.replaying.dedupFrom, w.replaying.lenient = next, true
 }
 
 // Remember takes records before the snapshot's cut into the dedup window.
@@ -131,7 +136,11 @@ func (w *Worker) Replay(records []Record) error {
 			continue
 		}
 		if err := w.cfg.Decoder.Decode(r.Key, r.Value, &w.event); err != nil {
-			return fmt.Errorf("partition %d: record %d was accepted when it came and is refused now: %w; start with the currency rates of that time, or rebuild", w.mark.Partition, r.Offset, err)
+			if w.replaying.lenient {
+				continue
+			}
+			return fmt.Errorf("partition %d: record %d was accepted when it came and is refused now: %w; start with the currency rates of that time, or with --rebuild: %w",
+				w.mark.Partition, r.Offset, err, ErrLineage)
 		}
 		w.advance(r)
 		if user, _ := w.count(r, w.table.Find(w.event.User)); user >= 0 {

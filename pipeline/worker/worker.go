@@ -244,14 +244,14 @@ func (w *Worker) accept(r *Record, at Conditions, out *Output) bool {
 		w.refuse(r, refused.Reason, refused.Detail, out)
 		return false
 	}
-	if ahead := w.event.At - r.Time; ahead > w.cfg.Ahead {
-		w.refuse(r, schemas.Future, fmt.Sprintf("time: %d s after the record's timestamp, where a clock may be %d s ahead",
-			ahead/schemas.Second, w.cfg.Ahead/schemas.Second), out)
+	// No difference of the two times is taken: any of them may be the greatest or
+	// the least there is.
+	if w.event.At-w.cfg.Ahead > r.Time {
+		w.refuse(r, schemas.Future, fmt.Sprintf("time: got %d, want at most %d ms after the record's timestamp, %d", w.event.At, w.cfg.Ahead, r.Time), out)
 		return false
 	}
-	if ahead := r.Time - at.Wall; ahead > w.cfg.MaxSkew {
-		w.refuse(r, schemas.Future, fmt.Sprintf("record timestamp: %d s after the time at which it was read, where a clock may be %d s ahead",
-			ahead/schemas.Second, w.cfg.MaxSkew/schemas.Second), out)
+	if r.Time > at.Wall+w.cfg.MaxSkew {
+		w.refuse(r, schemas.Future, fmt.Sprintf("record timestamp: got %d, want at most %d ms after the time at which it was read, %d", r.Time, w.cfg.MaxSkew, at.Wall), out)
 		return false
 	}
 	return true

@@ -1,0 +1,88 @@
+package profile
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"footfall/schemas"
+)
+
+// base is 2026-01-01T00:00:00Z.
+const base schemas.Millis = 1_767_225_600_000
+
+func someEvents(rng *rand.Rand, n int) []schemas.Event {
+	events := make([]schemas.Event, n)
+	for i := range events {
+		events[i] = schemas.Event{
+			At:   base + schemas.Millis(rng.Int64N(int64(300*schemas.Day))),
+			Kind: schemas.Kind(rng.IntN(int(schemas.Kinds))), Amount: rng.Int64N(1_000_000),
+		}
+	}
+	return events
+}
+
+// Folding is commutative: every order of the same events is the same profile
+// (design 3.1).
+func TestFoldDoesNotDependOnOrder(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		events := someEvents(rng, 1+rng.IntN(40))
+		var want Profile
+		for i := range events {
+			want.Fold(&events[i])
+		}
+		for range 10 {
+			rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			var got Profile
+			for i := range events {
+				got.Fold(&events[i])
+			}
+			if got != want {
+				t.Fatalf("seed %d: in another order:\ngot  %+v\nwant %+v", seed, got, want)
+			}
+		}
+	}
+}
+
+func TestFoldIsMinimaMaximaAndSums(t *testing.T) {
+	var p Profile
+	for _, ev := range []schemas.Event{
+		{At: base + 5, Kind: schemas.View},
+		{At: base + 3, Kind: schemas.Purchase, Amount: 1000},
+		{At: base + 9, Kind: schemas.Refund, Amount: 300},
+		{At: base + 4, Kind: schemas.Purchase, Amount: 50},
+		{At: base + 1, Kind: schemas.Search},
+	} {
+		p.Fold(&ev)
+	}
+	want := schemas.Facts{
+		First: base + 1, Last: base + 9, FirstPurchase: base + 3, LastPurchase: base + 4, Orders: 2, Revenue: 750,
+	}
+	if got := p.Facts(); got != want {
+		t.Errorf("facts:\ngot  %+v\nwant %+v", got, want)
+	}
+	if p.Orders() != 2 || p.Events() != 5 {
+		t.Errorf("got %d orders of %d events, want 2 of 5", p.Orders(), p.Events())
+	}
+}
+
+// A counter that is full stays full; it does not begin again at nothing.
+func TestCountsStayAtTheirGreatest(t *testing.T) {
+	var p Profile
+	p.Counts[schemas.View] = math.MaxUint32
+	p.Fold(&schemas.Event{At: base, Kind: schemas.View})
+	if got := p.Counts[schemas.View]; got != math.MaxUint32 {
+		t.Errorf("got %d views, want %d", got, uint32(math.MaxUint32))
+	}
+}
+
+func TestFoldRefusesAnUnknownKind(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("folded an event of no kind")
+		}
+	}()
+	p := Profile{}
+	p.Fold(&schemas.Event{At: base, Kind: schemas.Kinds})
+}
