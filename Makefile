@@ -85,7 +85,8 @@ test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
 	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
-	FOOTFALL_KAFKA=$$FOOTFALL_TEST_KAFKA go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers; \
+	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
+	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers; \
 	go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache

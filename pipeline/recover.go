@@ -164,6 +164,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if cut.Next != id.Next || cut.N != id.N {
 		return fmt.Errorf("snapshot %s: holds the cut %d with n=%d: %w", id, cut.Next, cut.N, errUnreadable)
 	}
+	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
 		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
 		if err != nil {

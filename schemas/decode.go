@@ -361,7 +361,8 @@ func (d *Decoder) decimalAt(t token, at place, into *int64, has *bool) *RefusedE
 	want := "at most 9223372036854.775807"
 	if reason == NegativeAmount {
 		want = "0 or more"
-	} else if reason == TooManyDecimals {
+	}
+	if reason == TooManyDecimals {
 		want = "at most six decimals"
 	}
 	return refuse(reason, "%v: got %s, want %s", at, got(raw), want)

@@ -378,12 +378,30 @@ func (d *demonstration) play(ctx, work context.Context) error {
 		return err
 	}
 	if d.shop != nil {
-		d.clock.Start()
-		err = storefront.Run(ctx, d.shop, pub, d.clock, &d.tally)
+		err = storefront.Run(ctx, d.shop, pub, &opening{demoClock: d.clock, d: d, work: work}, &d.tally)
 	} else {
 		err = d.playFile(ctx, pub)
 	}
 	return errors.Join(err, pub.Close())
+}
+
+// opening is the demo's clock, which begins to run when the shop's history is
+// applied: latency is of a shop that is open, not of reading its past.
+type opening struct {
+	*demoClock
+	d    *demonstration
+	work context.Context //nolint:containedctx // the life of the engine
+	open bool
+}
+
+// Now is storefront.Clock; it is first asked when the history is published.
+func (o *opening) Now() schemas.Millis {
+	if !o.open {
+		o.open = true
+		_ = o.d.until(o.work, func() (bool, error) { return o.d.applied(o.work) }) // the shop opens all the same
+		o.Start()
+	}
+	return o.demoClock.Now()
 }
 
 func (d *demonstration) playFile(ctx context.Context, pub *storefront.Publisher) error {

@@ -74,6 +74,13 @@ func newMetrics(e *engine) *metrics {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_paused", Help: "1 while the kill switch mutes every trigger."},
 			func() float64 { return boolean(e.paused.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "footfall_misplaced_records_total", Help: "Records read from another partition than their key's: producers with different partitioners count one user as two."},
+			func() float64 {
+				if e.session == nil {
+					return 0
+				}
+				return float64(e.session.Misplaced())
+			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_archive_up", Help: "1 while the archive copies to ClickHouse."},
 			func() float64 { a, _ := e.archive.get(); return boolean(a != nil) }),
 	)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,11 @@ type ID struct {
 // key sorts as the snapshots do.
 func (id ID) key() string { return fmt.Sprintf("p%05d/%019d-%020d.snap", id.Partition, id.Next, id.N) }
 
+// compare is below zero for the older of two snapshots of a partition.
+func (id ID) compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Next, other.Next), cmp.Compare(id.N, other.N))
+}
+
 // String is the snapshot's name in its bucket.
 func (id ID) String() string { return id.key() }
 
@@ -75,15 +81,7 @@ func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
 			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b ID) int {
-		if a.Next != b.Next {
-			return int(min(1, max(-1, b.Next-a.Next)))
-		}
-		if a.N < b.N {
-			return 1
-		}
-		return -1
-	})
+	slices.SortFunc(ids, func(a, b ID) int { return b.compare(a) })
 	return ids, nil
 }
 
@@ -169,7 +167,7 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 	}
 	kept := 0
 	for _, id := range ids {
-		if id.Next > newest.Next {
+		if id.compare(newest) > 0 {
 			continue
 		}
 		if !s.isDamaged(id) {

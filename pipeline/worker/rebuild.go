@@ -108,6 +108,17 @@ func (w *Worker) Skip(next int64) {
 	w.replaying.dedupFrom, w.replaying.lenient = next, true
 }
 
+// HistoryEnds tells a worker made by Read at which input offset history ended when
+// the partition began, as the mark says to which it is rebuilt. A snapshot says it
+// too, but the empty one is published before anything is committed: of two
+// processes that begin a partition, one stopped while the other does, either may
+// have written it, and only one has committed.
+func (w *Worker) HistoryEnds(bootstrap int64) {
+	if bootstrap > 0 {
+		w.mark.Bootstrap = bootstrap
+	}
+}
+
 // Remember takes records before the snapshot's cut into the dedup window.
 func (w *Worker) Remember(records []Record) {
 	for i := range records {

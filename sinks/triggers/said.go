@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -371,11 +372,11 @@ func (s *Sink) numberOf(r *kgo.Record) (uint64, error) {
 	if r.Topic == s.conf.DeadLetters {
 		name = schemas.HeaderDeadN
 	}
-	for i := len(r.Headers) - 1; i >= 0; i-- {
-		if r.Headers[i].Key == name {
-			n, err := strconv.ParseUint(string(r.Headers[i].Value), 10, 64)
+	for _, v := range slices.Backward(r.Headers) {
+		if v.Key == name {
+			n, err := strconv.ParseUint(string(v.Value), 10, 64)
 			if err != nil {
-				return 0, at(r, fmt.Errorf("header %s: got %.40q, want a number", name, r.Headers[i].Value))
+				return 0, at(r, fmt.Errorf("header %s: got %.40q, want a number", name, v.Value))
 			}
 			return n, nil
 		}

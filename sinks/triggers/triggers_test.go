@@ -95,9 +95,9 @@ func onBrokers(t *testing.T, test func(t *testing.T, s *Sink, session *kafka.Ses
 		test(t, s, session, a)
 	})
 	t.Run("real", func(t *testing.T) {
-		addr := os.Getenv("FOOTFALL_KAFKA")
+		addr := os.Getenv("FOOTFALL_TEST_KAFKA")
 		if addr == "" {
-			t.Skip("FOOTFALL_KAFKA is not set: give host:port of a real Kafka to run this on it too")
+			t.Skip("FOOTFALL_TEST_KAFKA is not set: give host:port of a real Kafka to run this on it too")
 		}
 		s, session, a := open(t, addr)
 		test(t, s, session, a)
@@ -264,10 +264,30 @@ func TestDeadLetterTooLarge(t *testing.T) {
 	})
 }
 
+// A broker refuses a whole batch. The small ones in it are not to blame, and keep
+// their values; nothing is said twice or lost on the way.
+func TestBatchTooLarge(t *testing.T) {
+	m := newMemory()
+	m.max, m.whole = 1000, true
+	s := newSink(t, m)
+	huge, large := strings.Repeat("x", 5000), strings.Repeat("x", 1500)
+	say(t, s, deadLetter(1, "small"), deadLetter(2, huge), transition(3, schemas.NotMuted), deadLetter(4, large), deadLetter(5, huge))
+	var got []int
+	for _, r := range m.logs["dead"].records {
+		got = append(got, len(r.Value))
+	}
+	if want := []int{5, 0, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("values of %v bytes, want %v", got, want)
+	}
+	if ns, err := said(t, s, 0, 5); err != nil || len(ns) != 5 {
+		t.Errorf("said %v, %v", ns, err)
+	}
+}
+
 // A transition too large is an error that stops, not one that is sent for ever.
 func TestTransitionTooLarge(t *testing.T) {
 	m := newMemory()
-	m.max = 100
+	m.max = 100 // bytes, less than any transition
 	s := newSink(t, m)
 	out := outputOf(pipeline.Assignment{Partition: 0}, transition(1, schemas.NotMuted))
 	if err := s.Commit(t.Context(), []*worker.Output{out}); !errors.Is(err, pipeline.ErrPermanent) {
@@ -417,6 +437,7 @@ func said(t *testing.T, s *Sink, after, to uint64) (ns []uint64, err error) {
 type memory struct {
 	logs   map[string]*memoryLog
 	max    int    // largest value; 0: any
+	whole  bool   // refuse all of a topic's records for one too large
 	ranges int    // how often Range was called
 	shown  func() // called by Range
 }
@@ -445,7 +466,13 @@ func (e memoryTooLarge) TooLarge() []*kgo.Record { return e.records }
 func (m *memory) Transact(_ context.Context, records []*kgo.Record, _ []*worker.Output) error {
 	for _, r := range records {
 		if m.max > 0 && len(r.Value) > m.max {
-			return memoryTooLarge{[]*kgo.Record{r}}
+			refused := []*kgo.Record{r}
+			for _, other := range records {
+				if m.whole && other != r && other.Topic == r.Topic {
+					refused = append(refused, other)
+				}
+			}
+			return memoryTooLarge{refused}
 		}
 	}
 	for _, r := range records {

@@ -1,7 +1,6 @@
 package file
 
 import (
-	"cmp"
 	"encoding/json"
 	"math/big"
 	"os"
@@ -17,13 +16,13 @@ import (
 // repository.
 func dataFile(t *testing.T, name string) string {
 	t.Helper()
-	folder := cmp.Or(os.Getenv("FOOTFALL_DATA"), os.Getenv("FOOTFALL_TEST_DATA"))
+	folder := os.Getenv("FOOTFALL_TEST_DATA")
 	if folder == "" {
 		folder = filepath.Join("..", "..", "..", "shared", "data")
 	}
 	path := filepath.Join(folder, filepath.FromSlash(name))
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the recorded data set is not here (%v); set FOOTFALL_DATA to the folder that has it", err)
+		t.Skipf("the recorded data set is not here (%v); set FOOTFALL_TEST_DATA to the folder that has it", err)
 	}
 	return path
 }

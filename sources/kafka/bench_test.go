@@ -15,7 +15,7 @@ import (
 )
 
 // BenchmarkTransact is one transaction after another, on the broker in this process
-// or on the one FOOTFALL_KAFKA names.
+// or on the one FOOTFALL_TEST_KAFKA names.
 func BenchmarkTransact(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint("records=", n), func(b *testing.B) {

@@ -25,7 +25,7 @@ const limit = 60 * time.Second
 
 // realBroker names the environment variable with the address of a real broker on
 // which the conformance tests run too.
-const realBroker = "FOOTFALL_KAFKA"
+const realBroker = "FOOTFALL_TEST_KAFKA"
 
 // env is a broker and topics of one test.
 type env struct {

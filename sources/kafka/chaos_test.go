@@ -128,11 +128,21 @@ func (e *env) fault(rng *rand.Rand) {
 		key kmsg.Key
 		err *kerr.Error
 	}{
-		{kmsg.Produce, kerr.RequestTimedOut}, {kmsg.Produce, kerr.UnknownServerError}, {kmsg.Produce, kerr.NotLeaderForPartition},
-		{kmsg.TxnOffsetCommit, kerr.UnknownServerError}, {kmsg.TxnOffsetCommit, kerr.NotCoordinator}, {kmsg.TxnOffsetCommit, kerr.IllegalGeneration},
-		{kmsg.TxnOffsetCommit, kerr.UnknownMemberID}, {kmsg.EndTxn, kerr.UnknownServerError}, {kmsg.EndTxn, kerr.RequestTimedOut},
-		{kmsg.EndTxn, kerr.ConcurrentTransactions}, {kmsg.OffsetCommit, kerr.RequestTimedOut}, {kmsg.Heartbeat, kerr.UnknownMemberID},
-		{kmsg.InitProducerID, kerr.CoordinatorLoadInProgress}, {kmsg.OffsetFetch, kerr.UnstableOffsetCommit}, {kmsg.Fetch, kerr.UnknownServerError},
+		{kmsg.Produce, kerr.RequestTimedOut},
+		{kmsg.Produce, kerr.UnknownServerError},
+		{kmsg.Produce, kerr.NotLeaderForPartition},
+		{kmsg.TxnOffsetCommit, kerr.UnknownServerError},
+		{kmsg.TxnOffsetCommit, kerr.NotCoordinator},
+		{kmsg.TxnOffsetCommit, kerr.IllegalGeneration},
+		{kmsg.TxnOffsetCommit, kerr.UnknownMemberID},
+		{kmsg.EndTxn, kerr.UnknownServerError},
+		{kmsg.EndTxn, kerr.RequestTimedOut},
+		{kmsg.EndTxn, kerr.ConcurrentTransactions},
+		{kmsg.OffsetCommit, kerr.RequestTimedOut},
+		{kmsg.Heartbeat, kerr.UnknownMemberID},
+		{kmsg.InitProducerID, kerr.CoordinatorLoadInProgress},
+		{kmsg.OffsetFetch, kerr.UnstableOffsetCommit},
+		{kmsg.Fetch, kerr.UnknownServerError},
 	}
 	f := faults[rng.IntN(len(faults))]
 	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{f.key}, Err: f.err, Count: 1 + rng.IntN(3), When: func(req kmsg.Request) bool {

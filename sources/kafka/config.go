@@ -272,8 +272,7 @@ func reachable(ctx context.Context, cl *kgo.Client, brokers []string) error {
 	if err == nil {
 		return nil
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Errorf("kafka: %s: %w; check the host name", strings.Join(brokers, ","), err)
 	}
 	return fmt.Errorf("kafka: no broker at %s answers: %w; check the address, TLS and SASL", strings.Join(brokers, ","), err)

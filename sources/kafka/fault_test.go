@@ -63,7 +63,7 @@ func TestTransactUnderFaults(t *testing.T) {
 			switch {
 			case c.want == nil && err != nil:
 				t.Fatalf("got %v, want it to go by itself", err)
-			case c.want == errUnknown:
+			case errors.Is(c.want, errUnknown):
 				if err == nil || classified(err) {
 					t.Fatalf("got %v, want an unknown outcome", err)
 				}
@@ -465,7 +465,7 @@ func (c *connSwitch) sever() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.conns {
-		conn.Close() //nolint:errcheck // that is the point
+		conn.Close()
 	}
 	c.conns = nil
 }

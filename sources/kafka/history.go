@@ -266,7 +266,7 @@ func lookUp(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]t
 	req := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
+		t.Topic = new(name)
 		req.Topics = append(req.Topics, t)
 	}
 	infos := make(map[string]topicInfo, len(topics))

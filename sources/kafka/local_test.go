@@ -227,7 +227,7 @@ func TestTopics(t *testing.T) {
 				t.Fatalf("created: got %v, error %v", problems, err)
 			}
 		}
-		settings := map[string]*string{"cleanup.policy": kadm.StringPtr("compact"), "retention.ms": kadm.StringPtr("604800000")}
+		settings := map[string]*string{"cleanup.policy": new("compact"), "retention.ms": new("604800000")}
 		if _, err := kadm.NewClient(e.cl).CreateTopic(t.Context(), 3, -1, settings, e.input+"-x"); err != nil {
 			t.Fatal(err)
 		}

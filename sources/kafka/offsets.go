@@ -92,14 +92,14 @@ func (s *Session) commitOffsets(ctx context.Context, as membership, cut cut) err
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.MemberID, req.Generation = s.conf.Group, as.member, as.generation
 	if s.conf.InstanceID != "" {
-		req.InstanceID = kmsg.StringPtr(s.conf.InstanceID)
+		req.InstanceID = new(s.conf.InstanceID)
 	}
 	topic := kmsg.NewOffsetCommitRequestTopic()
 	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
 	for _, m := range cut.marks {
 		part := kmsg.NewOffsetCommitRequestTopicPartition()
 		part.Partition, part.Offset = m.partition, m.next
-		part.Metadata = kmsg.StringPtr(m.text)
+		part.Metadata = new(m.text)
 		topic.Partitions = append(topic.Partitions, part)
 	}
 	req.Topics = append(req.Topics, topic)

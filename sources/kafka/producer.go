@@ -198,7 +198,7 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	})
 	defer stop()
 	for _, r := range records {
-		r.Context = nil // of an earlier attempt
+		r.Context = nil //nolint:fatcontext // the record's own, of an earlier attempt
 	}
 	acked := 0
 	var large []*kgo.Record
@@ -260,14 +260,14 @@ func (s *Session) addOffsets(ctx context.Context, p *producer, as membership, cu
 	req.ProducerID, req.ProducerEpoch = id, epoch
 	req.MemberID, req.Generation = as.member, as.generation
 	if s.conf.InstanceID != "" {
-		req.InstanceID = kmsg.StringPtr(s.conf.InstanceID)
+		req.InstanceID = new(s.conf.InstanceID)
 	}
 	topic := kmsg.NewTxnOffsetCommitRequestTopic()
 	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
 	for _, m := range cut.marks {
 		part := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 		part.Partition, part.Offset, part.LeaderEpoch = m.partition, m.next, -1
-		part.Metadata = kmsg.StringPtr(m.text)
+		part.Metadata = new(m.text)
 		topic.Partitions = append(topic.Partitions, part)
 	}
 	req.Topics = append(req.Topics, topic)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -38,6 +39,8 @@ type Session struct {
 	made     int  // producers there are
 	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
 	maxBytes map[string]int32
+
+	misplaced atomic.Int64
 
 	// reading is touched by Poll alone: what the reader fetches now.
 	reading map[int32]*cursor
@@ -377,9 +380,29 @@ func (s *Session) fill(into *pipeline.Batch, fetches kgo.Fetches) error {
 			errs = append(errs, err)
 		}
 		cur.next = f.Records[len(f.Records)-1].Offset + 1
+		s.countMisplaced(f.Partition, f.Records)
 	})
 	return errors.Join(errs...)
 }
+
+// countMisplaced counts records that lie elsewhere than Kafka's own partitioner would
+// have put them. Control records and records without a key have no place.
+func (s *Session) countMisplaced(partition int32, records []*kgo.Record) {
+	n, total := s.Partitions(), int64(0)
+	for _, r := range records {
+		if len(r.Key) > 0 && !r.Attrs.IsControl() && PartitionOf(r.Key, n) != partition {
+			total++
+		}
+	}
+	if total > 0 {
+		s.misplaced.Add(total)
+	}
+}
+
+// Misplaced returns how many records were read from another partition than that of
+// their key (see PartitionOf): producers with different partitioners count one
+// user as two.
+func (s *Session) Misplaced() int64 { return s.misplaced.Load() }
 
 // extend lengthens runs by one, with the memory of the one that stood there.
 func extend(runs *[]pipeline.Fetched) *pipeline.Fetched {

@@ -49,14 +49,14 @@ func (p *TopicPlan) settings(topic string) map[string]*string {
 	s := make(map[string]*string)
 	if topic == p.Input && p.Lane == schemas.Replay {
 		// Record timestamps are event times, months old or hours ahead of the wall.
-		s["retention.ms"] = kadm.StringPtr("-1")
-		s["retention.bytes"] = kadm.StringPtr("-1")
-		s["message.timestamp.type"] = kadm.StringPtr("CreateTime")
-		s["message.timestamp.before.max.ms"] = kadm.StringPtr(latest)
-		s["message.timestamp.after.max.ms"] = kadm.StringPtr(latest)
+		s["retention.ms"] = new("-1")
+		s["retention.bytes"] = new("-1")
+		s["message.timestamp.type"] = new("CreateTime")
+		s["message.timestamp.before.max.ms"] = new(latest)
+		s["message.timestamp.after.max.ms"] = new(latest)
 	}
-	s["cleanup.policy"] = kadm.StringPtr("delete")
-	s["max.message.bytes"] = kadm.StringPtr(strconv.Itoa(p.messageMax()))
+	s["cleanup.policy"] = new("delete")
+	s["max.message.bytes"] = new(strconv.Itoa(p.messageMax()))
 	return s
 }
 
@@ -109,7 +109,7 @@ func create(ctx context.Context, adm *kadm.Client, name string, partitions int32
 	if errors.Is(err, kerr.InvalidConfig) && settings["message.timestamp.after.max.ms"] != nil {
 		delete(settings, "message.timestamp.after.max.ms")
 		delete(settings, "message.timestamp.before.max.ms")
-		settings["message.timestamp.difference.max.ms"] = kadm.StringPtr(latest)
+		settings["message.timestamp.difference.max.ms"] = new(latest)
 		_, err = adm.CreateTopic(ctx, partitions, replication, settings, name)
 	}
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {

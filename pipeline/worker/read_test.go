@@ -1,0 +1,273 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/pipeline/segment"
+	"footfall/schemas"
+)
+
+// goldenWorld is what the golden snapshot was taken of: buyers and lookers-on, late
+// and near-future events, a refused run of records, the order ring gone round.
+func goldenWorld(t testing.TB) *world {
+	cfg := config(t)
+	cfg.Rules = segment.Lifecycle(1)
+	w := newWorld(t, cfg, 2)
+	add := func(user, kind string, at, record schemas.Millis, order int) {
+		r := view(int64(len(w.log)), user, at)
+		r.Time = record
+		if order > 0 {
+			r.Value = fmt.Appendf(nil, `{"event_id":"e%d","type":%q,"user_id":%q,"time":%d,"order_id":"o%d","revenue":%d.5}`, r.Offset, kind, user, at, order, order)
+		}
+		w.log = append(w.log, r)
+	}
+	add("ann", "view", base-100*schemas.Day, base, 0)
+	add("bob", "purchase", base, base, 1)
+	for order := range 10 {
+		add("ann", "purchase", base+schemas.Millis(order), base+schemas.Minute, order+1)
+	}
+	add("bob", "refund", base+schemas.Hour, base+schemas.Hour-schemas.Minute, 1)
+	add("the future", "view", base+schemas.Day, base+schemas.Hour, 0)
+	add("the future", "view", base+schemas.Day, base+schemas.Hour, 0)
+	add("\u00fcser \u2603", "view", base+schemas.Hour, base+schemas.Hour, 0)
+	w.apply(w.log, Conditions{Wall: base + schemas.Hour, Tick: base + 31*schemas.Day})
+	w.commit()
+	return w
+}
+
+const goldenSnapshot = "testdata/snapshot/v1.snap"
+
+// Every version of the format that was ever released is read, here version 1: with
+// -rewrite the file of the present version is written anew. A change of the bytes
+// is a new version, and a new file beside the old ones.
+func TestEveryVersionOfASnapshotIsRead(t *testing.T) {
+	w := goldenWorld(t)
+	w.snapshot(t, base+2*schemas.Hour, 50)
+	w.commit()
+	present := w.snapshots[len(w.snapshots)-1].bytes
+	if flag.Lookup("rewrite").Value.String() == "true" {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(goldenSnapshot), 0o755), os.WriteFile(goldenSnapshot, present, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(goldenSnapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(golden, present) {
+		t.Errorf("the bytes of version %d have changed, at %d of %d", snapshotVersion, diffAt(golden, present), len(golden))
+	}
+	cut := w.committed
+	restored := w.rebuild(t, saved{cut, golden}, Conditions{Wall: base})
+	if diff := cmp.Diff(w.worker.digest(t, true), restored.digest(t, true)); diff != "" {
+		t.Errorf("(-went on +read):\n%s", diff)
+	}
+	if got := restored.Taken(); got != base+2*schemas.Hour {
+		t.Errorf("taken: got %d, want %d", got, base+2*schemas.Hour)
+	}
+}
+
+func diffAt(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+// A snapshot does not depend on how it was cut into slices, and what changes while
+// it is under way is in it as it was at the cut.
+func TestASnapshotIsOfItsCut(t *testing.T) {
+	whole := goldenWorld(t)
+	whole.snapshot(t, base, 1<<20)
+	want := whole.written[0].bytes
+	for budget := 1; budget < len(want); budget += 1 + budget/3 {
+		w := goldenWorld(t)
+		w.begin(base)
+		for i := 0; !w.slice(t, budget); i++ {
+			if i < 8 {
+				r := view(int64(100+i), []string{"ann", "bob", "eve", "\u00fcser \u2603"}[i%4], base+40*schemas.Day)
+				w.apply([]Record{r}, Conditions{Wall: base + 40*schemas.Day})
+			}
+		}
+		got := w.written[0].bytes
+		if len(got) != len(want) {
+			t.Errorf("slices of %d bytes: got %d bytes, want %d", budget, len(got), len(want))
+		}
+		same := func(b []byte) string {
+			w, err := Read(bytes.NewReader(b), 7, w.cfg)
+			if err != nil {
+				t.Fatalf("slices of %d bytes: %v", budget, err)
+			}
+			return w.digest(t, true)
+		}
+		if diff := cmp.Diff(same(want), same(got)); diff != "" {
+			t.Errorf("slices of %d bytes (-at the cut +changed meanwhile):\n%s", budget, diff)
+		}
+	}
+}
+
+// failing is a bucket that takes nothing.
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// A slice that could not be written is not lost: the next one begins with it.
+func TestASliceThatFailsIsGivenAgain(t *testing.T) {
+	w := goldenWorld(t)
+	w.snapshot(t, base, 1<<20)
+	w.begin(base)
+	full := errors.New("disk full")
+	for done := false; !done; {
+		if _, err := w.worker.Slice(failing{full}, 64); !errors.Is(err, full) {
+			t.Fatalf("got %v, want %v", err, full)
+		}
+		done = w.slice(t, 64)
+	}
+	if !bytes.Equal(w.written[0].bytes, w.written[1].bytes) {
+		t.Errorf("the snapshot differs, at %d", diffAt(w.written[0].bytes, w.written[1].bytes))
+	}
+}
+
+func TestReadRefusesWhatCannotBe(t *testing.T) {
+	w := goldenWorld(t)
+	w.snapshot(t, base, 1<<20)
+	good := w.written[0].bytes
+	for n := range good {
+		if _, err := Read(bytes.NewReader(good[:n]), 7, w.cfg); err == nil {
+			t.Errorf("the first %d of %d bytes were read", n, len(good))
+		}
+	}
+	set := bytes.Index(good, []byte("lifecycle"))
+	row := bytes.Index(good, []byte("ann"))
+	edit := func(at int, b ...byte) []byte {
+		bad := bytes.Clone(good)
+		copy(bad[at:], b)
+		return bad
+	}
+	twice := bytes.Clone(good)
+	copy(twice[bytes.Index(good, []byte("bob")):], "ann")
+	for want, bad := range map[string][]byte{
+		"header: version 2, and this footfall reads 1":                                 edit(0, 2),
+		"header: of partition 8, not 7":                                                edit(2, 8),
+		`header: holds segment set "Lifecycle", which the rules do not have`:           edit(set, 'L'),
+		`header: holds segment "Lost" of set "lifecycle", which the rules do not have`: edit(set+len("lifecycle")+4, 'L'),
+		`row 1 of 3: user "ann" in segment 6 of 6`:                                     edit(row+3+5*8+6*4+8, 6),
+		`row 2 of 3: user "ann" twice`:                                                 twice,
+		"bytes after the last of 3 rows":                                               append(bytes.Clone(good), 0),
+		"header: unexpected EOF":                                                       good[:20],
+	} {
+		if bad == nil {
+			continue
+		}
+		if _, err := Read(bytes.NewReader(bad), 7, w.cfg); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+// A hostile file claims four thousand million rows, runs, or long texts: none takes
+// memory before its bytes are there.
+func TestReadTakesNoMemoryForWhatIsClaimed(t *testing.T) {
+	w := goldenWorld(t)
+	w.snapshot(t, base, 1<<20)
+	good := w.written[0].bytes
+	runs := 2 + 4 + 7*8 + 1 + 2*8 + 2*8
+	sets := bytes.Index(good, []byte("lifecycle")) - 3
+	rows := bytes.Index(good, []byte("ann")) - 2 - 4
+	all := []byte{0xff, 0xff, 0xff, 0xff}
+	for what, bad := range map[string][]byte{
+		"runs":           append(bytes.Clone(good[:runs]), all...),
+		"rows":           append(bytes.Clone(good[:rows]), all...),
+		"segments":       append(append(bytes.Clone(good[:sets]), 255), append([]byte("\x09\x00lifecycle"), all...)...),
+		"a long name":    append(append(bytes.Clone(good[:sets]), 255), all...),
+		"a long user id": append(bytes.Clone(good[:rows+4]), all...),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Read(bytes.NewReader(bad), 7, w.cfg)
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%s: read", what)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+			t.Errorf("%s: took %d bytes for a file of %d", what, n, len(bad))
+		}
+	}
+}
+
+// A snapshot of other sets than the rules' own, or in another order, is read by
+// names; a set that it doesn't have begins with nothing said.
+func TestSetsAreReadByTheirNames(t *testing.T) {
+	w := goldenWorld(t)
+	w.snapshot(t, base, 1<<20)
+	good := w.written[0].bytes
+	at := bytes.Index(good, []byte("\x04\x00lost"))
+	if at < 0 || !bytes.HasPrefix(good[at+6:], []byte("\x07\x00dormant")) {
+		t.Fatal("the header's segments are not where they were")
+	}
+	swapped := bytes.Join([][]byte{good[:at], []byte("\x07\x00dormant\x04\x00lost"), good[at+6+9:]}, nil)
+	want, err := Read(bytes.NewReader(good), 7, w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(bytes.NewReader(swapped), 7, w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user := range int32(want.Users()) {
+		m := *want.member(user, 0)
+		if m.segment < 2 {
+			m.segment = 1 - m.segment
+		}
+		if *got.member(user, 0) != m {
+			t.Errorf("user %q: got %+v, want %+v", want.table.ID(user), *got.member(user, 0), m)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	w := goldenWorld(f)
+	w.snapshot(f, base, 1<<20)
+	good := w.written[0].bytes
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add([]byte{})
+	f.Add(w.snapshots[0].bytes)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := Read(bytes.NewReader(b), 7, w.cfg)
+		if err != nil {
+			if strings.TrimSpace(err.Error()) == "" {
+				t.Error("an error that says nothing")
+			}
+			return
+		}
+		// What can be read can be lived with: whatever it says of times and orders,
+		// the mark decides where it goes on.
+		if r.Resume(r.Mark(), Conditions{Wall: base}, &Output{}) != nil {
+			return
+		}
+		n := r.Users()
+		r.Snapshot(base)
+		var again bytes.Buffer
+		for done := false; !done; {
+			if done, err = r.Slice(&again, 1<<16); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s, err := Read(&again, 7, w.cfg); err != nil || s.Users() != n {
+			t.Errorf("written again and read: %v, want %d users", err, n)
+		}
+	})
+}
