@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -92,7 +96,7 @@ func newMetrics(e *engine) *metrics {
 // records that are gone.
 func (m *metrics) retention(keeps map[string]time.Duration) {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "footfall_retention_seconds", Help: "How long a topic keeps records, when the instance started. Topics without a limit are not listed.",
+		Name: retentionMetric, Help: retentionHelp,
 	}, []string{"topic"})
 	for topic, d := range keeps {
 		g.WithLabelValues(topic).Set(d.Seconds())
@@ -133,8 +137,59 @@ func (m *metrics) fact(f pipeline.Fact) {
 // Describe is prometheus.Collector: what is collected depends on the partitions.
 func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 
+// The metrics with more labels than the partition.
+const (
+	deadLettersMetric = "footfall_dead_letters_total"
+	deadLettersHelp   = "Records refused since the partition is here, by partition and reason."
+	segmentMetric     = "footfall_segment_users"
+	segmentHelp       = "Users by partition, set and segment."
+	archiveMetric     = "footfall_archive_rows_total"
+	archiveHelp       = "Rows that ClickHouse has acknowledged, by table. The archive's lag is that of its consumer group, GROUP-archive."
+	retentionMetric   = "footfall_retention_seconds"
+	retentionHelp     = "How long a topic keeps records, by topic, when the instance started. Topics without a limit are not listed."
+)
+
+// reference is METRICS.md: every metric of ours with its help.
+func (m *metrics) reference() (string, error) {
+	help := map[string]string{
+		deadLettersMetric: deadLettersHelp, segmentMetric: segmentHelp, archiveMetric: archiveHelp, retentionMetric: retentionHelp,
+	}
+	for _, p := range partitionMetrics() {
+		help[p.name] = p.help + " By partition."
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		return "", err
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "footfall_") {
+			help[f.GetName()] = f.GetHelp()
+		}
+	}
+	var b strings.Builder
+	b.WriteString("# Metrics\n\nWhat `/metrics` says, in Prometheus's format, besides `go_*` and `process_*`. No label holds a user's id.\n\n| metric | meaning |\n|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(help)) {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, help[name])
+	}
+	return b.String(), nil
+}
+
+// collectArchive counts rows by table, while there is an archive.
+func (m *metrics) collectArchive(out chan<- prometheus.Metric) {
+	a, _ := m.engine.archive.get()
+	if a == nil {
+		return
+	}
+	desc := prometheus.NewDesc(archiveMetric, archiveHelp, []string{"table"}, nil)
+	st := a.Stats()
+	for table, rows := range map[string]*atomic.Int64{"events": &st.Events, "transitions": &st.Transitions, "dead_letters": &st.DeadLetters} {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(rows.Load()), table)
+	}
+}
+
 // Collect is prometheus.Collector.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	m.collectArchive(out)
 	if m.engine.pipe == nil {
 		return
 	}
@@ -142,8 +197,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for i := range table {
 		table[i].desc = prometheus.NewDesc(table[i].name, table[i].help, []string{"partition"}, nil)
 	}
-	refused := prometheus.NewDesc("footfall_dead_letters_total", "Records refused since the partition is here, by reason.", []string{"partition", "reason"}, nil)
-	members := prometheus.NewDesc("footfall_segment_users", "Users by segment.", []string{"partition", "set", "segment"}, nil)
+	refused := prometheus.NewDesc(deadLettersMetric, deadLettersHelp, []string{"partition", "reason"}, nil)
+	members := prometheus.NewDesc(segmentMetric, segmentHelp, []string{"partition", "set", "segment"}, nil)
 	for _, s := range m.engine.pipe.Status() {
 		if s.Recovering {
 			continue

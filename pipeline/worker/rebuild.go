@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sort"
@@ -291,6 +292,8 @@ func (w *Worker) finishReview() {
 func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
 	w.mark.Next = max(w.mark.Next, mark.Next)
 	w.mark.Clock = max(w.mark.Clock, mark.Clock)
+	w.mark.N = max(w.mark.N, mark.N)
+	w.leave()
 	w.replaying = nil
 	out.Items = out.Items[:0]
 	w.wheel.restart(w.mark.Clock + 1)
@@ -298,6 +301,18 @@ func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
 		w.evaluate(user, w.mark.Clock, schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
 	}
 	out.Mark = w.Mark()
+}
+
+// leave changes the running hash: what is said from here on belongs to another past
+// than the snapshots taken before. Their profiles are of records that the log had
+// then and a rebuild has not seen; without this, one of them that lies ahead of the
+// rebuilt mark would be taken for ours as soon as the mark has passed it.
+func (w *Worker) leave() {
+	b := append(w.sum[:0], "rebuilt"...)
+	for _, v := range []uint64{w.mark.Hash, w.cfg.Rules.Hash(), uint64(w.replaying.dedupFrom), uint64(w.mark.Next)} {
+		b = binary.LittleEndian.AppendUint64(b, v) // what the profiles are made of
+	}
+	w.sum, w.mark.Hash = b, xxhash.Sum64(b)
 }
 
 // Begin makes a new worker live on a partition of which nothing was ever said;

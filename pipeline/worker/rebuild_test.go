@@ -1,8 +1,14 @@
 package worker
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"footfall/pipeline/segment"
 	"footfall/schemas"
@@ -49,4 +55,177 @@ func TestASnapshotAmidAChangeOfRulesForgetsNoTimer(t *testing.T) {
 	}
 	w.crash(t, len(w.snapshots)-1, cfg, at)
 	w.worker.digest(t, true) // looks at every timer
+}
+
+// Every restart is a test of what was said: outputs that are missing, doubled, or
+// not the continuation of what was said before stop it, with both in the message.
+func TestSaidRefusesWhatCannotHaveBeenSaid(t *testing.T) {
+	w := viewers(t, config(t), 3)
+	tick := base + 91*schemas.Day
+	w.apply(nil, Conditions{Wall: tick, Tick: tick})
+	for want, change := range map[string]func(items []Item) []Item{
+		"output n=2 follows n=0: outputs are missing or doubled": func(it []Item) []Item { return it[1:] },
+		"output n=1 follows n=1: outputs are missing or doubled": func(it []Item) []Item { return append(it[:1], it...) },
+		`output n=4 moves user "u0" of set 0 from segment 5 with seq 3, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
+			it[3].Transition.Seq = 3
+			return it
+		},
+		`output n=4 moves user "u0" of set 0 from segment 2 with seq 2, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
+			it[3].Transition.From = 2
+			return it
+		},
+		`output n=2 moves user "u1" of set 0 from segment 3 with seq 1, but what was said before is segment -1 with seq 0`: func(it []Item) []Item {
+			it[1].Transition.From = 3
+			return it
+		},
+	} {
+		var items []Item
+		for _, it := range w.said {
+			copied := *it.Transition
+			it.Transition = &copied
+			items = append(items, it)
+		}
+		r, err := Read(bytes.NewReader(w.snapshots[0].bytes), 7, w.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range change(items) {
+			if err = r.Said(&it); err != nil {
+				break
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+// A snapshot of a past that was never committed is told by the hash of what was
+// said, though the numbers may be the same.
+func TestResumeRefusesAnotherLineage(t *testing.T) {
+	w := viewers(t, config(t), 3)
+	for what, change := range map[string]func(*schemas.Mark){
+		"more outputs":          func(m *schemas.Mark) { m.N++ },
+		"fewer outputs":         func(m *schemas.Mark) { m.N-- },
+		"other outputs":         func(m *schemas.Mark) { m.Hash++ },
+		"an earlier offset":     func(m *schemas.Mark) { m.Next-- },
+		"a clock that was less": func(m *schemas.Mark) { m.Clock-- },
+	} {
+		r, err := Read(bytes.NewReader(w.snapshots[0].bytes), 7, w.cfg)
+		for i := range w.said {
+			err = errors.Join(err, r.Said(&w.said[i]))
+		}
+		if err := errors.Join(err, r.Replay(w.log)); err != nil {
+			t.Fatal(err)
+		}
+		mark := w.committed
+		change(&mark)
+		if err := r.Resume(mark, Conditions{Wall: base}, &Output{}); !errors.Is(err, ErrLineage) {
+			t.Errorf("%s: got %v, want %q", what, err, ErrLineage)
+		}
+	}
+}
+
+func TestReplayRefusesWhatItCannotHaveRead(t *testing.T) {
+	w := viewers(t, config(t), 2)
+	r, err := Read(bytes.NewReader(w.snapshots[0].bytes), 7, w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Replay([]Record{w.log[1], w.log[0]}); err == nil || !strings.Contains(err.Error(), "record 0 read after 1") {
+		t.Errorf("an offset that goes back: got %v", err)
+	}
+	if err := r.Replay([]Record{{Offset: 5, Time: base}}); err == nil || !strings.Contains(err.Error(), "record 5 was accepted when it came and is refused now: tombstone") {
+		t.Errorf("a record that was no dead letter: got %v", err)
+	}
+}
+
+// mustPanic says whether a broken promise of ours is noticed, with its values.
+func mustPanic(t *testing.T, want string, f func()) {
+	t.Helper()
+	defer func() {
+		if got := fmt.Sprint(recover()); !strings.Contains(got, want) {
+			t.Errorf("panic:\ngot  %s\nwant %s", got, want)
+		}
+	}()
+	f()
+}
+
+func TestApplyNoticesBrokenPromises(t *testing.T) {
+	mustPanic(t, "worker 7: applied before it was resumed", func() {
+		New(7, config(t)).Apply(nil, Conditions{}, &Output{})
+	})
+	w := viewers(t, config(t), 2)
+	mustPanic(t, "worker 7: record 1 given after 1 (R3)", func() {
+		w.apply(w.log[1:], Conditions{Wall: base})
+	})
+}
+
+// A dead letter has the record's bytes, and its own memory: the batch is used again.
+func TestADeadLetterOwnsItsMemory(t *testing.T) {
+	w := newWorld(t, config(t), 0)
+	r := Record{
+		Offset: 3, Time: base, Key: []byte("key"), Value: []byte("value"),
+		Headers: []schemas.Header{{Key: "traceparent", Value: []byte("trace")}, {Key: "empty"}},
+	}
+	w.apply([]Record{r}, Conditions{Wall: base})
+	clear(r.Key)
+	clear(r.Value)
+	clear(r.Headers[0].Value)
+	want := &schemas.DeadLetter{
+		Pos: schemas.Position{Partition: 7, Offset: 3}, Time: base, Reason: schemas.NotJSON, Detail: w.said[0].DeadLetter.Detail,
+		Key: []byte("key"), Value: []byte("value"),
+		Headers: []schemas.Header{{Key: "traceparent", Value: []byte("trace")}, {Key: "empty"}},
+	}
+	if diff := cmp.Diff(want, w.said[0].DeadLetter); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Without a snapshot, from outputs and input of which retention has removed the
+// beginning: memberships go on where they were, and differences are muted.
+func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
+	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+		l := newLife(t, rng, cfg, log, 0)
+		l.ticks = true
+		l.run()
+		lost, start := rng.IntN(len(l.said)+1), log[rng.IntN(len(log))].Offset
+		r := New(7, cfg)
+		last := schemas.Mark{Partition: 7}
+		for i := range l.said[lost:] {
+			it := &l.said[lost+i]
+			if err := r.Retell(it); err != nil {
+				t.Fatalf("retell: %v", err)
+			}
+			last.Next, last.Clock = max(last.Next, it.Next), max(last.Clock, it.Clock)
+		}
+		r.Skip(start)
+		if r.DedupStart() != start {
+			t.Fatalf("dedup start: got %d, want %d", r.DedupStart(), start)
+		}
+		last.Next = max(last.Next, start)
+		if err := r.Replay(l.between(start, last.Next)); err != nil && lost == 0 {
+			t.Fatalf("replay: %v", err) // with dead letters lost, a record may be refused now
+		} else if err != nil {
+			return
+		}
+		var out Output
+		r.Rebuild(last, Conditions{Wall: l.wall}, &out)
+		for _, it := range out.Items {
+			if tr := it.Transition; tr.Muted != schemas.MutedBootstrap || tr.Cause.Kind != schemas.ByRecovery {
+				t.Fatalf("got %+v, want it muted as bootstrap, by recovery", tr)
+			}
+		}
+		for user := range int32(r.Users()) {
+			if !r.agrees(user, r.Mark().Clock) {
+				t.Fatalf("user %q is in segment %+v, where the rules do not want it", r.table.ID(user), *r.member(user, 0))
+			}
+		}
+		r.digest(t, true) // looks at every timer
+		if m := r.Mark(); m.Next != last.Next || m.Fired != m.Clock || lost == 0 && m.N != l.said[len(l.said)-1].N+uint64(len(out.Items)) {
+			t.Errorf("mark: got %+v, last said %+v", m, last)
+		}
+	})
 }
