@@ -112,6 +112,18 @@ func TestIdsFillTheArena(t *testing.T) {
 	}
 }
 
+// A piece is filled to its last byte; what is a byte too long begins another one.
+func TestAnIDBeginsAnotherPieceOnlyWhereItMust(t *testing.T) {
+	for rest, want := range map[int]int{5: 2, 6: 1, 7: 1} {
+		var a arena
+		a.put(make([]byte, arenaBlock-rest))
+		at := a.put([]byte("sixsix"))
+		if got := string(a.get(at, 6)); got != "sixsix" || len(a.blocks) != want || cap(a.blocks[0]) != arenaBlock {
+			t.Errorf("6 bytes where %d are left: got %q, %d pieces, the first of %d bytes; want %d pieces, none moved", rest, got, len(a.blocks), cap(a.blocks[0]), want)
+		}
+	}
+}
+
 // Rows never move: a pointer to one stays good while the slab grows.
 func TestSlabRowsNeverMove(t *testing.T) {
 	var slab Slab[int64]

@@ -13,7 +13,7 @@ import (
 	"footfall/schemas"
 )
 
-// link of a chain: a transition without what differs between runs by right, its
+// chainLink is one link of a user's chain: a transition without what differs between runs by right, its
 // number among the outputs of other users.
 type chainLink struct {
 	Seq      uint32
@@ -128,7 +128,7 @@ func randomConfig(t *testing.T, rng *rand.Rand) Config {
 	return cfg
 }
 
-// live is one life of a partition, with everything that may happen to it.
+// life is one life of a partition, with everything that may happen to it.
 type life struct {
 	*world
 	t       *testing.T

@@ -57,6 +57,30 @@ func TestASnapshotAmidAChangeOfRulesForgetsNoTimer(t *testing.T) {
 	w.worker.digest(t, true) // looks at every timer
 }
 
+// The same, but who comes back has the old rules again: what was said under the new
+// ones and what was not are no longer told apart, so everyone is looked at.
+func TestGoingBackToTheOldRulesForgetsNoTimer(t *testing.T) {
+	cfg := config(t)
+	cfg.Slice = 1
+	w := viewers(t, cfg, 10)
+	old := cfg.Rules
+	cfg.Rules = segment.Lifecycle(1)
+	at := Conditions{Wall: base}
+	w.crash(t, 0, cfg, at)
+	for range 3 {
+		w.apply(nil, at)
+	}
+	w.snapshot(t, base, 1<<20)
+	w.commit()
+	cfg.Rules = old
+	w.crash(t, len(w.snapshots)-1, cfg, at)
+	w.settle(at)
+	if got := w.worker.Mark().Rules; got != old.Hash() {
+		t.Errorf("rules of the mark: got %x, want %x", got, old.Hash())
+	}
+	w.worker.digest(t, true) // looks at every timer
+}
+
 // Every restart is a test of what was said: outputs that are missing, doubled, or
 // not the continuation of what was said before stop it, with both in the message.
 func TestSaidRefusesWhatCannotHaveBeenSaid(t *testing.T) {
