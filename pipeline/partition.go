@@ -176,6 +176,8 @@ func (part *partition) push(out *worker.Output) error {
 // drain commits what was applied, takes a snapshot for a warm hand-over, and ends.
 func (part *partition) drain() error {
 	defer part.cancel()
+	// What is left in the stream would go out later, under an epoch that is over.
+	defer part.stream.lose()
 	if part.worker == nil || part.stream.isLost() {
 		return nil
 	}

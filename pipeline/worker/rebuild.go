@@ -25,9 +25,18 @@ type replay struct {
 	lenient bool
 }
 
-// reviewing is what a change of rules has left to do: rows next..end-1 have not
-// been evaluated under the new rules.
-type reviewing struct{ next, end int32 }
+// reviewing is what a change of rules has left to do: rows next..end-1, but for
+// those in early, have not been evaluated under the new rules.
+type reviewing struct {
+	next, end int32
+	early     []uint64       // bit set of rows that a record brought forward
+	last      *replay        // when each row's last record was applied
+	fired     schemas.Millis // up to where timers were said under the old rules
+}
+
+func (rv *reviewing) pending(user int32) bool {
+	return user >= rv.next && user < rv.end && rv.early[user/64]&(1<<(user%64)) == 0
+}
 
 // offsets is a growing set of offsets as half-open runs in ascending order: a
 // storm of refused records is one run.
@@ -208,7 +217,7 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 	rp := w.replaying
 	w.replaying = nil
 	if mark.Rules != w.cfg.Rules.Hash() {
-		w.reviewAll(mark.Fired)
+		w.reviewAll(rp, mark.Fired)
 	} else {
 		w.rearm(rp, dues, mark.Fired, at, out)
 	}
@@ -250,14 +259,15 @@ func (w *Worker) agrees(user int32, now schemas.Millis) bool {
 }
 
 // reviewAll begins to evaluate everyone under new rules: in slices, behind live
-// records, muted. The mark is of no rules until it is done, so that a crash begins
-// it again, whichever rules the next worker has.
-func (w *Worker) reviewAll(fired schemas.Millis) {
+// records. The mark is of no rules until it is done, so that a crash begins it
+// again, whichever rules the next worker has.
+func (w *Worker) reviewAll(rp *replay, fired schemas.Millis) {
 	w.wheel.restart(fired + 1)
-	for user := range int32(w.rows.Len()) {
+	n := int32(w.rows.Len())
+	for user := range n {
 		w.wheel.take(user)
 	}
-	w.reviewing = reviewing{0, int32(w.rows.Len())}
+	w.reviewing = reviewing{end: n, early: make([]uint64, (int(n)+63)/64), last: rp, fired: fired}
 	w.mark.Rules = 0
 	w.finishReview()
 }
@@ -272,18 +282,30 @@ func (w *Worker) reviewSlice(budget int, at Conditions, out *Output) int {
 	return budget
 }
 
-// review evaluates one user under new rules, if that is still to be done.
+// review evaluates one user under new rules, if that is still to be done. What the
+// rules make of the moment at which the user was last evaluated is theirs, and
+// muted; what silence has come to since then is said as it would have been anyway.
+//
+// (A crash within a review begins it at a later fired: silences of users that it
+// had not come to are then muted with the rest.)
 func (w *Worker) review(user int32, at Conditions, out *Output) {
-	if user < w.reviewing.next || user >= w.reviewing.end || w.wheel.due(user) != schemas.Never {
+	rv := &w.reviewing
+	if !rv.pending(user) {
 		return
 	}
+	rv.early[user/64] |= 1 << (user % 64)
 	w.touch(user)
-	w.evaluate(user, w.mark.Clock, schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules, at, out)
+	due := w.differences(user, max(rv.last.at(user), rv.fired), schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules, at, out)
+	for due <= w.mark.Clock {
+		due = w.differences(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
+	}
+	w.wheel.arm(user, due)
 }
 
 func (w *Worker) finishReview() {
 	if w.reviewing.next == w.reviewing.end && w.mark.Rules != w.cfg.Rules.Hash() {
 		w.mark.Rules = w.cfg.Rules.Hash()
+		w.reviewing = reviewing{}
 	}
 }
 

@@ -24,12 +24,17 @@ func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Mil
 	*m = member{segment: to, seq: seq, since: uint32(at / schemas.Second)}
 }
 
-// evaluate says every difference between what the rules make of a user at time
-// now and what was last said of it (design 3.3), and arms the user's timer. The
-// caller has called touch.
+// evaluate says every difference, and arms the user's timer.
 func (w *Worker) evaluate(user int32, now schemas.Millis, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) {
+	w.wheel.arm(user, w.differences(user, now, cause, muted, at, out))
+}
+
+// differences says every difference between what the rules make of a user at time
+// now and what was last said of it (design 3.3), and returns when silence may
+// bring the next. The caller has called touch.
+func (w *Worker) differences(user int32, now schemas.Millis, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) (due schemas.Millis) {
 	row := w.rows.At(user)
-	due := w.cfg.Rules.Eval(&row.profile, now, w.segments)
+	due = w.cfg.Rules.Eval(&row.profile, now, w.segments)
 	for set, to := range w.segments {
 		m := w.member(user, set)
 		if m.seq > 0 && m.segment == to {
@@ -42,7 +47,7 @@ func (w *Worker) evaluate(user int32, now schemas.Millis, cause schemas.Cause, m
 		w.move(user, set, to, m.seq+1, now)
 		w.say(user, &schemas.Transition{Set: uint16(set), From: from, To: to, Seq: m.seq, At: now, Cause: cause, Muted: muted}, at, out)
 	}
-	w.wheel.arm(user, due)
+	return due
 }
 
 // say completes a transition and gives it its number.

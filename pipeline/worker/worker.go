@@ -362,9 +362,13 @@ func (w *Worker) fireAt(user int32, due schemas.Millis, at Conditions, out *Outp
 	w.stats.Timers++
 	w.touch(user)
 	w.wheel.remove(user)
-	muted := schemas.NotMuted
+	w.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
+}
+
+// mutedTimer mutes what a silence within the history before the first start says.
+func (w *Worker) mutedTimer(due schemas.Millis) schemas.Muted {
 	if w.mark.Bootstrap > 0 && due <= w.bootClock {
-		muted = schemas.MutedBootstrap
+		return schemas.MutedBootstrap
 	}
-	w.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, muted, at, out)
+	return schemas.NotMuted
 }
