@@ -25,7 +25,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,8 +76,12 @@ fuzz: | .build ## every fuzzer for FUZZTIME
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
 
-sim: ## SEEDS runs of the deterministic simulation
-	go test -count 1 -timeout 30m ./pipeline/sim -seeds $(SEEDS)
+mutants: ## seeded bugs of our own, each of which the simulation must find
+	FOOTFALL_TEST_MUTANTS=1 go test -count 1 -timeout 15m -v -run Mutants ./pipeline/sim
+
+sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n
+	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
+	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \

@@ -111,6 +111,7 @@ type History interface {
 	// there now. The first may have any n: retention removes the oldest.
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 
-	// Spoken tells whether the partition has any committed output at all.
-	Spoken(ctx context.Context, partition int32) (bool, error)
+	// Last is the greatest number among the partition's visible committed outputs, 0
+	// where there is none.
+	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

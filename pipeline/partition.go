@@ -14,7 +14,7 @@ type task struct {
 	records []worker.Record
 	end     *End
 	ask     func(*worker.Worker)
-	drain   bool // commit, snapshot, release, and end
+	drain   bool // commit, snapshot, and end
 }
 
 // A partition is one goroutine and the worker it alone may touch (R1).
@@ -34,6 +34,7 @@ type partition struct {
 	stream *stream
 	ctx    context.Context //nolint:containedctx // the life of this partition's ownership
 	cancel context.CancelFunc
+	before <-chan struct{} // closed when the ownership before this one has ended here; nil: there was none
 	gone   chan struct{}
 	live   atomic.Bool
 	status atomic.Pointer[Status]
@@ -78,6 +79,15 @@ func (part *partition) run() error {
 	defer close(part.gone)
 	defer part.cancel()
 	defer part.abandonSnapshot()
+	if part.before != nil {
+		// A lost recovery that is at its last step would else have the source begin
+		// at its own mark, after this one has.
+		select {
+		case <-part.before:
+		case <-part.ctx.Done():
+			return nil
+		}
+	}
 	if err := part.recoverInTurn(); err != nil {
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return nil // no longer ours: not a failure
@@ -90,9 +100,7 @@ func (part *partition) run() error {
 			return nil
 		}
 		if t.drain {
-			err := part.drain()
-			part.p.cfg.Source.Release(part.number)
-			return err
+			return part.drain()
 		}
 		if err := part.step(t); err != nil {
 			return err

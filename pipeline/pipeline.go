@@ -64,7 +64,8 @@ type Pipeline struct {
 	wg         sync.WaitGroup
 
 	mu    sync.Mutex
-	parts map[int32]*partition // ours, recovering or live
+	parts map[int32]*partition      // ours, recovering or live
+	last  map[int32]<-chan struct{} // gone of the partition that was ours before
 }
 
 // New makes a pipeline; Run runs it, once.
@@ -75,6 +76,7 @@ func New(cfg Config) *Pipeline {
 		recoveries: make(chan struct{}, recoveriesMax),
 		snapshots:  make(chan struct{}, 1),
 		parts:      map[int32]*partition{},
+		last:       map[int32]<-chan struct{}{},
 	}
 	p.commits = newCommits(&p.cfg)
 	return p
@@ -100,7 +102,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 	err := p.fetch(ctx, work)
 	if err == nil {
-		err = p.drainAll(work)
+		err = p.drainAll()
 	}
 	return err
 }
@@ -150,7 +152,7 @@ func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
 		p.lose(n)
 	}
 	for _, n := range b.Revoked {
-		if err := p.revoke(ctx, n); err != nil {
+		if err := p.revoke(n); err != nil {
 			return err
 		}
 	}
@@ -222,7 +224,10 @@ func (p *Pipeline) take(n int32) *partition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	part := p.parts[n]
-	delete(p.parts, n)
+	if part != nil {
+		delete(p.parts, n)
+		p.last[n] = part.gone
+	}
 	return part
 }
 
@@ -235,6 +240,7 @@ func (p *Pipeline) assign(work context.Context, a Assignment) error {
 		panic(fmt.Sprintf("pipeline: partition %d assigned while it is ours", a.Partition))
 	}
 	p.parts[a.Partition] = part
+	part.before = p.last[a.Partition]
 	p.mu.Unlock()
 	p.cfg.Report(Assigned(a))
 	if p.cfg.Inline {
@@ -256,8 +262,10 @@ func (p *Pipeline) lose(n int32) {
 }
 
 // revoke drains a partition and hands it over. In a process with goroutines the
-// drain goes on beside the others.
-func (p *Pipeline) revoke(ctx context.Context, n int32) error {
+// drain goes on beside the others, and so does the wait for it: the inbox may be
+// full, or the partition have ended already. It is released when its goroutine has
+// ended, whatever ended it.
+func (p *Pipeline) revoke(n int32) error {
 	part := p.take(n)
 	if part == nil {
 		p.cfg.Source.Release(n)
@@ -268,29 +276,30 @@ func (p *Pipeline) revoke(ctx context.Context, n int32) error {
 		p.cfg.Source.Release(n)
 		return err
 	}
-	if !part.live.Load() {
-		part.cancel() // a recovery has nothing to hand over
+	p.wg.Go(func() {
+		if part.live.Load() {
+			select {
+			case part.inbox <- task{drain: true}:
+			case <-part.gone:
+			}
+		} else { // a recovery has nothing to hand over
+			part.stream.lose()
+			part.cancel()
+		}
+		<-part.gone
 		p.cfg.Source.Release(n)
-		return nil
-	}
-	select {
-	case part.inbox <- task{drain: true}:
-	case <-part.gone:
-		p.cfg.Source.Release(n)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	})
 	return nil
 }
 
 // drainAll drains every partition, at the end.
-func (p *Pipeline) drainAll(ctx context.Context) error {
+func (p *Pipeline) drainAll() error {
 	p.mu.Lock()
 	parts := slices.Collect(maps.Values(p.parts))
 	p.mu.Unlock()
 	slices.SortFunc(parts, func(a, b *partition) int { return int(a.number - b.number) })
 	for _, part := range parts {
-		if err := p.revoke(ctx, part.number); err != nil {
+		if err := p.revoke(part.number); err != nil {
 			return err
 		}
 	}
@@ -364,7 +373,7 @@ func (p *Pipeline) Status() []Status {
 		if s := part.status.Load(); s != nil {
 			all = append(all, *s)
 		} else {
-			all = append(all, Status{Partition: part.number, Recovering: true})
+			all = append(all, Status{Partition: part.number, Recovering: !part.live.Load()})
 		}
 	}
 	slices.SortFunc(all, func(a, b Status) int { return int(a.Partition - b.Partition) })

@@ -61,16 +61,16 @@ func (part *partition) begin(ids []snapshot.ID) error {
 	if err != nil {
 		return err
 	}
-	spoken, err := cfg.History.Spoken(part.ctx, part.number)
+	last, err := cfg.History.Last(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
-	if spoken || beyond {
+	if last > 0 || beyond {
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
 		}
-		return &ErrForgotten{Partition: part.number, Spoken: spoken}
+		return &ErrForgotten{Partition: part.number, Spoken: last > 0}
 	}
 	w := worker.New(part.number, part.workerConfig())
 	mark := w.Begin(start, end)
@@ -110,6 +110,12 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	if err != nil {
 		return err
 	}
+	if err := part.overtaken(mark); err != nil {
+		if cfg.Rebuild {
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+		}
+		return err
+	}
 	var problems []error
 	for _, id := range ids {
 		if id.Next > mark.Next || id.N > mark.N {
@@ -139,6 +145,22 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		"Give the bucket that holds the snapshots, or start once with --rebuild: it folds what the log still has and mutes the differences",
 		part.number, mark.Next, len(ids)))
 	return errors.Join(problems...)
+}
+
+// overtaken refuses a mark that is older than what has been said: going on from it
+// would say it again. A commit that a broker carried out long after its sender had
+// given it up, or another tool that set the group's offset, can do that.
+func (part *partition) overtaken(mark schemas.Mark) error {
+	last, err := part.p.cfg.History.Last(part.ctx, part.number)
+	if err != nil {
+		return err
+	}
+	if last <= mark.N {
+		return nil
+	}
+	return fmt.Errorf("partition %d: output n=%d is committed, and the committed mark at offset %d counts n=%d: the group's offset was set back. "+
+		"Going on would send triggers again. Start once with --rebuild: it folds what the log still has and mutes the differences",
+		part.number, last, mark.Next, mark.N)
 }
 
 // errUnreadable says that a snapshot's bytes are whole but cannot be understood.

@@ -27,10 +27,11 @@ type snapping struct {
 // errAbandoned makes a writer store nothing.
 var errAbandoned = errors.New("snapshot abandoned")
 
-// slicing tells that the snapshot under way has bytes to make and room for them.
+// slicing tells that the snapshot under way has bytes to make and room for them, or
+// a writer that has failed and takes none any more.
 func (part *partition) slicing() bool {
 	s := part.snapping
-	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks) < cap(s.chunks))
+	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks) < cap(s.chunks) || len(s.done) > 0)
 }
 
 // snapshot begins a snapshot when one is due, or goes on with the one under way.

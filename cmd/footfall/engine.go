@@ -174,7 +174,7 @@ func (e *engine) checkTopics(ctx context.Context) error {
 type said interface {
 	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
-	Spoken(ctx context.Context, partition int32) (bool, error)
+	Last(ctx context.Context, partition int32) (n uint64, err error)
 }
 
 // backoff waits before attempt n: 10 ms, doubled up to 2 s, with jitter.

@@ -23,7 +23,7 @@ func (p *process) Poll(ctx context.Context, into *pipeline.Batch) error {
 		p.cancel() // this one ends gracefully
 		return context.Canceled
 	}
-	p.polls--
+	p.polls, p.tries = p.polls-1, 0
 	if p.ended() && p.isThrough() {
 		p.through = true
 		p.cancel()
@@ -71,7 +71,7 @@ func (p *process) fetch(part *part, s *session, into *pipeline.Batch) {
 		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: part.number, Records: part.input[s.read : s.read+n]})
 		s.read += n
 	}
-	if !p.opt.LogTime && (p.calm() || p.rng.IntN(2) == 0) {
+	if p.calm() || p.rng.IntN(2) == 0 { // also in log time, where it must not matter
 		into.Ends = append(into.Ends, pipeline.End{Partition: part.number, Offset: part.ends, Wall: p.wall()})
 	}
 }
@@ -109,6 +109,9 @@ func (p *process) Release(partition int32) {
 func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	if err := p.mishap("before commit", 60); err != nil {
 		return err
+	}
+	if p.tries++; p.tries > 1000 {
+		return p.breach("%d commits between two polls", p.tries)
 	}
 	var lost []int32
 	for _, out := range outs {
@@ -152,13 +155,14 @@ func (p *process) write(out *worker.Output) error {
 	if err != nil {
 		return p.breach("partition %d: a mark that cannot be written: %w", part.number, err)
 	}
-	if part.mark == (schemas.Mark{}) {
-		part.boot = out.Mark.Bootstrap
+	if part.mark == (schemas.Mark{}) { // the first commit there ever was
+		part.boot, part.folded = out.Mark.Bootstrap, out.Mark.Next
 	}
 	if s := &p.sessions[part.number]; s.rebuilding {
 		part.folded, part.hashes = s.start, map[uint64]uint64{}
 	}
 	part.hashes[out.Mark.N] = out.Mark.Hash
+	p.result.Reviewed += countOf(out.Items, schemas.ByRules)
 	part.committed, part.next, part.found, part.mark = string(text), out.Mark.Next, true, out.Mark
 	return nil
 }
@@ -253,11 +257,9 @@ func (p *process) Input(_ context.Context, partition int32, from, to int64, each
 // Said is pipeline.History: it waits for the markers that lag.
 func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
 	part := p.parts[partition]
-	if hook := p.opt.hook; hook == nil || !hook("do not wait for markers") {
-		for part.visible < len(part.outputs) && (part.visible == 0 || part.outputs[part.visible-1].Item.N < to) {
-			p.fault("waited for a marker")
-			part.visible++
-		}
+	for part.visible < len(part.outputs) && (part.visible == 0 || part.outputs[part.visible-1].Item.N < to) {
+		p.fault("waited for a marker")
+		part.visible++
 	}
 	return p.read(part, after, to, each)
 }
@@ -293,9 +295,13 @@ func (p *process) read(part *part, after, to uint64, each func(*worker.Item) err
 	return nil
 }
 
-// Spoken is pipeline.History.
-func (p *process) Spoken(_ context.Context, partition int32) (bool, error) {
-	return len(p.parts[partition].outputs) > 0, p.mishap("ask for outputs", 100)
+// Last is pipeline.History.
+func (p *process) Last(_ context.Context, partition int32) (uint64, error) {
+	part := p.parts[partition]
+	if part.visible == 0 {
+		return 0, p.mishap("ask for outputs", 100)
+	}
+	return part.outputs[part.visible-1].Item.N, p.mishap("ask for outputs", 100)
 }
 
 func oracleRecord(topic string, partition int32, offset int64, time schemas.Millis, key, value []byte, headers []schemas.Header) oracle.Record {

@@ -7,7 +7,6 @@ import (
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
-	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
@@ -18,6 +17,7 @@ type process struct {
 	*world
 	depth    int // processes that are stopped while this one lives
 	polls    int // left; below 0: no limit
+	tries    int // commits since the last poll
 	sessions []session
 	slice    int // timers fired in one call at most
 	using    rules
@@ -50,6 +50,9 @@ func (w *world) live(depth, polls int) {
 	for _, part := range w.parts {
 		part.owner = nil // whoever it was is dead, or has been given up by the group
 	}
+	if w.opt.Slice > 0 {
+		p.slice = w.opt.Slice
+	}
 	rebuild := w.rebuild
 	w.rebuild = false
 	err := pipeline.New(p.config(rebuild)).Run(ctx)
@@ -79,15 +82,11 @@ func (w *world) live(depth, polls int) {
 
 func (p *process) config(rebuild bool) pipeline.Config {
 	return pipeline.Config{
-		Worker: worker.Config{
-			Rules: p.using.program,
-			Ahead: 5 * schemas.Minute, MaxSkew: 5 * schemas.Minute, MaxAge: schemas.Day,
-			DedupWindow: schemas.Hour, DedupBudget: 1 << 20, Slice: p.slice,
-		},
+		Worker:  p.workerConfig(p.slice),
 		Decoder: p.using.decoder, Source: p, Committer: p, History: p,
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
 		Now:       p.wall,
-		Grace:     2 * schemas.Second, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
+		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
 		Backoff: func(context.Context, int) { p.drift += 100 },
 		Paused:  func() bool { return p.paused },
 		Rebuild: rebuild,
@@ -115,6 +114,7 @@ func (p *process) mishap(where string, oneIn int) error {
 	if p.calm() {
 		return nil
 	}
+	oneIn = max(2, oneIn/max(1, p.opt.Crash))
 	if p.opt.Zombies && p.depth < 2 && p.rng.IntN(3*oneIn) == 0 {
 		p.fault("stopped " + where)
 		p.robbed = true

@@ -18,6 +18,7 @@ type shop struct {
 	ids   int
 	kinds []string
 	last  map[int32][]worker.Record // to be repeated, of each partition
+	again map[int32]worker.Record   // repeated last
 }
 
 // newShop opens a shop, and the partitions it publishes to.
@@ -26,7 +27,7 @@ func newShop(w *world) *shop {
 		world: w, rng: rand.New(rand.NewPCG(w.opt.Seed, 8)), //nolint:gosec // a simulation wants to be repeatable
 		now:   1_767_225_600_000,
 		kinds: []string{"view", "view", "view", "add_to_cart", "purchase", "purchase", "refund", "search"},
-		last:  map[int32][]worker.Record{},
+		last:  map[int32][]worker.Record{}, again: map[int32]worker.Record{},
 	}
 	for i := range 1 + s.rng.IntN(3) {
 		w.parts = append(w.parts, &part{number: int32(i), hashes: map[uint64]uint64{0: 0}})
@@ -55,13 +56,16 @@ func (s *shop) put(p *part, r worker.Record) {
 	p.said = append(p.said, s.now)
 }
 
-// pass lets time go by: mostly seconds, sometimes days, now and then months.
+// pass lets time go by: mostly seconds, sometimes minutes or days, now and then
+// months.
 func (s *shop) pass() {
 	switch s.rng.IntN(30) {
 	case 0:
 		s.now += schemas.Day * schemas.Millis(1+s.rng.IntN(120))
 	case 1, 2, 3:
 		s.now += schemas.Hour * schemas.Millis(1+s.rng.IntN(48))
+	case 4, 5, 6:
+		s.now += schemas.Minute * schemas.Millis(10+s.rng.IntN(50)) // within a dedup window, or just not
 	default:
 		s.now += schemas.Millis(s.rng.IntN(20_000))
 	}
@@ -80,8 +84,15 @@ func (s *shop) record(p *part) worker.Record {
 		r.Headers = []schemas.Header{{Key: schemas.LaneHeader, Value: []byte(lane.String())}}
 	}
 	last := s.last[p.number]
-	if len(last) > 0 && s.rng.IntN(10) == 0 {
-		again := last[s.rng.IntN(len(last))]
+	if len(last) > 0 && s.rng.IntN(8) == 0 {
+		again, ok := s.again[p.number]
+		if !ok || s.rng.IntN(2) == 0 {
+			again = last[s.rng.IntN(len(last))]
+			s.again[p.number] = again
+		}
+		if s.rng.IntN(3) == 0 { // by a client that stamped it some time ago
+			r.Time -= schemas.Minute * schemas.Millis(s.rng.IntN(90))
+		}
 		r.Key, r.Value = again.Key, again.Value
 		return r
 	}

@@ -14,7 +14,6 @@
 package sim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -47,13 +46,15 @@ type Options struct {
 	Zombies bool   // processes are stopped in the middle of anything, and wake up robbed
 	Strays  bool   // the bucket gets snapshots of futures that were never committed
 	Retain  bool   // retention removes what nobody needs any more
+	Slice   int    // timers fired in one call at most; 0: any number, another in each life
+	Crash   int    // how many times likelier a crash is; 0: once
 
 	// With any of these the oracle cannot say what to expect: what was said then
 	// depends on when it happened. Chains, numbers and where everybody ends up are
 	// checked all the same.
 	Overtake bool // retention removes what is needed: only --rebuild helps
 	Expire   bool // the group's offsets expire
-	Rules    bool // a life begins with other rules
+	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
 }
 
 // lineageBroken tells that the oracle cannot be asked.
@@ -77,6 +78,9 @@ type Said struct {
 	Topic  string
 	Record oracle.Record
 }
+
+// grace is how far ticks stay behind the wall (design 3.5).
+const grace = 2 * schemas.Second
 
 // errCrash is the process's sudden end: nothing after it is seen by anyone.
 var errCrash = fmt.Errorf("crashed: %w", pipeline.ErrPermanent)
@@ -120,7 +124,8 @@ type world struct {
 	paused   bool
 	rebuild  bool // the next life is started with --rebuild
 	finished bool
-	broken   error // an invariant that does not hold
+	broken   error          // an invariant that does not hold
+	latest   schemas.Millis // that the wall has ever shown
 	result   Result
 }
 
@@ -177,6 +182,9 @@ func Run(opt Options) (*Result, error) {
 	for range opt.History {
 		w.shop.round()
 	}
+	if w.rules[0].program.Hash() == w.rules[1].program.Hash() {
+		return nil, errors.New("contracts with other rates have rules of the same hash")
+	}
 	err := w.lives()
 	for _, p := range w.parts {
 		w.result.Outputs = append(w.result.Outputs, p.outputs...)
@@ -202,6 +210,19 @@ func (w *world) lives() error {
 	return nil
 }
 
+// workerConfig is what workers decide by, all but the decoder.
+func (w *world) workerConfig(slice int) worker.Config {
+	c := worker.Config{
+		Rules: w.rules[w.using].program,
+		Ahead: 5 * schemas.Minute, MaxSkew: 5 * schemas.Minute, MaxAge: schemas.Day,
+		DedupWindow: schemas.Hour, DedupBudget: 1 << 20, Slice: slice,
+	}
+	if w.opt.LogTime {
+		c.Lane = schemas.Replay
+	}
+	return c
+}
+
 // breach notes that an invariant does not hold, and ends the process that saw it.
 func (w *world) breach(format string, args ...any) error {
 	if w.broken == nil {
@@ -211,8 +232,13 @@ func (w *world) breach(format string, args ...any) error {
 }
 
 // now is the time in which the world lives, and wall what its clocks show.
-func (w *world) now() schemas.Millis  { return w.shop.now + w.drift }
-func (w *world) wall() schemas.Millis { return w.now() + w.jump }
+func (w *world) now() schemas.Millis { return w.shop.now + w.drift }
+
+func (w *world) wall() schemas.Millis {
+	wall := w.now() + w.jump
+	w.latest = max(w.latest, wall)
+	return wall
+}
 
 func (w *world) fault(name string) { w.result.Faults[name]++ }
 

@@ -96,22 +96,48 @@ func (s *Sink) SaidAll(ctx context.Context, partition int32, to uint64, each fun
 	return nil
 }
 
-// Spoken tells whether the partition has any committed output at all.
-func (s *Sink) Spoken(ctx context.Context, partition int32) (bool, error) {
+// Last returns the greatest number among the partition's committed outputs that are
+// visible, 0 where there is none. It reads the ends of the topics only.
+func (s *Sink) Last(ctx context.Context, partition int32) (n uint64, err error) {
 	m := s.merge(partition)
-	if err := m.from(ctx, 0); err != nil {
-		return false, err
-	}
 	for i := range m.streams {
 		st := &m.streams[i]
-		if err := m.fill(ctx, st); err != nil {
-			return false, err
+		if err := m.refresh(ctx, st); err != nil {
+			return 0, err
 		}
-		if len(st.records) > 0 {
-			return true, nil
+		last, err := m.tail(ctx, st)
+		if err != nil {
+			return 0, err
+		}
+		n = max(n, last)
+	}
+	return n, nil
+}
+
+// tail returns the number of the last record of a topic. Offsets are not dense
+// (markers, aborted records), so it looks back farther until it finds one.
+func (m *merger) tail(ctx context.Context, st *stream) (n uint64, err error) {
+	for back := int64(64); ; back *= 8 {
+		from := max(st.start, st.stable-back)
+		var last *kgo.Record
+		for next := from; next < st.stable; {
+			var records []*kgo.Record
+			if records, next, err = m.sink.session.Fetch(ctx, st.topic, m.partition, next); err != nil {
+				return 0, err
+			}
+			for _, r := range records {
+				if !r.Attrs.IsControl() {
+					last = r
+				}
+			}
+		}
+		if last != nil {
+			return m.sink.numberOf(last)
+		}
+		if from == st.start {
+			return 0, nil
 		}
 	}
-	return false, nil
 }
 
 // merger reads the outputs of a partition from its three topics in order of their

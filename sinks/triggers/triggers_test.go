@@ -159,9 +159,9 @@ func open(t *testing.T, addr string) (*Sink, *kafka.Session, pipeline.Assignment
 // anywhere.
 func TestSaidIsWhatWasCommitted(t *testing.T) {
 	onBrokers(t, func(t *testing.T, s *Sink, _ *kafka.Session, a pipeline.Assignment) {
-		spoken, err := s.Spoken(t.Context(), 1)
-		if err != nil || spoken {
-			t.Fatalf("spoken before anything was: %t, %v", spoken, err)
+		last, err := s.Last(t.Context(), 1)
+		if err != nil || last != 0 {
+			t.Fatalf("before anything was said: got last %d, %v, want 0", last, err)
 		}
 		items := []worker.Item{
 			transition(1, schemas.NotMuted), deadLetter(2, "{"), transition(3, schemas.MutedStale),
@@ -200,9 +200,9 @@ func TestSaidIsWhatWasCommitted(t *testing.T) {
 		if want := []uint64{1, 2, 3, 4, 5, 6, 7}; err != nil || !slices.Equal(all, want) {
 			t.Errorf("all: got %v, error %v", all, err)
 		}
-		for p, want := range []bool{false, true} {
-			if spoken, err := s.Spoken(t.Context(), int32(p)); spoken != want || err != nil {
-				t.Errorf("spoken in partition %d: got %t, error %v, want %t", p, spoken, err, want)
+		for p, want := range []uint64{0, 7} {
+			if last, err := s.Last(t.Context(), int32(p)); last != want || err != nil {
+				t.Errorf("last of partition %d: got %d, error %v, want %d", p, last, err, want)
 			}
 		}
 	})

@@ -1,0 +1,7 @@
+package pipeline
+
+// Limits that tests count against.
+const (
+	InboxMax      = inboxMax
+	ItemsAheadMax = itemsAheadMax
+)

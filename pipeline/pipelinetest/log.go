@@ -1,0 +1,419 @@
+// Package pipelinetest is what tests of a pipeline share: a log, a group and a
+// bucket in memory, safe for goroutines, whose every step a test can script; and
+// the conformance suites that they and the real ones have to pass.
+//
+// It is for tests only. It may not decide what a record comes to.
+package pipelinetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// Log is a broker in memory: the input topic, the outputs, the committed offsets,
+// and a group whose assignments the test makes.
+type Log struct {
+	now func() schemas.Millis
+
+	mu      sync.Mutex
+	parts   []*part
+	epoch   int64
+	changed chan struct{} // closed, and made anew, at every change
+}
+
+type part struct {
+	input   []worker.Record
+	start   int64
+	outputs []worker.Item
+	spoken  []schemas.Millis // when each output was committed
+	mark    schemas.Mark
+	found   bool
+	owner   *Member
+	epoch   int64
+}
+
+// NewLog makes a log of so many partitions.
+func NewLog(partitions int, now func() schemas.Millis) *Log {
+	l := &Log{now: now, changed: make(chan struct{})}
+	for range partitions {
+		l.parts = append(l.parts, &part{})
+	}
+	return l
+}
+
+// tell wakes whoever waits for a change. It needs mu.
+func (l *Log) tell() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Publish appends records to a partition of the input; it sets their offsets, and
+// their timestamps where they have none.
+func (l *Log) Publish(partition int32, records ...worker.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.parts[partition]
+	for _, r := range records {
+		if r.Offset = int64(len(p.input)); r.Time == 0 {
+			r.Time = l.now()
+		}
+		p.input = append(p.input, r)
+	}
+	l.tell()
+}
+
+// Retain removes the input before an offset.
+func (l *Log) Retain(partition int32, start int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts[partition].start = start
+}
+
+// RetainOutputs removes the outputs up to and including number n.
+func (l *Log) RetainOutputs(partition int32, n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.parts[partition]
+	for len(p.outputs) > 0 && p.outputs[0].N <= n {
+		p.outputs, p.spoken = p.outputs[1:], p.spoken[1:]
+	}
+}
+
+// Forget lets a partition's committed offset expire.
+func (l *Log) Forget(partition int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts[partition].mark, l.parts[partition].found = schemas.Mark{}, false
+}
+
+// Outputs are the committed outputs of a partition.
+func (l *Log) Outputs(partition int32) []worker.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.parts[partition].outputs)
+}
+
+// Mark is the committed mark of a partition.
+func (l *Log) Mark(partition int32) (schemas.Mark, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parts[partition].mark, l.parts[partition].found
+}
+
+// Owned tells whether a partition has an owner.
+func (l *Log) Owned(partition int32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parts[partition].owner != nil
+}
+
+// Member is one process in the group: a Source, a Committer and a History.
+type Member struct {
+	*Log
+	PollMax int           // records of a partition in one poll at most
+	Ends    time.Duration // how often the ends are asked for; 0: never
+
+	// What a test puts in the way; each may block, none is called with a lock held.
+	BeforeCommit func(context.Context, []*worker.Output) error // an error takes the commit's place
+	AfterCommit  func() error                                  // an error takes the outcome's place
+	BeforeSaid   func(ctx context.Context, partition int32) error
+
+	changes  []change
+	sessions map[int32]*session
+	read     map[int32]int // records given out, in all
+	asked    time.Time     // when the ends were asked for last
+}
+
+type change struct {
+	kind       string // lost, revoked, assigned
+	assignment pipeline.Assignment
+}
+
+type session struct {
+	started, going bool
+	next           int64
+}
+
+// Join makes a member, to whom nothing is assigned yet.
+func (l *Log) Join() *Member {
+	return &Member{Log: l, PollMax: 1000, sessions: map[int32]*session{}, read: map[int32]int{}}
+}
+
+// Give assigns partitions; whoever had them loses them at once.
+func (m *Member) Give(partitions ...int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range partitions {
+		p := m.parts[n]
+		p.drop(n)
+		m.epoch++
+		p.owner, p.epoch = m, m.epoch
+		m.sessions[n] = &session{}
+		m.changes = append(m.changes, change{"assigned", pipeline.Assignment{Partition: n, Epoch: p.epoch}})
+	}
+	m.tell()
+}
+
+// drop takes a partition from its owner, who is told.
+func (p *part) drop(n int32) {
+	if p.owner == nil {
+		return
+	}
+	p.owner.changes = append(p.owner.changes, change{"lost", pipeline.Assignment{Partition: n, Epoch: p.epoch}})
+	delete(p.owner.sessions, n)
+	p.owner = nil
+}
+
+// Take asks for a partition back: it may be committed until it is released.
+func (m *Member) Take(partition int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sessions[partition].going = true
+	m.changes = append(m.changes, change{"revoked", pipeline.Assignment{Partition: partition}})
+	m.tell()
+}
+
+// Lose takes a partition away at once.
+func (m *Member) Lose(partition int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts[partition].drop(partition)
+	m.tell()
+}
+
+// Rob takes a partition away without telling: the news is still under way.
+func (m *Member) Rob(partition int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts[partition].owner = nil
+}
+
+// Read is how many records of a partition have been given out.
+func (m *Member) Read(partition int32) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read[partition]
+}
+
+// Poll is pipeline.Source.
+func (m *Member) Poll(ctx context.Context, into *pipeline.Batch) error {
+	*into = pipeline.Batch{}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		some := m.fill(into)
+		changed := m.changed
+		m.mu.Unlock()
+		if some {
+			return nil
+		}
+		var tick <-chan time.Time
+		if m.Ends > 0 {
+			tick = time.After(m.Ends)
+		}
+		select {
+		case <-changed:
+		case <-tick:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// fill needs mu.
+func (m *Member) fill(into *pipeline.Batch) (some bool) {
+	named := map[int32]bool{}
+	for len(m.changes) > 0 {
+		c := m.changes[0]
+		n := c.assignment.Partition
+		if named[n] || c.kind != "assigned" && len(into.Assigned) > 0 || c.kind == "lost" && len(into.Revoked) > 0 {
+			break
+		}
+		named[n] = true
+		switch c.kind {
+		case "lost":
+			into.Lost = append(into.Lost, n)
+		case "revoked":
+			into.Revoked = append(into.Revoked, n)
+		default:
+			into.Assigned = append(into.Assigned, c.assignment)
+		}
+		m.changes = m.changes[1:]
+	}
+	ends := m.Ends > 0 && time.Since(m.asked) >= m.Ends
+	if ends {
+		m.asked = time.Now()
+	}
+	for n, p := range m.parts {
+		n := int32(n)
+		s := m.sessions[n]
+		if s == nil || !s.started || s.going {
+			continue
+		}
+		end := int64(len(p.input))
+		if count := min(end-s.next, int64(m.PollMax)); count > 0 {
+			into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: n, Records: slices.Clone(p.input[s.next : s.next+count])})
+			s.next += count
+			m.read[n] += int(count)
+		}
+		if ends {
+			into.Ends = append(into.Ends, pipeline.End{Partition: n, Offset: end, Wall: m.now()})
+		}
+	}
+	return len(named) > 0 || len(into.Fetched) > 0 || len(into.Ends) > 0
+}
+
+// Start is pipeline.Source.
+func (m *Member) Start(partition int32, offset int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.sessions[partition]; s != nil {
+		s.started, s.next = true, offset
+		m.tell()
+	}
+}
+
+// Release is pipeline.Source.
+func (m *Member) Release(partition int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.sessions[partition]; s != nil && s.going {
+		delete(m.sessions, partition)
+		if m.parts[partition].owner == m {
+			m.parts[partition].owner = nil
+		}
+	}
+	m.tell()
+}
+
+// Commit is pipeline.Committer.
+func (m *Member) Commit(ctx context.Context, outs []*worker.Output) error {
+	if m.BeforeCommit != nil {
+		if err := m.BeforeCommit(ctx, outs); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	err := m.commit(outs)
+	m.mu.Unlock()
+	if err == nil && m.AfterCommit != nil {
+		return m.AfterCommit()
+	}
+	return err
+}
+
+func (m *Member) commit(outs []*worker.Output) error {
+	var lost []int32
+	for _, out := range outs {
+		n := out.Mark.Partition
+		if p := m.parts[n]; (p.owner != m || p.epoch != out.Epoch) && !slices.Contains(lost, n) {
+			lost = append(lost, n)
+		}
+	}
+	if len(lost) > 0 {
+		return &pipeline.LostError{Partitions: lost}
+	}
+	for _, out := range outs {
+		p := m.parts[out.Mark.Partition]
+		last := p.mark.N
+		for _, it := range out.Items {
+			if it.N != last+1 {
+				return fmt.Errorf("output %d committed after %d: %w", it.N, last, pipeline.ErrPermanent)
+			}
+			last = it.N
+			p.outputs, p.spoken = append(p.outputs, it), append(p.spoken, m.now())
+		}
+		p.mark, p.found = out.Mark, true
+	}
+	m.tell()
+	return nil
+}
+
+// Committed is pipeline.Committer.
+func (m *Member) Committed(_ context.Context, partition int32) (schemas.Mark, bool, error) {
+	mark, found := m.Mark(partition)
+	return mark, found, nil
+}
+
+// Bounds is pipeline.History.
+func (m *Member) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.parts[partition].start, int64(len(m.parts[partition].input)), nil
+}
+
+// errGone is a read before the log's start.
+var errGone = errors.New("offset out of range")
+
+// Input is pipeline.History.
+func (m *Member) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+	m.mu.Lock()
+	start, input := m.parts[partition].start, m.parts[partition].input
+	m.mu.Unlock()
+	if from < start {
+		return fmt.Errorf("input from %d, the log begins at %d: %w", from, start, errGone)
+	}
+	for to = min(to, int64(len(input))); from < to; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(to-from, 500)
+		if err := each(slices.Clone(input[from : from+n])); err != nil {
+			return err
+		}
+		from += n
+	}
+	return nil
+}
+
+// Said is pipeline.History.
+func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
+	if m.BeforeSaid != nil {
+		if err := m.BeforeSaid(ctx, partition); err != nil {
+			return err
+		}
+	}
+	for _, it := range m.Outputs(partition) {
+		if it.N <= after || it.N > to {
+			continue
+		}
+		if err := each(&it); err != nil {
+			return err
+		}
+		after = it.N
+	}
+	if after < to {
+		return fmt.Errorf("outputs of partition %d end with %d, wanted up to %d", partition, after, to)
+	}
+	return nil
+}
+
+// SaidAll is pipeline.History.
+func (m *Member) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+	for _, it := range m.Outputs(partition) {
+		if to > 0 && it.N > to {
+			break
+		}
+		if err := each(&it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Last is pipeline.History.
+func (m *Member) Last(_ context.Context, partition int32) (n uint64, err error) {
+	for _, it := range m.Outputs(partition) {
+		n = max(n, it.N)
+	}
+	return n, nil
+}
