@@ -252,13 +252,13 @@ func TestSlowCommitterStopsPoll(t *testing.T) {
 		b.member.Give(0, 1)
 		l := b.run()
 		synctest.Wait()
-		b.member.BeforeCommit = func(ctx context.Context, _ []*worker.Output) error {
+		b.member.BeforeCommit.Set(func(ctx context.Context, _ []*worker.Output) error {
 			select {
 			case <-free:
 			case <-ctx.Done():
 			}
 			return ctx.Err()
-		}
+		})
 		const total = 100_000
 		for range total / 1000 {
 			b.log.Publish(0, users0(1000)...)
@@ -296,7 +296,7 @@ func TestGroupCommit(t *testing.T) {
 		synctest.Wait()
 		free := make(chan struct{})
 		var sizes []int
-		b.member.BeforeCommit = func(_ context.Context, outs []*worker.Output) error {
+		b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
 			items := 0
 			for _, o := range outs {
 				items += len(o.Items)
@@ -305,7 +305,7 @@ func TestGroupCommit(t *testing.T) {
 				<-free
 			}
 			return nil
-		}
+		})
 		b.log.Publish(0, view("first", 0))
 		synctest.Wait()
 		for n := range int32(3) { // while the first is under way
@@ -331,7 +331,7 @@ func TestRevokeDrainsThenReleases(t *testing.T) {
 		l := b.run()
 		synctest.Wait()
 		free := make(chan struct{})
-		b.member.BeforeCommit = func(context.Context, []*worker.Output) error { <-free; return nil }
+		b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error { <-free; return nil })
 		b.log.Publish(0, users(7)...)
 		synctest.Wait()
 		b.member.Take(0)
@@ -362,14 +362,14 @@ func TestLostDropsAtOnce(t *testing.T) {
 		b.member.Give(0, 1)
 		l := b.run()
 		synctest.Wait()
-		b.member.BeforeCommit = func(ctx context.Context, outs []*worker.Output) error {
+		b.member.BeforeCommit.Set(func(ctx context.Context, outs []*worker.Output) error {
 			for _, o := range outs {
 				if o.Mark.Partition == 0 {
 					return pipeline.ErrAborted // for as long as it is in it
 				}
 			}
 			return nil
-		}
+		})
 		for range pipeline.ItemsAheadMax/1000 + 5 { // so many that it waits for room
 			b.log.Publish(0, users0(1000)...)
 		}
@@ -403,12 +403,12 @@ func TestLostByCommitThenRevoked(t *testing.T) {
 				synctest.Wait()
 			}
 			var once sync.Once
-			b.member.BeforeCommit = func(_ context.Context, outs []*worker.Output) (err error) {
+			b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) (err error) {
 				if outs[0].Mark.Partition == 0 {
 					once.Do(func() { err = &pipeline.LostError{Partitions: []int32{0}} })
 				}
 				return err
-			}
+			})
 			b.log.Publish(0, view("u", 0), view("v", 0), view("w", i))
 			b.log.Publish(0, users0(1)...)
 			synctest.Wait()
@@ -437,7 +437,7 @@ func TestRevokedWhileRecovering(t *testing.T) {
 		b.member.Lose(0)
 		synctest.Wait()
 		b.bucket.Set(snapshot.ID{Partition: 0, Next: 3, N: 3}.String(), nil) // so that it reads what was said
-		b.member.BeforeSaid = func(ctx context.Context, _ int32) error { <-ctx.Done(); return ctx.Err() }
+		b.member.BeforeSaid.Set(func(ctx context.Context, _ int32) error { <-ctx.Done(); return ctx.Err() })
 		b.member.Give(0)
 		synctest.Wait()
 		if s := l.Status(); len(s) != 2 || !s[0].Recovering {
@@ -448,7 +448,7 @@ func TestRevokedWhileRecovering(t *testing.T) {
 		if b.log.Owned(0) {
 			t.Error("a partition revoked while it recovers is not released")
 		}
-		b.member.BeforeSaid = nil
+		b.member.BeforeSaid.Clear()
 		b.member.Give(0)
 		b.log.Publish(0, view("after", 0))
 		b.committed(0)
@@ -498,7 +498,7 @@ func TestRecoveryBesideLiveOnes(t *testing.T) {
 		synctest.Wait()
 		b.bucket.Set(snapshot.ID{Partition: 1, Next: 3, N: 3}.String(), nil)
 		free := make(chan struct{})
-		b.member.BeforeSaid = func(context.Context, int32) error { <-free; return nil }
+		b.member.BeforeSaid.Set(func(context.Context, int32) error { <-free; return nil })
 		b.member.Give(1)
 		b.log.Publish(1, view("late", 0))
 		for i := range 10 {

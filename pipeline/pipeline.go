@@ -179,14 +179,13 @@ func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
 	return p.inline(work)
 }
 
-// inline does, on the caller's goroutine, what is left to do for everyone.
+// inline does, on the caller's goroutine, a step for everyone who has something left
+// to do, so that what the source brings next comes between two steps, as it does in
+// a process with goroutines.
 func (p *Pipeline) inline(ctx context.Context) error {
 	for _, n := range slices.Sorted(maps.Keys(p.parts)) {
-		for part := p.parts[n]; part.busy() && !part.stream.isLost(); {
+		if part := p.parts[n]; part.busy() && !part.stream.isLost() {
 			if err := part.step(task{}); err != nil {
-				return err
-			}
-			if err := p.commits.step(ctx); err != nil {
 				return err
 			}
 		}

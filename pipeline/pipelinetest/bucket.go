@@ -14,8 +14,8 @@ import (
 // Bucket is an object store in memory.
 type Bucket struct {
 	// What a test puts in the way; may block, and is not called with a lock held.
-	BeforePut  func(ctx context.Context, key string) error
-	BeforeList func() error
+	BeforePut  Hook[func(ctx context.Context, key string) error]
+	BeforeList Hook[func() error]
 
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -62,8 +62,8 @@ func (b *Bucket) Put(ctx context.Context, key string, write func(io.Writer) erro
 		defer b.mu.Unlock()
 		b.putting--
 	}()
-	if b.BeforePut != nil {
-		if err := b.BeforePut(ctx, key); err != nil {
+	if hook, ok := b.BeforePut.get(); ok {
+		if err := hook(ctx, key); err != nil {
 			return err
 		}
 	}
@@ -74,7 +74,7 @@ func (b *Bucket) Put(ctx context.Context, key string, write func(io.Writer) erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b.Set(key, data.Bytes())
+	b.Set(key, append([]byte{}, data.Bytes()...))
 	return nil
 }
 
@@ -91,8 +91,8 @@ func (b *Bucket) Get(_ context.Context, key string) (io.ReadCloser, error) {
 
 // List is snapshot.Bucket.
 func (b *Bucket) List(_ context.Context, prefix string) ([]string, error) {
-	if b.BeforeList != nil {
-		if err := b.BeforeList(); err != nil {
+	if hook, ok := b.BeforeList.get(); ok {
+		if err := hook(); err != nil {
 			return nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"footfall/pipeline"
@@ -122,14 +123,30 @@ type Member struct {
 	Ends    time.Duration // how often the ends are asked for; 0: never
 
 	// What a test puts in the way; each may block, none is called with a lock held.
-	BeforeCommit func(context.Context, []*worker.Output) error // an error takes the commit's place
-	AfterCommit  func() error                                  // an error takes the outcome's place
-	BeforeSaid   func(ctx context.Context, partition int32) error
+	BeforeCommit Hook[func(context.Context, []*worker.Output) error] // an error takes the commit's place
+	AfterCommit  Hook[func() error]                                  // an error takes the outcome's place
+	BeforeSaid   Hook[func(ctx context.Context, partition int32) error]
 
 	changes  []change
 	sessions map[int32]*session
-	read     map[int32]int // records given out, in all
-	asked    time.Time     // when the ends were asked for last
+	read     map[int32]int  // records given out, in all
+	asked    schemas.Millis // when the ends were asked for last
+}
+
+// Hook is a function that a test sets while others run.
+type Hook[F any] struct{ f atomic.Pointer[F] }
+
+// Set puts a function in the way.
+func (h *Hook[F]) Set(f F) { h.f.Store(&f) }
+
+// Clear removes it.
+func (h *Hook[F]) Clear() { h.f.Store(nil) }
+
+func (h *Hook[F]) get() (f F, ok bool) {
+	if p := h.f.Load(); p != nil {
+		return *p, true
+	}
+	return f, false
 }
 
 type change struct {
@@ -219,7 +236,7 @@ func (m *Member) Poll(ctx context.Context, into *pipeline.Batch) error {
 		}
 		var tick <-chan time.Time
 		if m.Ends > 0 {
-			tick = time.After(m.Ends)
+			tick = time.After(m.Ends) //nolint:forbidigo // as a broker takes its time
 		}
 		select {
 		case <-changed:
@@ -249,9 +266,9 @@ func (m *Member) fill(into *pipeline.Batch) (some bool) {
 		}
 		m.changes = m.changes[1:]
 	}
-	ends := m.Ends > 0 && time.Since(m.asked) >= m.Ends
+	ends := m.Ends > 0 && m.now()-m.asked >= schemas.Millis(m.Ends.Milliseconds())
 	if ends {
-		m.asked = time.Now()
+		m.asked = m.now()
 	}
 	for n, p := range m.parts {
 		n := int32(n)
@@ -297,16 +314,16 @@ func (m *Member) Release(partition int32) {
 
 // Commit is pipeline.Committer.
 func (m *Member) Commit(ctx context.Context, outs []*worker.Output) error {
-	if m.BeforeCommit != nil {
-		if err := m.BeforeCommit(ctx, outs); err != nil {
+	if hook, ok := m.BeforeCommit.get(); ok {
+		if err := hook(ctx, outs); err != nil {
 			return err
 		}
 	}
 	m.mu.Lock()
 	err := m.commit(outs)
 	m.mu.Unlock()
-	if err == nil && m.AfterCommit != nil {
-		return m.AfterCommit()
+	if hook, ok := m.AfterCommit.get(); ok && err == nil {
+		return hook()
 	}
 	return err
 }
@@ -377,8 +394,8 @@ func (m *Member) Input(ctx context.Context, partition int32, from, to int64, eac
 
 // Said is pipeline.History.
 func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
-	if m.BeforeSaid != nil {
-		if err := m.BeforeSaid(ctx, partition); err != nil {
+	if hook, ok := m.BeforeSaid.get(); ok {
+		if err := hook(ctx, partition); err != nil {
 			return err
 		}
 	}

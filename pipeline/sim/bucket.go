@@ -17,7 +17,8 @@ import (
 type bucket struct {
 	world   *world
 	objects map[string][]byte
-	bad     map[string]bool // torn, damaged or stray; recovery is owed one that is none of it
+	hashes  map[string]uint64 // of the outputs, as the snapshot says, where it was looked up
+	bad     map[string]bool   // torn, damaged or stray; recovery is owed one that is none of it
 }
 
 // bucketOf is the bucket as one process reaches it.
@@ -50,6 +51,7 @@ func (b bucketOf) Put(_ context.Context, key string, write func(io.Writer) error
 	}
 	of.objects[key] = data
 	delete(of.bad, key)
+	delete(of.hashes, key)
 	return b.mishap("after put", 40)
 }
 
@@ -141,8 +143,16 @@ func (b *bucket) sound(p *part, key string) bool {
 	if !known {
 		return false
 	}
-	w, err := b.read(key)
-	return err == nil && w.Mark().Hash == hash
+	own, known := b.hashes[key]
+	if !known {
+		w, err := b.read(key)
+		if err != nil {
+			return false
+		}
+		own = w.Mark().Hash
+		b.hashes[key] = own
+	}
+	return own == hash
 }
 
 // sounds gives a partition's sound snapshots, the oldest first.

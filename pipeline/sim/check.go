@@ -235,5 +235,22 @@ func (w *world) ask() error {
 		opt.Marks[p.number] = oracle.Mark{Next: m.Next, Clock: int64(m.Clock), Fired: int64(m.Fired), N: int64(m.N)}
 	}
 	w.result.Report = oracle.Judge(input, triggers, muted, dead, opt)
-	return w.result.Report.Err()
+	if err := w.result.Report.Err(); err != nil || !w.opt.Calm {
+		return err
+	}
+	return w.checkCounts()
+}
+
+// checkCounts holds that input = applied + duplicates + dead letters, each as many
+// as the oracle says, where one life saw it all.
+func (w *world) checkCounts() error {
+	var applied, duplicates uint64
+	for _, s := range w.stats {
+		applied += s.Stats.Applied
+		duplicates += s.Stats.Duplicates
+	}
+	if r := w.result.Report; applied != uint64(r.Applied) || duplicates != uint64(r.Duplicates) {
+		return fmt.Errorf("applied %d records and found %d duplicates; the oracle says %d and %d", applied, duplicates, r.Applied, r.Duplicates)
+	}
+	return nil
 }

@@ -60,9 +60,9 @@ func (w *world) retain(p *part) {
 func (w *world) overtake(p *part) {
 	start := p.start + w.rng.Int64N(p.ends-p.start+1)
 	_, ids := w.bucket.sounds(p)
-	for i := len(ids) - 1; i >= 0; i-- {
-		if ids[i].Next >= start {
-			start = min(start, w.windowStart(p, ids[i].Next))
+	for _, id := range slices.Backward(ids) {
+		if id.Next >= start {
+			start = min(start, w.windowStart(p, id.Next))
 		}
 	}
 	p.start = max(p.start, start)
@@ -97,6 +97,11 @@ func (w *world) stray(p *part) {
 	if err != nil {
 		_ = w.breach("a sound snapshot cannot be read: %w", err)
 		return
+	}
+	for _, r := range p.input { // so that it is a good one if the future comes to be after all
+		if r.Offset >= k.DedupStart() && r.Offset < k.Mark().Next {
+			k.Remember([]worker.Record{r})
+		}
 	}
 	var out worker.Output
 	at := worker.Conditions{Wall: w.wall(), Paused: true}
@@ -141,6 +146,7 @@ func (w *world) stray(p *part) {
 		panic(err) // a buffer takes everything
 	}
 	w.bucket.objects[id.String()], w.bucket.bad[id.String()] = buf.Bytes(), true
+	delete(w.bucket.hashes, id.String())
 	w.fault("stray snapshot stored")
 }
 
@@ -193,8 +199,7 @@ func (w *world) otherwise(p *part) {
 // helpless tells whether a process was right to end with an error: there is a
 // partition that it could not bring to life without a person's word.
 func (w *world) helpless(err error) bool {
-	var forgotten *pipeline.ErrForgotten
-	if errors.As(err, &forgotten) {
+	if forgotten, ok := errors.AsType[*pipeline.ErrForgotten](err); ok {
 		p := w.parts[forgotten.Partition]
 		return w.opt.Expire && !p.found && (len(p.outputs) > 0 || len(w.bucket.keys(snapshot.ID{Partition: p.number}.String()[:6])) > 0)
 	}

@@ -26,6 +26,7 @@ func (p *process) Poll(ctx context.Context, into *pipeline.Batch) error {
 	p.polls, p.tries = p.polls-1, 0
 	if p.ended() && p.isThrough() {
 		p.through = true
+		p.stats = p.pipeline.Status()
 		p.cancel()
 		return context.Canceled
 	}

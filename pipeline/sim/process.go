@@ -15,6 +15,7 @@ import (
 // at which it is stopped for so long that others take its partitions.
 type process struct {
 	*world
+	pipeline *pipeline.Pipeline
 	depth    int // processes that are stopped while this one lives
 	polls    int // left; below 0: no limit
 	tries    int // commits since the last poll
@@ -55,7 +56,8 @@ func (w *world) live(depth, polls int) {
 	}
 	rebuild := w.rebuild
 	w.rebuild = false
-	err := pipeline.New(p.config(rebuild)).Run(ctx)
+	p.pipeline = pipeline.New(p.config(rebuild))
+	err := p.pipeline.Run(ctx)
 	for _, part := range w.parts {
 		if part.owner == p {
 			part.owner = nil

@@ -62,8 +62,10 @@ func (s *shop) pass() {
 	switch s.rng.IntN(30) {
 	case 0:
 		s.now += schemas.Day * schemas.Millis(1+s.rng.IntN(120))
-	case 1, 2, 3:
+	case 1, 2:
 		s.now += schemas.Hour * schemas.Millis(1+s.rng.IntN(48))
+	case 3:
+		s.now += schemas.Minute * schemas.Millis(55+s.rng.IntN(90))
 	case 4, 5, 6:
 		s.now += schemas.Minute * schemas.Millis(10+s.rng.IntN(50)) // within a dedup window, or just not
 	default:
@@ -90,7 +92,7 @@ func (s *shop) record(p *part) worker.Record {
 			again = last[s.rng.IntN(len(last))]
 			s.again[p.number] = again
 		}
-		if s.rng.IntN(3) == 0 { // by a client that stamped it some time ago
+		if s.rng.IntN(2) == 0 { // by a client that stamped it some time ago
 			r.Time -= schemas.Minute * schemas.Millis(s.rng.IntN(90))
 		}
 		r.Key, r.Value = again.Key, again.Value

@@ -1,16 +1,3 @@
-// Package sim is a deterministic simulation: the real pipeline, workers, snapshots
-// and recovery on a simulated log, bucket, group and clocks, one goroutine, one
-// seed. The seed decides everything: shoppers, batches, crashes, processes that
-// are stopped and wake up when others have their partitions, commits that abort or
-// whose outcome is unknown, rebalances, torn and stray snapshots, commit markers
-// that lag, retention, expired offsets, new rules, clocks that jump.
-//
-// It may not name Kafka or ClickHouse, nor decide what a record comes to: that is
-// package oracle's, which shares nothing with the worker. What the log shows
-// without knowing any rule (numbers without a gap, chains, who may mute what, and
-// that nothing goes back) is checked here, at every commit and at the end.
-//
-// doc.go says which sentence of the design is held by which test.
 package sim
 
 import (
@@ -124,8 +111,9 @@ type world struct {
 	paused   bool
 	rebuild  bool // the next life is started with --rebuild
 	finished bool
-	broken   error          // an invariant that does not hold
-	latest   schemas.Millis // that the wall has ever shown
+	broken   error             // an invariant that does not hold
+	latest   schemas.Millis    // that the wall has ever shown
+	stats    []pipeline.Status // of the process that was the last
 	result   Result
 }
 
@@ -177,7 +165,7 @@ func Run(opt Options) (*Result, error) {
 	}
 	w.names = w.rules[0].program.Names()
 	w.result.Faults = map[string]int{}
-	w.bucket = &bucket{world: w, objects: map[string][]byte{}, bad: map[string]bool{}}
+	w.bucket = &bucket{world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}}
 	w.shop = newShop(w)
 	for range opt.History {
 		w.shop.round()

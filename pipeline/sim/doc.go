@@ -1,0 +1,71 @@
+// Package sim is a deterministic simulation: the real pipeline, workers, snapshots
+// and recovery on a simulated log, bucket, group and clocks, one goroutine, one
+// seed. The seed decides everything: shoppers, batches, crashes, processes that
+// are stopped and wake up when others have their partitions, commits that abort or
+// whose outcome is unknown, rebalances, torn and stray snapshots, commit markers
+// that lag, retention, expired offsets, new rules, clocks that jump.
+//
+// It may not name Kafka or ClickHouse, nor decide what a record comes to: that is
+// package oracle's, which shares nothing with the worker. What the log shows
+// without knowing any rule (numbers without a gap, chains, who may mute what, and
+// that nothing goes back) is checked here, at every commit and at the end.
+//
+//	make sim SEEDS=3000    that many seeds
+//	make sim SEED=41       one of them again
+//	make mutants           bugs of our own, each of which the seeds must find
+//
+// # What holds what
+//
+// The sentences marked (!) in the design each close a hole. For each, a test that
+// fails without it; a name in quotes is a mutant's, a bug of our own which
+// sim.TestSeeds finds (mutants_test.go).
+//
+//	design  sentence                                           held by
+//	2       our outputs carry the wall's now, never `at`       triggers.TestRecords
+//	3.1     event times are kept as sent, clamped when         "event times are clamped when folded",
+//	        looked at                                          worker.TestProfilesDoNotDependOnOrder
+//	3.2     rates and the event contract are part of the       "rates are not part of the rules' hash",
+//	        rules' hash                                        schemas.TestHashIsOfWhatTheContractDecides
+//	3.5     the clock may go to W - grace                      "no grace", pipeline.TestSilenceIsSaidInTime
+//	3.7     a dead letter too large goes with a hash           schemas.TestDeadLetterTooLarge,
+//	                                                           triggers.TestDeadLetterTooLarge, kafka.TestTooLarge
+//	3.9     a new set is filling and says nothing              (there is one set, and none can be added yet)
+//	4       the dedup window goes by record timestamps and     worker.TestTickedChainsFollowFromTheClocks,
+//	        count only                                         worker.TestStateAfterRestoreIsTheStateThatWentOn,
+//	                                                           sim.TestWallDecidesNothingInLogTime
+//	4.3     each user's timers fire in order, at their due     "a user's own timers are skipped over",
+//	        times                                              worker.TestChainsAreTheOracles
+//	5       no TxnOffsetCommit, no EndTxn                      kafka.TestTransactWithoutRecords,
+//	                                                           kafka.TestZombieIsFencedByTheBroker
+//	5       member and generation are those of the callback    kafka.TestOldGenerationWaitsForCallback,
+//	        that gave or kept the partition                    kafka.TestRevokedAndAlreadyGivenAway,
+//	                                                           kafka.TestKeptPartitionOverRebalance, "epoch not checked"
+//	5       one gapless number for all outputs                 "numbers begin again after a recovery",
+//	                                                           triggers.TestSaidFindsBrokenInvariants
+//	5       collect every promise; never trust the client's    kafka.TestTransactUnderFaults,
+//	        idea of what is committed                          kafka.TestCommitWhoseAnswerIsLost,
+//	                                                           "outputs doubled on an unknown outcome",
+//	                                                           "unknown outcome taken for done", "outputs dropped on abort"
+//	5       a record's offset must exceed the last applied     pipeline.TestRecordsGivenAgain
+//	5, 2.   the end of the log may lag behind the commit       "Said does not wait for the metadata's n",
+//	                                                           triggers.TestSaidWaitsForMarkers, triggers.TestSaidNamesWhatHangs
+//	5, 3.   decisions are read back, not taken again           "replay decides again what was refused"
+//	5       beginning from nothing only where there is         "begins from nothing where offsets have expired",
+//	        nothing; --rebuild mutes                           pipeline.TestForgottenOffsetsStopIt,
+//	                                                           pipeline.TestSnapshotsWithoutOffsetStopIt,
+//	                                                           "rebuild says its differences aloud"
+//	6       a snapshot is published only when a commit         "snapshot published before its commit",
+//	        under the same ownership covers it                 pipeline.TestSnapshotsOneAtATimeAndCovered
+//
+// Recovery's other promises:
+//
+//	the dedup window is rebuilt                                "dedup window not rebuilt", worker.TestDedupIsRebuiltFromTheOffsetItNames
+//	what was due after fired is said, once                     "fired taken as clock", "recovery re-arms from the clock",
+//	                                                           worker.TestTickedChainsFollowFromTheClocks
+//	what an ownership had left to say ends with it             pipeline.TestGivenBackAtOnce
+//	a snapshot of another past is skipped                      "lineage not checked", "a rebuild keeps the hash of the past"
+//	history is muted up to its end, through crashes            sim.TestHistoryIsMuted, "end of history forgotten in a crash"
+//	a crash amid a change of rules begins it again             "new rules are in the mark before they are said",
+//	                                                           worker.TestAChangeOfRulesForgetsNobody
+//	the same log gives the same chains, whatever happens       sim.TestChainsAreAFunctionOfTheLog
+package sim
