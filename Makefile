@@ -43,6 +43,7 @@ check: generated format lint vet ## what CI runs
 	$(MAKE) test RACE=-race
 	$(MAKE) fuzz
 	$(MAKE) sim
+	$(MAKE) mutants
 
 generate: ## write again what is generated
 	go generate ./...
@@ -90,7 +91,7 @@ test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
 	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
-	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers; \
+	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \
 	go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache

@@ -365,6 +365,8 @@ func (d *demonstration) until(ctx context.Context, holds func() (bool, error)) e
 		case <-time.After(50 * time.Millisecond):
 		case <-d.engine.stopped:
 			return errors.New("the engine has stopped")
+		case <-d.house.Done():
+			return fmt.Errorf("the ClickHouse helper process has ended: %w", d.house.Err())
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -108,7 +108,7 @@ func TestSeeds(t *testing.T) {
 // nothing beyond, through any number of crashes: short lives around the end of
 // history, timers in small slices.
 func TestHistoryIsMuted(t *testing.T) {
-	for s := uint64(1); s <= 300; s++ {
+	for s := uint64(1); s <= 150; s++ {
 		o := Options{Seed: s, Steps: 25, History: 1 + int(s%90), Slice: 1, Crash: 6, LogTime: s%2 == 0, Zombies: s%5 == 0, Retain: s%3 == 0}
 		if _, err := Run(o); err != nil {
 			t.Fatalf("seed %d: %v\n%+v", s, err, o)

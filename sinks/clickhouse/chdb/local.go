@@ -57,10 +57,10 @@ func runHelper(text string) error {
 	if err := json.Unmarshal([]byte(text), &job); err != nil {
 		return fmt.Errorf("%s: %w", helperEnv, err)
 	}
-	signal.Ignore(os.Interrupt)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	ctx, parentGone := context.WithCancel(ctx)
+	// Both reach a whole process group, from a terminal or a supervisor; the parent
+	// may still have rows for us, and ends us by closing our standard input.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	ctx, parentGone := context.WithCancel(context.Background())
 	defer parentGone()
 	go func() { // until the process ends
 		_, _ = io.Copy(io.Discard, os.Stdin)
