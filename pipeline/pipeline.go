@@ -372,7 +372,7 @@ func (p *Pipeline) Status() []Status {
 		if s := part.status.Load(); s != nil {
 			all = append(all, *s)
 		} else {
-			all = append(all, Status{Partition: part.number, Recovering: !part.live.Load()})
+			all = append(all, Status{Partition: part.number, Recovering: true})
 		}
 	}
 	slices.SortFunc(all, func(a, b Status) int { return int(a.Partition - b.Partition) })

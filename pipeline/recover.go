@@ -38,6 +38,7 @@ func (part *partition) recover() error {
 			return err
 		}
 	}
+	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
 	part.live.Store(true)
 	cfg.Source.Start(part.number, part.worker.Mark().Next)
 	return nil
