@@ -20,7 +20,7 @@ type Bucket struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	putting int // under way
-	most    int // puts under way at once, ever
+	most    int // puts under way at once, at most
 }
 
 // NewBucket makes an empty bucket.
@@ -33,7 +33,14 @@ func (b *Bucket) Keys() []string {
 	return slices.Sorted(maps.Keys(b.objects))
 }
 
-// Most is how many puts were under way at once at most.
+// Count begins to count anew how many puts are under way at once.
+func (b *Bucket) Count() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.most = 0
+}
+
+// Most is how many puts were under way at once at most, since Count.
 func (b *Bucket) Most() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
