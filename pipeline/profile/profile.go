@@ -24,15 +24,6 @@ type Profile struct {
 // Orders is how many purchases there were; refunds do not lower it.
 func (p *Profile) Orders() uint32 { return p.Counts[schemas.Purchase] }
 
-// Events is how many events were folded.
-func (p *Profile) Events() uint64 {
-	var n uint64
-	for _, c := range p.Counts {
-		n += uint64(c)
-	}
-	return n
-}
-
 // Fold adds an event. It is commutative and associative (design 3.1): minima,
 // maxima and integer sums only, so that late events need no special case.
 // Event times are kept as sent; who looks at them clamps them to the clock.
