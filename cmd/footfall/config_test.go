@@ -157,6 +157,8 @@ func FuzzConfig(f *testing.F) {
 		"a: &x 1\nb: *x\n",
 		"<<: {a: 1}\n",
 		"--- a\n--- b\n",
+		"---\n---\n",
+		"a: 1\n...\n",
 		"[1, 2]\n",
 		"? {a: 1}\n: 2\n",
 		"kafka: !!str x\n",

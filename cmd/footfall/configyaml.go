@@ -35,7 +35,7 @@ func (c *Config) readYAML(path string, text []byte, table []option) []error {
 	default:
 		for i, doc := range file.Docs {
 			if i > 0 {
-				r.errorf(doc.GetToken(), "a second document; one file is one document")
+				r.second(doc)
 				break
 			}
 			if doc.Body != nil {
@@ -44,6 +44,19 @@ func (c *Config) readYAML(path string, text []byte, table []option) []error {
 		}
 	}
 	return r.errs
+}
+
+// second refuses a second document. One that is empty may have no token of its own.
+func (r *reader) second(doc *ast.DocumentNode) {
+	const why = "a second document; one file is one document"
+	switch {
+	case doc.Start != nil:
+		r.errorf(doc.Start, why)
+	case doc.Body != nil:
+		r.errorf(doc.Body.GetToken(), why)
+	default:
+		r.errs = append(r.errs, fmt.Errorf("%s: %s", r.path, why))
+	}
 }
 
 func (r *reader) at(tk *token.Token) origin {
