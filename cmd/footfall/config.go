@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"footfall/schemas"
+	"footfall/sources/file"
 )
 
 // Config is everything footfall can be told. Its fields are named, explained and
@@ -223,7 +225,7 @@ func load(src sources) (*Config, error) {
 	var errs []error
 	if path != "" {
 		c.path = path
-		text, err := os.ReadFile(path)
+		text, err := file.ReadYAML(path)
 		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
 		}
@@ -323,7 +325,7 @@ func (c *Config) readSecrets() (errs []error) {
 				c.where(s.key+"_file"), s.key, variable(s.key)))
 			continue
 		}
-		text, err := os.ReadFile(s.path)
+		text, err := readSecret(s.path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %s_file: %w", c.where(s.key+"_file"), s.key, err))
 			continue
@@ -335,6 +337,25 @@ func (c *Config) readSecrets() (errs []error) {
 		c.from[s.key] = origin(s.path)
 	}
 	return errs
+}
+
+// secretMax is above every password and token.
+const secretMax = 4 << 10
+
+// readSecret reads a file that holds a secret, and no other that was named by mistake.
+func readSecret(path string) (text []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if text, err = io.ReadAll(io.LimitReader(f, secretMax+1)); err != nil {
+		return nil, err
+	}
+	if len(text) > secretMax {
+		return nil, fmt.Errorf("%s has more than %d bytes; is it the secret's file?", path, secretMax)
+	}
+	return text, nil
 }
 
 // where tells where a key's value came from.

@@ -128,7 +128,7 @@ func (r *republisher) file(ctx context.Context, path string, stdin io.Reader) er
 		}
 		where := fmt.Sprintf("%s:%d", path, n)
 		if tooLong {
-			r.refuse(where, schemas.TooLarge.String(), "line is longer than 16 MiB")
+			r.refuse(where, schemas.TooLarge.String(), fmt.Sprintf("line is longer than %d MiB", lineMax>>20))
 		} else if err := r.text(ctx, where, text); err != nil {
 			return err
 		}

@@ -24,9 +24,9 @@ import (
 
 // Limits of validate.
 const (
-	lineMax     = 16 << 20 // bytes of a line; a longer one is too_large unread
-	repeatedMax = 4 << 20  // event ids remembered to find repeated ones
-	unknownMax  = 50       // unknown fields told
+	lineMax     = 8 << 20 // bytes of a line; a longer one is too_large unread: an event has 1 MiB, six as a string
+	repeatedMax = 4 << 20 // event ids remembered to find repeated ones
+	unknownMax  = 50      // unknown fields told
 	futureMax   = 5 * schemas.Minute
 )
 
@@ -388,7 +388,7 @@ func (v *validation) print() {
 		fmt.Fprintf(v.out, "repeated event ids: %d (each counts once)\n", v.repeated)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
-		fmt.Fprintf(v.out, "unknown field %q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, eventFields()))
+		fmt.Fprintf(v.out, "unknown field %.60q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, eventFields()))
 	}
 	if v.unkeyed {
 		fmt.Fprintln(v.out, "keys were not given: publish each event with its user_id as the record's key")

@@ -205,11 +205,18 @@ func formatDuration(d time.Duration) string {
 	return b.String()
 }
 
+// suggestedMax bounds the words that are compared: the cost is the product of their
+// lengths.
+const suggestedMax = 100
+
 // suggest names what was probably meant by an unknown word, or nothing when no known
 // word is near.
 func suggest(word string, known []string) string {
 	best, distance := "", len(word)/2+1
 	for _, k := range known {
+		if len(word) > suggestedMax || len(k) > suggestedMax {
+			continue
+		}
 		if d := levenshtein.ComputeDistance(word, k); d < distance {
 			best, distance = k, d
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -156,7 +155,7 @@ func LoadMapping(name string) (*Mapping, error) {
 		}
 		return ParseMapping(name, src)
 	}
-	src, err := os.ReadFile(name)
+	src, err := ReadYAML(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(name) == name && filepath.Ext(name) == "" {
 		return nil, fmt.Errorf("no mapping %q%s; have %s, or give the path of a mapping file",
 			name, didYouMean(name, Mappings()), strings.Join(Mappings(), ", "))
@@ -169,12 +168,16 @@ func LoadMapping(name string) (*Mapping, error) {
 
 // ParseMapping reads a mapping from its YAML; name stands in its errors.
 func ParseMapping(name string, src []byte) (*Mapping, error) {
+	tree, err := ParseYAML(name, src)
+	if err != nil {
+		return nil, err
+	}
 	m := &Mapping{}
 	if err := yaml.UnmarshalWithOptions(src, m, yaml.Strict()); err != nil {
 		return nil, yamlError(name, err)
 	}
 	m.Name = name
-	if err := check(m, src); err != nil {
+	if err := check(m, tree); err != nil {
 		return nil, err
 	}
 	return m, nil
