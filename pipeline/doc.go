@@ -73,7 +73,8 @@
 //   - ebitengine/purego (chdb): calls libchdb without cgo.
 //   - spf13/cobra (cmd): commands, help and completion; goccy/go-yaml: YAML with
 //     positions; agnivade/levenshtein: the nearest valid name.
-//   - prometheus/client_golang (cmd): the format of /metrics.
+//   - prometheus/client_golang (cmd): the format of /metrics. golang.org/x/net/netutil
+//     (cmd): a listener that holds no more connections than it should.
 //   - charmbracelet/bubbletea, lipgloss, schollz/progressbar (cmd): what people watch.
 //   - klauspost/compress (file, chdb): zstd and LZ4 frames.
 //   - For tests: google/go-cmp, cockroachdb/datadriven, rogpeppe/go-internal,

@@ -77,9 +77,21 @@ func (k *checkup) run(ctx context.Context) {
 		from = k.c.path
 	}
 	k.ok("configuration: %s, and %d settings over the defaults", from, len(k.c.from))
+	k.exposure()
 	k.kafka(ctx)
 	k.bucket(ctx)
 	k.clickhouse(ctx)
+}
+
+// exposure looks at what others can reach or overhear.
+func (k *checkup) exposure() {
+	if why := k.c.unguarded(); why != "" {
+		k.wrong(why, "set "+variable("http.token")+" or http.token_file, here and for who asks; or listen on 127.0.0.1")
+	}
+	s := &k.c.Kafka.SASL
+	if s.Mechanism == "plain" && !k.c.Kafka.TLS.Enabled {
+		k.wrong("the password goes to the brokers in clear: kafka.sasl.mechanism is plain, without TLS", "set kafka.tls.enabled, or use scram-sha-512")
+	}
 }
 
 func (k *checkup) kafka(ctx context.Context) {
@@ -221,7 +233,7 @@ func (k *checkup) group(ctx context.Context, cl *kgo.Client) {
 	case err != nil:
 		k.wrong("kill switch: "+err.Error(), "")
 	case s.Paused:
-		k.wrong(fmt.Sprintf("triggers are paused since %s, by %s %s", clock(s.At), s.By, s.Reason), "footfall triggers resume")
+		k.wrong(fmt.Sprintf("triggers are paused since %s, by %s %s", clock(s.At), shown([]byte(s.By), 100), shown([]byte(s.Reason), 500)), "footfall triggers resume")
 	default:
 		k.ok("triggers: not paused")
 	}

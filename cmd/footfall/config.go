@@ -182,9 +182,9 @@ func (c *Config) options() []option {
 		{key: "clickhouse.batch.rows", target: &c.ClickHouse.Batch.Rows, value: "50000", doc: "A batch is sent when it has this many rows (at most 100000),"},
 		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
 
-		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz, /metrics, /status and /explain."},
+		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz and /metrics, which hold nothing of a person, and of /status and /explain. Plain HTTP: between machines, put it behind what speaks TLS, or into a network of its own."},
 		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen."},
-		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status and /explain, which tell of users. Without one they answer loopback callers only."},
+		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status (how many users are in which segment) and /explain (one of them). Without one they answer this machine only, and neither web pages nor proxies on it."},
 		{key: "http.token_file", target: &c.HTTP.TokenFile, value: "", doc: "File that holds the token."},
 
 		{key: "log.level", target: &c.Log.Level, value: "info", doc: "debug, info, warn or error."},

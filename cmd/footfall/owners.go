@@ -68,7 +68,12 @@ func ask(ctx context.Context, c *Config, address, path string, query url.Values,
 	if c.HTTP.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+string(c.HTTP.Token))
 	}
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{
+		Timeout: 5 * time.Second,
+		// The token is for the instance, not for whom it may send us to, or a proxy.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DisableKeepAlives: true},
+	}
 	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("instance at %s does not answer: %w", address, errors.Unwrap(err))

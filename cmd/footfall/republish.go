@@ -182,7 +182,7 @@ func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) 
 	}
 	r.published++
 	if r.dry {
-		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, ev.ID, ev.User)
+		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, shown(ev.ID, 60), shown(ev.User, 60))
 		return nil
 	}
 	rec := &kgo.Record{Topic: r.topic, Key: key, Value: value, Headers: []kgo.RecordHeader{{Key: schemas.LaneHeader, Value: []byte(r.lane)}}}
