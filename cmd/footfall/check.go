@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -282,7 +283,7 @@ func (k *checkup) clickhouse(ctx context.Context) {
 	var version string
 	if err := db.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
 		remedy := "check clickhouse.dsn; triggers work without it, and the archive catches up when it is back"
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 			remedy = "is the address right, and does a firewall drop it? " + remedy
 		}
 		k.wrong(fmt.Sprintf("ClickHouse at %s: %v", k.c.ClickHouse.DSN, err), remedy)

@@ -192,8 +192,14 @@ func expect(t testing.TB, dsn, sql, want string) {
 	}
 }
 
-func TestArchiveCopiesEveryTopic(t *testing.T) {
-	db, dsn := open(t)
+func TestArchiveCopiesEveryTopic(t *testing.T) { protocols(t, archiveCopiesEveryTopic) }
+
+func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
+	dsn := chdbtest.Database(t)
+	db := openAt(t, over(dsn))
+	if err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	k := startKafka(t)
 	full := `,"type":"purchase","session_id":"s","product_id":"p","category":"c","brand":"b","price":1.5,"quantity":2,"currency":"USD","cart_id":"k","order_id":"o","revenue":9.99,` +
 		`"items":[{"product_id":"p","price":4.995,"quantity":2}],"channel":"mail","campaign":"x","url":"/é","properties":{"a":1},"own":{"b":2}`
