@@ -17,7 +17,9 @@ ARGS     ?=
 PKG      ?= ./...
 RACE     ?=
 SEEDS    ?= 300
-FUZZTIME ?= 5s
+FUZZTIME ?= 10s
+FUZZJOBS ?= 2
+FUZZ     ?=
 KAFKA_PORT ?= 19092
 PEERS    ?= ../shared/peers
 DATA     ?= ../shared/data
@@ -66,17 +68,32 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 vet:
 	go vet ./...
 
-# The go command reports "context deadline exceeded" when FUZZTIME ends in the middle of an
-# execution (golang.org/issue/75804): no input has failed then.
-fuzz: | .build ## every fuzzer for FUZZTIME
-	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -rn1 dirname | sort -u | while read -r pkg; do \
-	  grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | while read -r name; do \
-	    echo "fuzz $$pkg $$name"; \
-	    go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) >.build/fuzz.log 2>&1 </dev/null && continue; \
-	    if grep -q '^    context deadline exceeded$$' .build/fuzz.log && ! grep -q 'Failing input written' .build/fuzz.log; then continue; fi; \
-	    cat .build/fuzz.log; exit 1; \
-	  done; \
-	done
+# A package's test binary is built once, with coverage, and runs its fuzzers in its own
+# folder, FUZZJOBS at a time. It reports "context deadline exceeded" when FUZZTIME ends in
+# the middle of an execution (golang.org/issue/75804): no input has failed then.
+fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: only those)
+	@rm -rf .build/fuzz; mkdir -p .build/fuzz/cache; \
+	grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r pkg; do \
+	  names=$$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | { grep -E '$(FUZZ)' || true; }); \
+	  [ -n "$$names" ] || continue; \
+	  bin="$(CURDIR)/.build/fuzz/$$(echo "$$pkg" | tr ./ __).test"; \
+	  go test -c -fuzz=. -o "$$bin" "$$pkg"; \
+	  for name in $$names; do echo "$$pkg $$name $$bin"; done; \
+	done >.build/fuzz/list; \
+	one() { \
+	  log="$(CURDIR)/.build/fuzz/$$(basename "$$3").$$2.log"; \
+	  if ! (cd "$$1" && "$$3" -test.run '^$$' -test.fuzz "^$$2\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 5s \
+	      -test.parallel 1 -test.fuzzcachedir "$(CURDIR)/.build/fuzz/cache/$$(basename "$$3")") >"$$log" 2>&1 </dev/null && \
+	    { ! grep -q '^    context deadline exceeded$$' "$$log" || grep -q 'Failing input written' "$$log"; }; then \
+	    echo "FAILED $$1 $$2"; cat "$$log"; echo "to repeat: go test $$1 -run '^$$2$$'"; return 1; \
+	  fi; \
+	  printf '%-32s %-24s %12d executions\n' "$$1" "$$2" "$$(sed -nE 's/.*execs: ([0-9]+).*/\1/p' "$$log" | tail -n 1)"; \
+	}; \
+	export -f one; \
+	failed=0; xargs -r -P $(FUZZJOBS) -L 1 bash -c 'one "$$@"' one <.build/fuzz/list || failed=1; \
+	total=$$(for log in .build/fuzz/*.log; do sed -nE 's/.*execs: ([0-9]+).*/\1/p' "$$log" | tail -n 1; done | awk '{n += $$1} END {print n + 0}'); \
+	echo "$$(wc -l <.build/fuzz/list) fuzzers, $$total executions, $$(grep -lE '^FAIL|Failing input' .build/fuzz/*.log | { xargs -r grep -LE '^    context deadline exceeded$$' || true; } | wc -l) failures"; \
+	[ $$failed = 0 ]
 
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...

@@ -300,3 +300,24 @@ func TestATornWriteIsNoticedAndNothingGoes(t *testing.T) {
 		t.Errorf("got %v, %v, want %s among them", ids, err, old)
 	}
 }
+
+// Whatever lies in the bucket, a name that is read as a snapshot's is that snapshot's,
+// and sorts as it does.
+func FuzzParseID(f *testing.F) {
+	f.Add(ID{7, 120331, 99}.String(), int32(7), int64(120331), uint64(98))
+	f.Add("g/p00001/0000000000000000001-00000000000000000002.snap", int32(0), int64(0), uint64(0))
+	f.Add("p99999/9999999999999999999-99999999999999999999.snap", int32(99999), int64(1<<62), uint64(1<<63))
+	f.Fuzz(func(t *testing.T, key string, partition int32, next int64, n uint64) {
+		if id, ok := ParseID(key); ok && !strings.HasSuffix(key, id.String()) {
+			t.Errorf("%q is read as %s", key, id)
+		}
+		id := ID{partition & 0xffff % 100_000, next &^ (-1 << 63), n}
+		back, ok := ParseID("prefix/" + id.String())
+		if !ok || back != id {
+			t.Errorf("%s is read as %s, %v", id, back, ok)
+		}
+		if other, ok := ParseID(key); ok && other.Partition == id.Partition && (strings.Compare(other.String(), id.String()) < 0) != (other.compare(id) < 0) {
+			t.Errorf("%s and %s sort otherwise than the snapshots", other, id)
+		}
+	})
+}

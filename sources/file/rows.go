@@ -199,8 +199,7 @@ func (c *csvRows) next() (row, error) {
 	if c.leash.err != nil { // whatever the reader makes of the piece that it has
 		return row{}, scanError(c.leash.err, c.row.line)
 	}
-	var pe *csv.ParseError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*csv.ParseError](err); ok {
 		return row{}, &rowError{line: int64(pe.StartLine), reason: pe.Err.Error()}
 	}
 	if errors.Is(err, io.EOF) {
