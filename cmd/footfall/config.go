@@ -43,6 +43,7 @@ type KafkaConfig struct {
 	Partitions  int
 	Replication int
 	Compression string
+	BatchMax    int
 
 	SessionTimeout     time.Duration
 	TransactionTimeout time.Duration
@@ -146,6 +147,7 @@ func (c *Config) options() []option {
 		{key: "kafka.partitions", target: &k.Partitions, value: "8", doc: "Partitions of the topics that `topics create` makes. Can't be changed later: users would move to other partitions."},
 		{key: "kafka.replication", target: &k.Replication, value: "1", doc: "Replicas of the topics that `topics create` makes. 3 in production."},
 		{key: "kafka.compression", target: &k.Compression, value: "lz4", doc: "Of what is written: none, gzip, snappy, lz4 or zstd."},
+		{key: "kafka.batch_max", target: &k.BatchMax, value: "67108864", doc: "Bytes that a batch of records may expand to when it is read. One that expands to more, far beyond what a storefront writes, stops its reader; a greater limit, once, has its records refused one by one."},
 		{key: "kafka.session_timeout", target: &k.SessionTimeout, value: "6s", doc: "After how long without a heartbeat the group gives a dead instance's partitions to others."},
 		{key: "kafka.transaction_timeout", target: &k.TransactionTimeout, value: "10s", doc: "After how long the broker ends the open transaction of a dead instance; readers of its partitions wait so long."},
 		{key: "kafka.tls.enabled", target: &k.TLS.Enabled, value: "false", doc: "Speak TLS to the brokers."},

@@ -72,6 +72,9 @@ func (k *checker) kafka() {
 	if c.Replication < 1 || c.Replication > 15 {
 		k.bad("kafka.replication", "%d is not within 1 and 15", c.Replication)
 	}
+	if c.BatchMax < 4<<20 || c.BatchMax > 1<<30 {
+		k.bad("kafka.batch_max", "%d is not within %d and %d", c.BatchMax, 4<<20, 1<<30)
+	}
 	if codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}; !slices.Contains(codecs, c.Compression) {
 		k.bad("kafka.compression", "%q is not none, gzip, snappy, lz4 or zstd", c.Compression)
 	}

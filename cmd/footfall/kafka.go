@@ -47,6 +47,7 @@ func (c *Config) kafka() kafka.Config {
 		TransactionTimeout: c.Kafka.TransactionTimeout,
 		TickInterval:       c.Clock.Tick,
 		Lane:               c.Kafka.Lane,
+		BatchMax:           c.Kafka.BatchMax,
 		Now:                wall,
 	}
 	if c.Kafka.TLS.Enabled {
@@ -200,7 +201,7 @@ func readUntil(ctx context.Context, cl *kgo.Client, topic string, to map[int32]i
 			return err
 		}
 		for _, f := range fetches.Errors() {
-			return fmt.Errorf("kafka: read %s/%d: %w", topic, f.Partition, f.Err)
+			return fmt.Errorf("kafka: read %s/%d: %w", topic, f.Partition, kafka.Unreadable(f.Err))
 		}
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()

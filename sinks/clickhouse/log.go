@@ -15,6 +15,7 @@ import (
 
 	"footfall/pipeline/archive"
 	"footfall/schemas"
+	source "footfall/sources/kafka"
 )
 
 // Limits of what is fetched ahead. While a batch is being inserted nothing is
@@ -195,6 +196,8 @@ func (l *log) errors(fetches kgo.Fetches) (fail error) {
 		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &loss):
 			fail = fmt.Errorf("archive: %s/%d: the offset committed for group %s is not in the log any more (%w): records were deleted before they were archived, or the topic was made anew; "+
 				"to go on without them, stop the archive and reset this partition's offset in the group (kafka-consumer-groups --reset-offsets --to-earliest); make the topic's retention longer than the archive may be down", topic, partition, l.group, err)
+		case errors.Is(err, kgo.ErrMaxDecompress): // the client says so once, and reads the partition no more
+			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, source.Unreadable(err))
 		case fatal(err):
 			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
 		default:

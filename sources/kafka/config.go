@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -47,6 +48,11 @@ type Config struct {
 
 	Lane    schemas.Lane // of records without a lane header
 	PollMax int          // most records a Poll gives; default 10,000
+
+	// BatchMax is the most bytes that a batch of records may expand to; default 64 MiB,
+	// twenty times what a producer's own limits let it write. A fetch may hold a batch of
+	// each partition, so that without it a few packed megabytes would take all memory.
+	BatchMax int
 
 	// Now is the wall. Required.
 	Now func() schemas.Millis
@@ -150,6 +156,7 @@ func Options(c Config) ([]kgo.Opt, error) {
 		kgo.MetadataMinAge(100 * time.Millisecond), // a moved leader is found soon, not after 5 s
 		kgo.DialTimeout(5 * time.Second),
 		kgo.DisableClientMetrics(),
+		kgo.MaxDecompressBatchBytes(cmp.Or(c.BatchMax, batchMaxDefault)),
 	}
 	if c.Log != nil {
 		opts = append(opts, kgo.WithLogger(logger{c.Log}))
@@ -169,6 +176,21 @@ func Options(c Config) ([]kgo.Opt, error) {
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return append(opts, c.Options...), nil
+}
+
+// batchMaxDefault is what Config.BatchMax is if it is 0.
+const batchMaxDefault = 64 << 20
+
+// Unreadable words an error of a fetch so that it says what to do, where it is a batch
+// that expands to more than BatchMax. Other errors stay as they are.
+func Unreadable(err error) error {
+	large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("the batch of %s/%d from offset %d to %d expands to more than kafka.batch_max, far beyond what a storefront writes: find out who produced it; "+
+		"nothing is skipped: to have its records refused one by one, start once with a greater kafka.batch_max and the memory for it (%w)",
+		large.Topic, large.Partition, large.Offset, large.NextOffset-1, kgo.ErrMaxDecompress)
 }
 
 // backoff is 10 ms doubled with every try, up to backoffMax. The default of kgo

@@ -179,7 +179,7 @@ func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offs
 		}
 		var ke *kerr.Error
 		var gone *GoneError
-		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || (errors.As(err, &ke) && !ke.Retriable) {
+		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || errors.Is(err, kgo.ErrMaxDecompress) || (errors.As(err, &ke) && !ke.Retriable) {
 			return nil, offset, err
 		}
 		fresh = true // the leader may have moved
@@ -221,9 +221,10 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 		return nil, offset, nil // a broker may answer with nothing
 	}
 	got := &resp.Topics[0].Partitions[0]
+	decompressor, _ := s.admin.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // with the client's limit
 	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		KeepControlRecords: true, Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: partition,
-	}, got, kgo.DefaultDecompressor(), nil)
+	}, got, decompressor, nil)
 	switch {
 	case errors.Is(fetched.Err, kerr.OffsetOutOfRange):
 		start, err := s.listOffsets(ctx, topic, []int32{partition}, offsetStart)
@@ -232,7 +233,7 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 		}
 		return nil, offset, &GoneError{Topic: topic, Partition: partition, Offset: offset, Start: start[partition]}
 	case fetched.Err != nil:
-		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, fetched.Err)
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, Unreadable(fetched.Err))
 	}
 	return fetched.Records, next, nil
 }

@@ -427,7 +427,7 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 	case errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("kafka: session is closed: %w", err)
 	default:
-		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, err)
+		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, Unreadable(err))
 	}
 }
 
