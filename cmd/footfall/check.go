@@ -106,9 +106,10 @@ func (k *checkup) kafka(ctx context.Context) {
 	if v, err := adm.ApiVersions(ctx); err == nil {
 		k.version(v)
 	}
+	k.rights(ctx, cl)
 	problems, err := checkTopics(ctx, k.c, cl)
 	if err != nil {
-		k.wrong(err.Error(), "does this user have the ACL DESCRIBE on the topics and DESCRIBE_CONFIGS?")
+		k.wrong(err.Error(), "")
 		return
 	}
 	for _, p := range problems {

@@ -141,6 +141,9 @@ func (e *engine) checkTopics(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
+	if err := e.conf.allowed(ctx, cl, e.conf.runNeeds()); err != nil {
+		return err
+	}
 	found, err := existing(ctx, e.conf, cl)
 	if err != nil {
 		return err

@@ -72,6 +72,9 @@ func ownerOf(cmd *cobra.Command, c *Config, user string) (string, error) {
 		return "", err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.lookNeeds()); err != nil {
+		return "", err
+	}
 	n, err := partitions(ctx, cl, c.Kafka.Topics.Events)
 	if err != nil {
 		return "", err

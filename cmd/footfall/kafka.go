@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/schemas"
 	"footfall/sources/kafka"
@@ -154,6 +155,9 @@ func readFrom(ctx context.Context, c *Config, topic string, each func(*kgo.Recor
 		return err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, []kafka.Need{{On: kafka.OnTopic, Name: topic, Do: []kmsg.ACLOperation{canRead}}}); err != nil {
+		return err
+	}
 	if _, err := partitions(ctx, cl, topic); err != nil {
 		return err
 	}

@@ -195,12 +195,16 @@ func (s *published) print(out io.Writer, reports []string) error {
 // publisher opens a publisher to the events topic, with what the configuration says of
 // brokers and security.
 func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig) (*storefront.Publisher, error) {
-	// The client is opened for its tls.Config only: files are read and checked in one place.
+	// The client is opened for the ACLs, and for its tls.Config: files are read and checked
+	// in one place.
 	cl, err := c.client()
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.publishNeeds(conf.Name != "")); err != nil {
+		return nil, err
+	}
 	if t, ok := cl.OptValue(kgo.DialTLSConfig).(*tls.Config); ok {
 		conf.TLS = t
 	}

@@ -103,7 +103,10 @@ func (r *republisher) open(ctx context.Context, c *Config) (err error) {
 	if r.client, err = c.connect(ctx, kgo.ProducerBatchMaxBytes(2<<20), kgo.RecordDeliveryTimeout(time.Minute)); err != nil {
 		return err
 	}
-	if _, err = partitions(ctx, r.client, r.topic); err != nil {
+	if err = c.allowed(ctx, r.client, c.publishNeeds(false)); err == nil {
+		_, err = partitions(ctx, r.client, r.topic)
+	}
+	if err != nil {
 		r.client.Close()
 	}
 	return err

@@ -85,6 +85,9 @@ func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.lookNeeds()); err != nil {
+		return nil, err
+	}
 	topic := c.Kafka.Topics.Events
 	n, err := partitions(ctx, cl, topic)
 	if err != nil {

@@ -26,6 +26,10 @@ const DefaultDatabase = "footfall"
 // queryMax is how long one statement of ours may take.
 const queryMax = 2 * time.Minute
 
+// dialMax is how long a server may take to say hello. What listens there may speak
+// another protocol, and never answer.
+const dialMax = 10 * time.Second
+
 // DB is a ClickHouse with footfall's tables. It is safe for concurrent use.
 type DB struct {
 	driver.Conn
@@ -51,6 +55,9 @@ func Open(dsn string) (*DB, error) {
 		o.Settings = clickhouse.Settings{}
 	}
 	o.Settings["async_insert"] = 0 // the default of 26.x is 1, and it acknowledges too early
+	if o.DialTimeout == 0 {
+		o.DialTimeout = dialMax
+	}
 	if o.Compression == nil {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
