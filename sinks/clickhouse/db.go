@@ -30,6 +30,9 @@ const queryMax = 2 * time.Minute
 // another protocol, and never answer.
 const dialMax = 10 * time.Second
 
+// codeAccessDenied is ClickHouse's code for a right that is missing.
+const codeAccessDenied = 497
+
 // DB is a ClickHouse with footfall's tables. It is safe for concurrent use.
 type DB struct {
 	driver.Conn
@@ -81,8 +84,12 @@ func (db *DB) Migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if applied, err := db.applied(ctx); err == nil && len(applied) == len(all) {
+	applied, err := db.applied(ctx)
+	switch ex, _ := errors.AsType[*clickhouse.Exception](err); {
+	case err == nil && len(applied) == len(all):
 		return db.check(all, applied)
+	case ex != nil && ex.Code == codeAccessDenied: // making it anew would not help
+		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
 	}
 	if err := db.create(ctx); err != nil {
 		return fmt.Errorf("clickhouse: create database %s: %w", db.database, err)
@@ -99,8 +106,7 @@ COMMENT 'The migrations that have been applied'`
 	if err := db.Exec(ctx, versions); err != nil {
 		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
 	}
-	applied, err := db.applied(ctx)
-	if err != nil {
+	if applied, err = db.applied(ctx); err != nil {
 		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
 	}
 	if err := db.check(all, applied); err != nil {
