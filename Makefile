@@ -10,8 +10,10 @@ tools := $(cache)/tools
 
 GOLANGCI_VERSION := v2.15.0
 GOFUMPT_VERSION  := v0.12.0
+GOVULN_VERSION   := v1.9.0
 golangci := $(tools)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 gofumpt  := $(tools)/gofumpt-$(GOFUMPT_VERSION)/gofumpt
+govuln   := $(tools)/govulncheck-$(GOVULN_VERSION)/govulncheck
 
 ARGS     ?=
 PKG      ?= ./...
@@ -27,7 +29,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,7 @@ test: ## the tests (needs Go; npm for those on the ClickHouse engine)
 	go test $(RACE) -timeout 20m $(PKG)
 
 check: generated format lint vet ## what CI runs
+	$(MAKE) vuln
 	$(MAKE) test RACE=-race
 	$(MAKE) fuzz
 	$(MAKE) sim
@@ -67,6 +70,13 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 
 vet:
 	go vet ./...
+
+GOVULNDB ?= https://vuln.go.dev
+export GOVULNDB
+
+vuln: ## known vulnerabilities in what we call (govulncheck), where its database answers
+	@if ! curl -fsS -m 20 -o /dev/null $(GOVULNDB)/index/modules.json; then echo "skipped: the database of vulnerabilities, $(GOVULNDB), does not answer"; exit 0; fi; \
+	$(MAKE) $(govuln) && $(govuln) ./... && $(govuln) -tags gcs,azure ./cmd/footfall
 
 # A package's test binary is built once, with coverage, and runs its fuzzers in its own
 # folder, FUZZJOBS at a time. It reports "context deadline exceeded" when FUZZTIME ends in
@@ -119,6 +129,9 @@ tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache
 
 $(golangci):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(govuln):
+	GOBIN=$(@D) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULN_VERSION)
 
 $(gofumpt):
 	GOBIN=$(@D) go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
