@@ -99,6 +99,9 @@ func TestGrants(t *testing.T) {
 
 	l, dsn = granted(t, dir, writer)
 	archives(t, dsn)
+	if err := works(t, dsn); err != nil {
+		t.Errorf("with the writer's rights: %v", err)
+	}
 	stop(t, l)
 	for i := range writer {
 		l, dsn := granted(t, dir, slices.Delete(slices.Clone(writer), i, i+1))
@@ -190,6 +193,9 @@ func works(t *testing.T, dsn string) error {
 		}
 	}
 	if _, err := tables.Epoch(t.Context()); err != nil {
+		return err
+	}
+	if err := tables.Settle(t.Context()); err != nil {
 		return err
 	}
 	return rows.Insert(t.Context(), "token")
