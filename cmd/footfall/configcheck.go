@@ -35,6 +35,8 @@ func (k *checker) bad(key, format string, args ...any) {
 	k.errs = append(k.errs, fmt.Errorf("%s: %s: "+format, append([]any{k.c.where(key), key}, args...)...))
 }
 
+var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 func (k *checker) kafka() {
@@ -169,8 +171,8 @@ func (k *checker) clickhouse() {
 	case u.User != nil || u.Query().Has("password") || u.Query().Has("username"):
 		k.bad("clickhouse.dsn", "holds a user or a password; use clickhouse.username and %s or clickhouse.password_file", variable("clickhouse.password"))
 	}
-	if c.Database == "" {
-		k.bad("clickhouse.database", "must not be empty")
+	if !databaseName.MatchString(c.Database) {
+		k.bad("clickhouse.database", "%q can't be a database's name: letters, digits and _ only, no digit first", c.Database)
 	}
 	if c.Batch.Rows < 1 || c.Batch.Rows > 100000 {
 		k.bad("clickhouse.batch.rows", "%d is not within 1 and 100000", c.Batch.Rows)

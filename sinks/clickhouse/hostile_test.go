@@ -37,3 +37,13 @@ func TestBatchBombStopsTheArchive(t *testing.T) {
 		t.Errorf("got %v, want an error that names the partition and what to do", err)
 	}
 }
+
+// A database's name goes into SQL as it is, so it must be one.
+func TestOpenRefusesWhatIsNoName(t *testing.T) {
+	for _, name := range []string{"a;b", "a b", "a`b", "a'b", "a-b", "1a", "a%3Bb", "\u00fc", "a/b"} {
+		if db, err := Open("http://127.0.0.1:1/" + name); err == nil {
+			db.Close()
+			t.Errorf("%q: taken for the name of a database", name)
+		}
+	}
+}

@@ -2,11 +2,18 @@ package chdb
 
 import (
 	"bufio"
+	"bytes"
+	"compress/zlib"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 )
 
 // A request that is not admitted never comes to the engine: there is none here. With
@@ -61,4 +68,49 @@ func fromHere(origin string) bool {
 func mentions(r *http.Request, password string) bool {
 	_, basic, _ := r.BasicAuth()
 	return basic == password || r.Header.Get("X-ClickHouse-Key") == password || r.URL.Query().Get("password") == password
+}
+
+// A body comes out of any encoding as it went in, and hostile ones end, in an error or
+// in bytes, however much they would expand to.
+func FuzzBody(f *testing.F) {
+	encodings := []string{"", "identity", "gzip", "deflate", "zstd", "br"}
+	for i := range encodings {
+		f.Add(uint8(i), []byte("SELECT 1"))
+	}
+	f.Add(uint8(4), []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 19 << 3, 0x23, 0x03, 0x00, 'x'})
+	f.Add(uint8(2), []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1})
+	f.Fuzz(func(t *testing.T, which uint8, b []byte) {
+		encoding := encodings[int(which)%len(encodings)]
+		if r, err := decodeBody(bytes.NewReader(b), encoding); err == nil {
+			_, _ = io.CopyN(io.Discard, r, 4<<20)
+		} else if ex, ok := errors.AsType[*Exception](err); !ok || ex.Code == 0 {
+			t.Errorf("%s: %v has no code", encoding, err)
+		}
+		var packed bytes.Buffer
+		var z io.WriteCloser
+		switch encoding {
+		case "gzip":
+			z = gzip.NewWriter(&packed)
+		case "deflate":
+			z = zlib.NewWriter(&packed)
+		case "zstd":
+			var err error
+			if z, err = zstd.NewWriter(&packed, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			return
+		}
+		_, err := z.Write(b)
+		if err := errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := decodeBody(&packed, encoding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := io.ReadAll(r); err != nil || !bytes.Equal(back, b) {
+			t.Errorf("%s: %d bytes come back as %d, %v", encoding, len(b), len(back), err)
+		}
+	})
 }
