@@ -25,6 +25,7 @@ type producer struct {
 
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
+	topics []string  // that cl is settled with
 }
 
 // concurrentWait is how long a request waits that came while the broker was still
@@ -88,7 +89,7 @@ func (p *producer) close() {
 	if p.cl != nil {
 		p.cl.Close()
 	}
-	p.cl, p.sound = nil, false
+	p.cl, p.sound, p.topics = nil, false, nil
 }
 
 // Transact writes records and commits the last mark of each partition among outs,
@@ -177,6 +178,10 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.abort(ctx, err)
 		return used, s.refused(p, err)
 	}
+	if err := p.settle(ctx, records); err != nil {
+		p.abort(ctx, err)
+		return used, s.failed(p, err)
+	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
 	}
@@ -226,6 +231,38 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 		return fmt.Errorf("produce: %d of %d records were acknowledged, and none failed", acked, len(records))
 	}
 	return nil
+}
+
+// settle waits until the client has noted that the topics it produced to have
+// partitions. Without it the first transaction of a client could be lost (franz-go
+// 1.22.2): (1) kgo hears of a topic, and sends the records that waited for it; (2) they
+// are acknowledged; (3) EndTransaction looks through the partitions that kgo has noted,
+// finds none that was produced to, takes the transaction for empty, aborts it and
+// reports no error; (4) kgo notes the partitions.
+//
+// Purging a topic, one that is not there, waits for what kgo is doing with topics.
+func (p *producer) settle(ctx context.Context, records []*kgo.Record) error {
+	settled := len(p.topics)
+	for _, r := range records {
+		if !slices.Contains(p.topics, r.Topic) {
+			p.topics = append(p.topics, r.Topic)
+		}
+	}
+	if len(p.topics) == settled {
+		return nil
+	}
+	done, cl := make(chan struct{}), p.cl
+	go func() { // ends when kgo's update of topics does, or with the client
+		defer close(done)
+		cl.PurgeTopicsFromProducing("?") // no topic can have this name
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		p.sound = false
+		return fmt.Errorf("topics: %w", ctx.Err())
+	}
 }
 
 // abort ends the transaction without a trace, because of an error. Without an
