@@ -74,6 +74,9 @@ const rowMemory = 800 << 20
 // A row without an end is an error that says so, in any format and of any content,
 // plain and out of a small compressed file, and takes bounded memory.
 func TestRowsWithoutEnd(t *testing.T) {
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
 	for form, m := range forms(t) {
 		for _, c := range []struct{ begin, text string }{
 			{"", "x"}, {"", ","}, {"", "\t"}, {"", "a "}, {"", `"`}, {"", `"a",`}, {`"`, `""`}, {`"`, "a,"}, {"", "[\xff\x00"}, {`{"e":[`, "{}, "}, {"{", `"a":1,`},
@@ -92,6 +95,9 @@ func TestRowsWithoutEnd(t *testing.T) {
 
 // Rows of the greatest size that is read, cut into as many pieces as they can be.
 func TestRowsOfMillionsOfPieces(t *testing.T) {
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
 	fill := func(begin, text, end string) string {
 		return begin + strings.Repeat(text, (rowBytesMax-len(begin)-len(end)-8)/len(text)) + end + "\n"
 	}
@@ -123,6 +129,9 @@ func TestRowsOfMillionsOfPieces(t *testing.T) {
 // A compressed file that expands for ever costs what a plain one would: nothing while
 // its rows are read, and an error where one has no end.
 func TestBombs(t *testing.T) {
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
 	pack := map[string]func(io.Writer) io.WriteCloser{
 		"gzip": func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
 		"zstd": func(w io.Writer) io.WriteCloser {
@@ -217,6 +226,9 @@ func TestReportsAreShort(t *testing.T) {
 
 // Within the limits no YAML takes much memory to parse, and beyond them none is parsed.
 func TestYAMLLimits(t *testing.T) {
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
 	names := func(n int) string {
 		var b strings.Builder
 		for i := range n {
