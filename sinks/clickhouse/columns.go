@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -188,11 +189,12 @@ func (b *block) decimalOrNull(v int64, decimals int, given bool) {
 	put(b, &d)
 }
 
-// The first and the last moment of DateTime64(3). What lies beyond is a dead
-// letter's in any case (future), and there it counts nowhere.
+// The first moment of DateTime64(3), and the last one that reaches it: the driver
+// counts in nanoseconds on the way. What lies beyond is a dead letter's in any case
+// (future), and there it counts nowhere.
 const (
-	firstMoment schemas.Millis = -2208988800000 // 1900-01-01
-	lastMoment  schemas.Millis = 10413791999999 // 2299-12-31
+	firstMoment schemas.Millis = -2208988800000            // 1900-01-01
+	lastMoment  schemas.Millis = math.MaxInt64 / 1_000_000 // 2262-04-11
 )
 
 func clamp(v schemas.Millis) schemas.Millis { return min(max(v, firstMoment), lastMoment) }
