@@ -274,14 +274,9 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 	if e.conf.Kafka.Instance != "" {
 		opts = append(opts, kgo.InstanceID(e.conf.Kafka.Instance)) // a restart takes its partitions back at once
 	}
-	topics := &e.conf.Kafka.Topics
-	a, err := clickhouse.NewArchive(clickhouse.ArchiveConfig{
-		DB: db, Client: opts, Group: e.conf.Kafka.Group,
-		Inputs:   []clickhouse.InputTopic{{Name: topics.Events, Lane: e.conf.Kafka.Lane}},
-		Triggers: topics.Triggers, Muted: topics.Muted, Dead: topics.DeadLetters,
-		Contract: e.conf.contract(), Report: e.reportArchive,
-		RowsMax: e.conf.ClickHouse.Batch.Rows, AgeMax: e.conf.ClickHouse.Batch.Age,
-	})
+	conf := e.conf.archiveConfig(db, opts)
+	conf.Report = e.reportArchive
+	a, err := clickhouse.NewArchive(conf)
 	if err != nil {
 		return err
 	}

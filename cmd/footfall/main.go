@@ -164,6 +164,7 @@ func newCommands(g *global) []*cobra.Command {
 		newTriggers(g),
 		newDeadLetters(g),
 		newSnapshot(g),
+		newAudit(g),
 		newCheck(g),
 		newClickHouse(),
 		newConfig(g),

@@ -41,6 +41,9 @@ type world struct {
 	tokens map[string]bool
 	epoch  int
 
+	changed map[Partition]map[Row]uint64 // what was done to a row's content
+	dead    map[Partition]map[int64]bool // offsets known to have been refused
+
 	honest  bool // the table keeps what it acknowledged and does nothing late; no partition is lost
 	forgets bool // the log is deleted from its beginning
 	blind   bool // the audit sees what it wants to see

@@ -19,6 +19,7 @@ import (
 // those of its decimals and NULLs.
 type column interface {
 	appendTo(to driver.BatchColumn) error
+	print(to []byte) []byte // appends its one value as contents.go has it
 	reset()
 }
 
@@ -40,7 +41,10 @@ func (c *texts) appendTo(to driver.BatchColumn) error {
 }
 
 // values is a column of anything that the driver takes as a slice.
-type values[T any] struct{ v []T }
+type values[T any] struct {
+	v     []T
+	scale int // of decimals
+}
 
 func (c *values[T]) reset()                               { clear(c.v); c.v = c.v[:0] }
 func (c *values[T]) appendTo(to driver.BatchColumn) error { return to.Append(c.v) }
@@ -74,7 +78,7 @@ func columnOf(chType string) column {
 	case chType == "UInt64":
 		return &values[uint64]{}
 	case strings.HasPrefix(chType, "Decimal"):
-		return &values[decimal.Decimal]{}
+		return &values[decimal.Decimal]{scale: scaleOf(chType)}
 	case nullable && inner == "String)":
 		return &values[*string]{}
 	case nullable && inner == "Int32)":
@@ -82,7 +86,7 @@ func columnOf(chType string) column {
 	case nullable && (inner == "Int64)" || strings.HasPrefix(inner, "DateTime64")):
 		return &values[*int64]{}
 	case nullable && strings.HasPrefix(inner, "Decimal"):
-		return &values[*decimal.Decimal]{}
+		return &values[*decimal.Decimal]{scale: scaleOf(strings.TrimSuffix(inner, ")"))}
 	case strings.HasPrefix(chType, "Map("), strings.HasPrefix(chType, "Array("):
 		return &others{}
 	}
