@@ -93,10 +93,21 @@ type SnapshotStatus struct {
 
 // ArchiveStatus is the archive's way into ClickHouse.
 type ArchiveStatus struct {
-	Lag  int64  `json:"lag"` // records read but not yet in ClickHouse, or not yet read
-	Rows int64  `json:"rows"`
-	Last Moment `json:"last"`  // when the last batch was in
+	Lag  int64  `json:"lag"`   // records read but not yet in ClickHouse, or not yet read
+	Rows int64  `json:"rows"`  // sent since the instance began
+	Last Moment `json:"last"`  // when the last batch was in; null: none
 	Err  string `json:"error"` // what keeps it; empty: nothing
+
+	Audit AuditStatus `json:"audit"`
+}
+
+// AuditStatus is what the archive has found by comparing ClickHouse with what it sent.
+type AuditStatus struct {
+	Spans      int64  `json:"spans"`      // compared
+	Wrong      int64  `json:"wrong"`      // of them: those that differed
+	Mended     int64  `json:"mended"`     // rows sent again
+	Unmendable int64  `json:"unmendable"` // spans that sending again does not mend
+	Oldest     Moment `json:"oldest"`     // since then every span was compared; null: not yet
 }
 
 // ExplainAnswer is why a user is in its segments, and until when.

@@ -29,6 +29,7 @@ import (
 // a storefront of its own.
 type engine struct {
 	conf     *Config
+	tempo    tempo
 	log      *zap.Logger
 	started  time.Time
 	instance string
@@ -49,6 +50,8 @@ type archiveState struct {
 	mu  sync.Mutex
 	now *clickhouse.Archive // nil: not started yet, or not wanted
 	err error               // what keeps it
+
+	stats *clickhouse.Stats // of the last one; nil: there was none yet
 }
 
 // tempo is what a demo changes of the configuration: the wall, and with it every
@@ -83,7 +86,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	e := &engine{conf: c, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
+	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
 	if err := e.checkTopics(ctx); err != nil {
@@ -289,8 +292,10 @@ func (e *engine) reportArchive(f archive.Fact) {
 	switch f.(type) {
 	case archive.Inserted, archive.Audited:
 		level = zap.DebugLevel
-	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten:
+	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten, archive.Differed:
 		level = zap.WarnLevel
+	case archive.Unmendable:
+		level = zap.ErrorLevel
 	}
 	e.log.Named("archive").Log(level, f.String())
 }
@@ -299,6 +304,16 @@ func (a *archiveState) set(now *clickhouse.Archive, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.now, a.err = now, err
+	if now != nil {
+		a.stats = now.Stats()
+	}
+}
+
+// counted returns the counters of the archive that runs, or ran last.
+func (a *archiveState) counted() *clickhouse.Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stats
 }
 
 func (a *archiveState) get() (*clickhouse.Archive, error) {

@@ -117,7 +117,7 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 func (e *engine) statusz(w http.ResponseWriter, r *http.Request) {
 	out := StatusAnswer{
 		Instance: e.instance, Group: e.conf.Kafka.Group, Version: buildVersion(),
-		Started: Moment(e.started.UnixMilli()), Now: Moment(wall()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
+		Started: Moment(e.started.UnixMilli()), Now: Moment(e.tempo.now()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
 		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.rules.Hash()), Partitions: []PartitionStatus{},
 	}
 	for _, s := range e.pipe.Status() {
@@ -158,13 +158,18 @@ func (e *engine) archiveStatus(ctx context.Context) *ArchiveStatus {
 	if err != nil {
 		out.Err = err.Error()
 	}
+	if st := e.archive.counted(); st != nil {
+		out.Rows = st.Events.Load() + st.Transitions.Load() + st.DeadLetters.Load()
+		out.Last = Moment(st.Last.Load())
+		out.Audit = AuditStatus{
+			Spans: st.Audited.Load(), Wrong: st.Wrong.Load(), Mended: st.Mended.Load(), Unmendable: st.Unmendable.Load(), Oldest: Moment(st.Oldest.Load()),
+		}
+	}
 	if a == nil {
 		return out
 	}
 	if out.Lag, err = a.Behind(ctx); err != nil {
 		out.Lag, out.Err = -1, err.Error()
 	}
-	st := a.Stats()
-	out.Rows = st.Events.Load() + st.Transitions.Load() + st.DeadLetters.Load()
 	return out
 }

@@ -25,8 +25,8 @@ func newStatus(g *global) *cobra.Command {
 		Long: `Reads what the group has committed, and asks every running instance. What an instance
 can't be asked for is told from its commits alone.
 
-Exit code 1 when a partition has no owner or is still recovering, or an instance doesn't
-answer.`,
+Exit code 1 when a partition has no owner or is still recovering, an instance doesn't
+answer, or the archive has found rows in ClickHouse that it can't mend.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("output", output, "text", "json"); err != nil {
@@ -143,7 +143,8 @@ func (s *groupStatus) owner(partition int32) *PartitionStatus {
 }
 
 func (s *groupStatus) healthy() bool {
-	return len(s.Unreachable) == 0 && !slices.ContainsFunc(s.Partitions, func(p committedStatus) bool {
+	unmendable := func(a StatusAnswer) bool { return a.Archive != nil && a.Archive.Audit.Unmendable > 0 }
+	return len(s.Unreachable) == 0 && !slices.ContainsFunc(s.Instances, unmendable) && !slices.ContainsFunc(s.Partitions, func(p committedStatus) bool {
 		return p.Owner == nil || p.Owner.State != "live"
 	})
 }
@@ -176,19 +177,35 @@ func (s *groupStatus) print(to io.Writer) error {
 	}
 	s.printSegments(to)
 	for _, a := range s.Instances {
-		if a.Archive == nil {
-			continue
+		if a.Archive != nil {
+			printArchive(to, a.Instance, a.Archive)
 		}
-		fmt.Fprintf(to, "archive at %s: %d rows in ClickHouse, %d records behind", a.Instance, a.Archive.Rows, a.Archive.Lag)
-		if a.Archive.Err != "" {
-			fmt.Fprintf(to, "; held up: %s", a.Archive.Err)
-		}
-		fmt.Fprintln(to)
 	}
 	for _, u := range s.Unreachable {
 		fmt.Fprintf(to, "! %s\n", u)
 	}
 	return nil
+}
+
+func printArchive(to io.Writer, instance string, a *ArchiveStatus) {
+	fmt.Fprintf(to, "archive at %s: %s rows sent since it began", instance, grouped(a.Rows))
+	if a.Lag >= 0 {
+		fmt.Fprintf(to, ", %s records behind", grouped(a.Lag))
+	}
+	if a.Last != 0 {
+		fmt.Fprintf(to, ", the last batch %s ago", about(Moment(wall())-a.Last))
+	}
+	if a.Err != "" {
+		fmt.Fprintf(to, "; held up: %s", a.Err)
+	}
+	fmt.Fprintln(to)
+	if u := &a.Audit; u.Oldest != 0 {
+		fmt.Fprintf(to, "  audit: %s spans compared, %s differed, %s rows sent again; every span was compared in the last %s\n",
+			grouped(u.Spans), grouped(u.Wrong), grouped(u.Mended), about(Moment(wall())-u.Oldest))
+	}
+	if n := a.Audit.Unmendable; n > 0 {
+		fmt.Fprintf(to, "! %s spans in ClickHouse can't be mended by sending rows again; footfall audit names them, and what to do\n", grouped(n))
+	}
 }
 
 // now is the wall of the instance that owns a partition.
