@@ -25,7 +25,7 @@ import (
 // auditOptions are the flags of audit.
 type auditOptions struct {
 	topics     []string
-	partitions []int32
+	partitions []string
 	since      string
 	offsets    string
 	chains     string
@@ -104,7 +104,7 @@ Exit code 1 when something is wrong and was not mended.`,
 	b.add(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.topics, "topic", nil, "only this `topic`; repeatable (default all four)")
-	f.Int32SliceVar(&o.partitions, "partition", nil, "only this `partition`; repeatable")
+	f.StringSliceVar(&o.partitions, "partition", nil, "only this `partition`; repeatable")
 	f.StringVar(&o.since, "since", "", "only records of the last `duration`, such as 24h")
 	f.StringVar(&o.offsets, "offsets", "", "only these offsets of each partition, `FIRST-LAST` or FIRST-")
 	f.BoolVar(&o.mend, "mend", false, "send what is missing")
@@ -128,7 +128,14 @@ func (o *auditOptions) selection(c *Config) (sel clickhouse.AuditSelection, err 
 			return sel, &usageError{fmt.Errorf("--topic %q is none of the archive's: %s%s", topic, strings.Join(known, ", "), suggest(topic, known))}
 		}
 	}
-	sel.Topics, sel.Partitions = o.topics, o.partitions
+	sel.Topics = o.topics
+	for _, text := range o.partitions {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || n < 0 {
+			return sel, &usageError{fmt.Errorf("--partition %q: want a number, 0 or more", text)}
+		}
+		sel.Partitions = append(sel.Partitions, int32(n))
+	}
 	if o.since != "" {
 		d, err := parseDuration(o.since)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,7 +32,8 @@ import (
 type demoOptions struct {
 	from, mapping, dump, dir, output string
 
-	length   time.Duration
+	span     string
+	length   time.Duration // span
 	speed    string
 	rate     float64
 	history  string
@@ -74,10 +76,10 @@ fast as it goes, and the demo ends when all of it is through.`,
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "", "replay recorded events from a `FILE` instead of the simulated storefront")
 	f.StringVar(&o.mapping, "mapping", "", "`NAME` of a built-in mapping, or a YAML file, for --from")
-	f.DurationVar(&o.length, "for", 0, "stop after that long, counted from the first record (default until Ctrl-C)")
+	f.StringVar(&o.span, "for", "", "stop after that `duration`, such as 30s, counted from the first record (default until Ctrl-C)")
 	f.StringVar(&o.speed, "speed", "86400x", "how fast time runs: 1x is real time, 86400x a day a second")
 	f.Float64Var(&o.rate, "rate", 1500, "events a second, about")
-	f.StringVar(&o.history, "history", "200d", "how long the shop has been open when the demo begins")
+	f.StringVar(&o.history, "history", "200d", "how long the shop has been open when the demo begins, a `duration`")
 	f.Uint64Var(&o.seed, "seed", 1, "of the simulated storefront: the same seed, the same shop")
 	f.BoolVar(&o.headless, "headless", false, "no live view")
 	f.StringVar(&o.output, "output", "text", "of the summary: text, or json (one line)")
@@ -93,6 +95,12 @@ func (o *demoOptions) check() error {
 	}
 	if _, err := o.factor(); err != nil {
 		errs = append(errs, err)
+	}
+	if o.span != "" {
+		var err error
+		if o.length, err = parseDuration(o.span); err != nil {
+			errs = append(errs, &usageError{fmt.Errorf("--for %w", err)})
+		}
 	}
 	if o.rate <= 0 {
 		errs = append(errs, &usageError{fmt.Errorf("--rate %v: want more than 0", o.rate)})
@@ -192,7 +200,7 @@ func (d *demonstration) simulate() error {
 	d.clock = newDemoClock(demoStart, speed)
 	scale := func(t time.Duration) schemas.Millis { return schemas.Millis(float64(millis(t)) * speed) }
 	d.tempo = tempo{
-		now: d.clock.Now, grace: scale(d.conf.Clock.Grace), maxSkew: scale(d.conf.Clock.MaxSkew), maxAge: scale(d.conf.Clock.MaxAge),
+		now: d.clock.Now, speed: speed, grace: scale(d.conf.Clock.Grace), maxSkew: scale(d.conf.Clock.MaxSkew), maxAge: scale(d.conf.Clock.MaxAge),
 		window: scale(d.conf.Dedup.Window), snapshotsEvery: scale(5 * time.Second),
 	}
 	return nil
@@ -245,7 +253,7 @@ func (d *demonstration) startKafka(ctx context.Context) (err error) {
 		return err
 	}
 	c := d.conf
-	c.Kafka.Brokers, c.Kafka.Group, c.Kafka.Instance = []string{d.broker.Addr()}, "demo", "demo"
+	c.Kafka.Brokers, c.Kafka.Instance = []string{d.broker.Addr()}, "demo"
 	c.Kafka.Partitions, c.Kafka.Replication, c.Kafka.Lane = 8, 1, d.lane
 	c.Clock.Tick = 100 * time.Millisecond
 	c.Snapshots.Bucket = "file://" + filepath.ToSlash(filepath.Join(d.dir, "snapshots"))
@@ -458,7 +466,7 @@ func (d *demonstration) applied(ctx context.Context) (bool, error) {
 
 // hints says what a person may try meanwhile, where no live view does.
 func (d *demonstration) hints() {
-	for _, line := range d.view.hints() {
+	for _, line := range d.view.hints(math.MaxInt) {
 		d.say("%s", line)
 	}
 }

@@ -58,6 +58,7 @@ type archiveState struct {
 // span that is measured by it.
 type tempo struct {
 	now                          func() schemas.Millis
+	speed                        float64 // of now against real time; 0: the same
 	grace, maxSkew, maxAge       schemas.Millis
 	window, lazy, snapshotsEvery schemas.Millis
 }

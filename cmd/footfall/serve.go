@@ -138,7 +138,7 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 		Partition: s.Partition, State: "live", Next: s.Mark.Next, End: s.End, Clock: Moment(s.Mark.Clock),
 		Users: int64(s.Users), N: s.Mark.N,
 		Applied: int64(s.Stats.Applied), Duplicates: int64(s.Stats.Duplicates), Transitions: int64(s.Stats.Transitions),
-		PerSecond: s.PerSecond, Segments: map[string]int64{},
+		PerSecond: s.PerSecond * max(1, e.tempo.speed), Segments: map[string]int64{},
 	}
 	for _, n := range s.Stats.DeadLetters {
 		p.DeadLetters += int64(n)
