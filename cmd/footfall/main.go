@@ -119,16 +119,7 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
   footfall triggers pause --reason "campaign on hold"`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return fmt.Errorf("unknown command %q%s (see footfall --help)", args[0], suggest(args[0], names))
-		},
+		Args:          noSuchCommand,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			*began = true
 		},
@@ -195,6 +186,18 @@ func (g *global) config(flags ...setting) (*Config, error) {
 		return nil, &usageError{err}
 	}
 	return c, nil
+}
+
+// noSuchCommand refuses what is not the name of a command below this one.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return fmt.Errorf("unknown command %q%s (see %s --help)", args[0], suggest(args[0], names), cmd.CommandPath())
 }
 
 // noArgs refuses arguments.
