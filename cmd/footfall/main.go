@@ -77,6 +77,8 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage) || !began:
 		complain(stderr, err)
 		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
 	}
 	complain(stderr, err)
 	return exitFailed

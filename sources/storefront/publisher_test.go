@@ -372,10 +372,90 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Others may write as much as they like meanwhile: a series goes on where it was, whether
+// it was ended or killed, and a restarted one from its new beginning.
+func TestResumeBehindOthers(t *testing.T) {
+	c := broker(t, 2)
+	series := PublisherConfig{Name: "orders.csv", Group: "shop-publish"}
+	var recs []Record
+	for i := range 1000 {
+		recs = append(recs, Record{Key: []byte(strconv.Itoa(i % 97)), Value: []byte("series")})
+	}
+	others := func() {
+		var noise []Record
+		for i := range 3 * resumeWindow {
+			noise = append(noise, Record{Key: []byte(strconv.Itoa(i)), Value: []byte("other")})
+		}
+		publish(t, publisher(t, c, PublisherConfig{}), noise...)
+	}
+	some := func(again bool, n int) *Publisher {
+		p := publisher(t, c, series)
+		begin := func(ctx context.Context) error { _, err := p.Resume(ctx); return err }
+		if again {
+			begin = p.Restart
+		}
+		if err := begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range recs[:n] {
+			if err := p.Publish(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	count := func(want int) {
+		t.Helper()
+		n := 0
+		cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := 0
+		ends.Each(func(o kadm.ListedOffset) { all += int(o.Offset) })
+		for _, r := range readBack(t, c, all) {
+			if string(r.Value) == "series" {
+				n++
+			}
+		}
+		if n != want {
+			t.Fatalf("got %d records of the series, want %d", n, want)
+		}
+	}
+	killed := some(false, 300) // never closed: only what was kept before its first record counts
+	others()
+	ended := some(false, 600)
+	if err := ended.Close(); err != nil {
+		t.Fatal(err)
+	}
+	others()
+	if err := some(false, 1000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	count(1000)
+	if err := some(true, 200).Close(); err != nil { // all of it again, interrupted
+		t.Fatal(err)
+	}
+	others()
+	if err := some(false, 1000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	count(2000)
+	_ = killed.Close()
+}
+
 // A series cannot go on in a topic that has more partitions now.
 func TestResumeRepartitioned(t *testing.T) {
 	c := broker(t, 2)
-	publish(t, publisher(t, c, PublisherConfig{Name: "s"}), Record{Key: []byte("k"), Value: []byte("v")})
+	publish(t, publisher(t, c, PublisherConfig{Name: "s", Group: "kept"}), Record{Key: []byte("k"), Value: []byte("v")})
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
 	if err != nil {
 		t.Fatal(err)
@@ -384,12 +464,56 @@ func TestResumeRepartitioned(t *testing.T) {
 	if _, err := kadm.NewClient(cl).UpdatePartitions(t.Context(), 3, topic); err != nil {
 		t.Fatal(err)
 	}
-	p := publisher(t, c, PublisherConfig{Name: "s"})
-	if _, err := p.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "had 2 partitions, now it has 3") {
-		t.Errorf("resume: got %v", err)
+	for _, group := range []string{"", "kept"} {
+		p := publisher(t, c, PublisherConfig{Name: "s", Group: group})
+		if _, err := p.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "had 2 partitions, now it has 3") {
+			t.Errorf("resume: got %v", err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
 	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
+}
+
+// A topic that was deleted and made anew has nothing of a series, whatever was kept.
+func TestResumeTopicMadeAnew(t *testing.T) {
+	c := broker(t, 1)
+	cfg := PublisherConfig{Name: "s", Group: "kept"}
+	some := func(n int) Counts {
+		p := publisher(t, c, cfg)
+		if _, err := p.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var recs []Record
+		for i := range n {
+			recs = append(recs, Record{Key: []byte("k"), Value: []byte(strconv.Itoa(i))})
+		}
+		publish(t, p, recs...)
+		return p.Counts()
+	}
+	some(10)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	if _, err := admin.DeleteTopic(t.Context(), topic); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	var others []Record
+	for range 20 {
+		others = append(others, Record{Key: []byte("k"), Value: []byte("other")})
+	}
+	publish(t, publisher(t, c, PublisherConfig{}), others...)
+	if got := some(10); got.Acked != 10 || got.Skipped != 0 {
+		t.Errorf("got %+v, want all 10 published", got)
+	}
+	if got := some(10); got.Acked != 0 || got.Skipped != 10 {
+		t.Errorf("again: got %+v, want all 10 skipped", got)
 	}
 }
 
