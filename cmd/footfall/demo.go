@@ -79,7 +79,7 @@ fast as it goes, and the demo ends when all of it is through.`,
 	f.StringVar(&o.span, "for", "", "stop after that `duration`, such as 30s, counted from the first record (default until Ctrl-C)")
 	f.StringVar(&o.speed, "speed", "86400x", "how fast time runs: 1x is real time, 86400x a day a second")
 	f.Float64Var(&o.rate, "rate", 1500, "events a second, about")
-	f.StringVar(&o.history, "history", "200d", "how long the shop has been open when the demo begins, a `duration`")
+	f.StringVar(&o.history, "history", "", "how long the shop has been open when the demo begins, a `duration` (default 200d, less where that would be more than 300,000 events)")
 	f.Uint64Var(&o.seed, "seed", 1, "of the simulated storefront: the same seed, the same shop")
 	f.BoolVar(&o.headless, "headless", false, "no live view")
 	f.StringVar(&o.output, "output", "text", "of the summary: text, or json (one line)")
@@ -116,6 +116,34 @@ func (o *demoOptions) factor() (float64, error) {
 	return x, nil
 }
 
+// The shop's past, all of which is published before it opens: how much of it there is
+// unless told otherwise, and at most.
+const (
+	pastDefault   = 200 * 24 * time.Hour
+	pastEvents    = 300_000
+	pastEventsMax = 5_000_000
+)
+
+// past is how long the shop has been open. In real time a day has as many events as
+// 200 days have when time runs fast.
+func (o *demoOptions) past(speed float64) (time.Duration, error) {
+	of := func(events float64) time.Duration {
+		return time.Duration(min(events/o.rate*speed, pastDefault.Seconds()*100) * float64(time.Second)).Truncate(time.Minute)
+	}
+	if o.history == "" {
+		return min(pastDefault, of(pastEvents)), nil
+	}
+	past, err := parseDuration(o.history)
+	if err != nil {
+		return 0, &usageError{fmt.Errorf("--history %w", err)}
+	}
+	if most := of(pastEventsMax); past > most {
+		return 0, &usageError{fmt.Errorf("--history %s: at --rate %g and --speed %gx that is more than %s events to publish before the shop opens; want at most %s",
+			o.history, o.rate, speed, grouped(pastEventsMax), formatDuration(most))}
+	}
+	return past, nil
+}
+
 // demonstration is one run of demo.
 type demonstration struct {
 	o        *demoOptions
@@ -135,6 +163,9 @@ type demonstration struct {
 	view   *demoView
 	tally  storefront.Tally
 }
+
+// fastSpeed is the speed from which on the shop's days go by while one watches.
+const fastSpeed = 3600
 
 // demoStart is where the simulated shop's time begins.
 const demoStart = schemas.Millis(1_735_689_600_000) // 2025-01-01
@@ -185,19 +216,23 @@ func (d *demonstration) simulate() error {
 	if err != nil {
 		return err
 	}
-	history, err := parseDuration(d.o.history)
+	history, err := d.o.past(speed)
 	if err != nil {
-		return &usageError{fmt.Errorf("--history: %w", err)}
+		return err
+	}
+	start := demoStart
+	if speed < fastSpeed {
+		start += 12 * schemas.Hour // whoever watches it in real time should not have to wait for the morning
 	}
 	shoppers := min(max(int(d.o.rate*86400/speed/storefront.EventsPerShopperDay), 100), 1_000_000)
 	d.shop, err = storefront.New(storefront.Config{
-		Seed: d.o.seed, Start: demoStart, History: millis(history), Shoppers: shoppers, Currency: d.conf.Shop.Currency,
+		Seed: d.o.seed, Start: start, History: millis(history), Shoppers: shoppers, Currency: d.conf.Shop.Currency,
 		Ahead: schemas.Millis(10_000 * speed), // beyond what a busy machine is late
 	})
 	if err != nil {
 		return err
 	}
-	d.clock = newDemoClock(demoStart, speed)
+	d.clock = newDemoClock(start, speed)
 	scale := func(t time.Duration) schemas.Millis { return schemas.Millis(float64(millis(t)) * speed) }
 	d.tempo = tempo{
 		now: d.clock.Now, speed: speed, grace: scale(d.conf.Clock.Grace), maxSkew: scale(d.conf.Clock.MaxSkew), maxAge: scale(d.conf.Clock.MaxAge),

@@ -97,8 +97,12 @@ func (v *demoView) askOnce(ctx context.Context, db *clickhouse.DB) *demoRows {
 	if r.err != nil {
 		return r
 	}
-	// The newest whole day of the shop.
-	day := time.UnixMilli(int64(v.d.clock.Now() - schemas.Day)).UTC()
+	// The newest whole day of the shop; today where days are long.
+	now := v.d.clock.Now()
+	if v.d.clock.speed >= fastSpeed {
+		now -= schemas.Day
+	}
+	day := time.UnixMilli(int64(now)).UTC()
 	r.day = day.Format("2006-01-02")
 	r.err = db.QueryRow(ctx, `SELECT uniqExactIf(user_id, type = 'view'), uniqExactIf(user_id, type = 'add_to_cart'), uniqExactIf(user_id, type = 'purchase')
 		FROM events WHERE toDate(time) = ?`, r.day).Scan(&r.viewed, &r.carted, &r.ordered)
@@ -205,7 +209,10 @@ func (v *demoView) daySpan() string {
 	if v.d.clock.speed == 0 {
 		return "no time: a recorded log is replayed"
 	}
-	return (time.Duration(86400/v.d.clock.speed*1000) * time.Millisecond).String()
+	if v.d.clock.speed == 1 {
+		return "a day: it is real time"
+	}
+	return formatDuration(time.Duration(86400/v.d.clock.speed*1000) * time.Millisecond)
 }
 
 func (v *demoView) rates(b *strings.Builder) {
