@@ -133,9 +133,16 @@ type ExplainSet struct {
 	Set     string       `json:"set"`
 	Segment string       `json:"segment"`
 	Rule    string       `json:"rule"`  // the rule that holds, in words
+	Not     []ExplainNot `json:"not"`   // the segments before it in the set, and what keeps the user out of each
 	Since   Moment       `json:"since"` // null: said before this instance can tell
 	Seq     uint32       `json:"seq"`
 	Next    *ExplainNext `json:"next"` // null: silence changes nothing more
+}
+
+// ExplainNot is a segment that the user is not in.
+type ExplainNot struct {
+	Segment string `json:"segment"`
+	Because string `json:"because"`
 }
 
 // ExplainNext is the next transition, if nothing else happens.

@@ -274,7 +274,10 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 
 // place makes the directory for snapshots and tables.
 func (d *demonstration) place() (remove func(), err error) {
-	if d.dir = d.o.dir; d.dir != "" {
+	if d.o.dir != "" {
+		if d.dir, err = filepath.Abs(d.o.dir); err != nil { // a bucket's address has no other
+			return nil, err
+		}
 		return func() {}, os.MkdirAll(d.dir, 0o700)
 	}
 	d.dir, err = os.MkdirTemp("", "footfall-demo-")

@@ -206,8 +206,9 @@ func (s *published) print(out io.Writer, reports []string) error {
 // publisher opens a publisher to the events topic, with what the configuration says of
 // brokers and security.
 func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig) (*storefront.Publisher, error) {
-	// The client is opened for its tls.Config only: files are read and checked in one place.
-	cl, err := c.client()
+	// The client is opened for its tls.Config, so that files are read and checked in one
+	// place, and to say what to do where no broker answers.
+	cl, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,12 @@ func Open(dsn string) (*DB, error) {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// Version asks the server for its version: whether it can be reached, too.
+func (db *DB) Version(ctx context.Context) (version string, err error) {
+	err = db.QueryRow(ctx, "SELECT version()").Scan(&version)
+	return version, plain(err)
+}
+
 // Database returns the name of the database.
 func (db *DB) Database() string { return db.database }
 
