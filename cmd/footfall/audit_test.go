@@ -34,10 +34,13 @@ func (h *house) audit(bad bool, args ...string) *auditReport {
 	return &r
 }
 
-// TestEndToEndAudit does to ClickHouse what must not happen to it: the audit names
-// each thing, sends what is missing, and what it says to do about the rest does it.
-func TestEndToEndAudit(t *testing.T) {
-	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4")
+func TestEndToEndAudit(t *testing.T)  { auditsHarm(t, localKafka(t)) }
+func TestRealKafkaAudit(t *testing.T) { auditsHarm(t, realKafka(t)) }
+
+// auditsHarm does to ClickHouse what must not happen to it: the audit names each thing,
+// sends what is missing, and what it says to do about the rest does it.
+func auditsHarm(t *testing.T, broker string) {
+	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4")
 	instance := h.start()
 	h.ready()
 	h.publishShop(6_000 / raceSlower)
