@@ -250,16 +250,33 @@ func (e *engine) close() {
 // runArchive copies the topics to ClickHouse until ctx ends. It is apart on
 // purpose: whatever happens to it delays no trigger.
 func (e *engine) runArchive(ctx context.Context) {
-	for attempt := 5; ctx.Err() == nil; attempt++ {
+	wait := archiveWaitMin
+	for {
+		began := time.Now()
 		err := e.archiveOnce(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		if time.Since(began) > archiveWaitMax {
+			wait = archiveWaitMin
+		}
 		e.archive.set(nil, err)
-		e.log.Error("archive stopped and begins again; triggers are not affected", zap.Error(err))
-		backoff(ctx, attempt)
+		e.log.Error("archive stopped and begins again; triggers are not affected", zap.Error(err), zap.Duration("in", wait))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		wait = min(2*wait, archiveWaitMax)
 	}
 }
+
+// How long the archive waits before it begins again: ClickHouse may be away for long,
+// and a log of nothing else helps nobody.
+const (
+	archiveWaitMin = time.Second
+	archiveWaitMax = 15 * time.Second
+)
 
 func (e *engine) archiveOnce(ctx context.Context) error {
 	db, err := clickhouse.Open(e.conf.clickhouseDSN())

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	_ "footfall/cmd/footfall/quiet" // before anything asks the terminal
 	"footfall/sinks/clickhouse/chdb"
 )
 
