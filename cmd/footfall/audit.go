@@ -257,7 +257,6 @@ func newAuditBar(to io.Writer, offsets int64) *auditBar {
 	}
 	return &auditBar{progressbar.NewOptions64(offsets,
 		progressbar.OptionSetWriter(to), progressbar.OptionSetDescription("comparing"), progressbar.OptionSetElapsedTime(true),
-		progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"),
 		progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())}
 }
 

@@ -102,6 +102,9 @@ func (v *demoView) askOnce(ctx context.Context, db *clickhouse.DB) *demoRows {
 	if v.d.clock.speed >= fastSpeed {
 		now -= schemas.Day
 	}
+	if now <= 0 {
+		return r // a recorded log whose time has not begun
+	}
 	day := time.UnixMilli(int64(now)).UTC()
 	r.day = day.Format("2006-01-02")
 	r.err = db.QueryRow(ctx, `SELECT uniqExactIf(user_id, type = 'view'), uniqExactIf(user_id, type = 'add_to_cart'), uniqExactIf(user_id, type = 'purchase')
@@ -272,6 +275,10 @@ func (v *demoView) clickhouse(b *strings.Builder, bold, dim lipgloss.Style) {
 		fmt.Fprintf(b, "%s\n\n", dim.Render("ClickHouse: "+r.err.Error()))
 	default:
 		fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("ClickHouse: %s events, %s transitions", grouped(int64(r.events)), grouped(int64(r.transitions)))))
+		if r.day == "" {
+			b.WriteString("  its first day is still to come\n\n")
+			return
+		}
 		fmt.Fprintf(b, "  %s: %s users viewed, %s put into a cart, %s ordered\n\n", r.day, grouped(int64(r.viewed)), grouped(int64(r.carted)), grouped(int64(r.ordered)))
 	}
 }
