@@ -221,7 +221,7 @@ func (c *Comparison) look(ctx context.Context, span Span) error {
 	if err != nil {
 		return err
 	}
-	c.out.Missing += seen.missing
+	missing := seen.missing
 	if c.cfg.Mend && seen.unsent > 0 {
 		before := c.mends.stats.Mended.Load()
 		if _, err := c.mends.mend(ctx, span.Partition, seen.from, seen.to+1); err != nil {
@@ -244,6 +244,7 @@ func (c *Comparison) look(ctx context.Context, span Span) error {
 		c.name(f)
 	}
 	c.out.Rows += seen.rows
+	c.out.Missing += missing
 	c.out.Unmended += seen.missing
 	c.out.Doubled += seen.doubled
 	c.out.Different += seen.different
