@@ -25,8 +25,8 @@ func newStatus(g *global) *cobra.Command {
 		Long: `Reads what the group has committed, and asks every running instance. What an instance
 can't be asked for is told from its commits alone.
 
-Exit code 1 when a partition has no owner or is still recovering, an instance doesn't
-answer, or the archive has found rows in ClickHouse that it can't mend.`,
+Exit code 1 when a partition has no owner or is still recovering, or an instance doesn't
+answer.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := oneOf("output", output, "text", "json"); err != nil {
@@ -143,8 +143,7 @@ func (s *groupStatus) owner(partition int32) *PartitionStatus {
 }
 
 func (s *groupStatus) healthy() bool {
-	unmendable := func(a StatusAnswer) bool { return a.Archive != nil && a.Archive.Audit.Unmendable > 0 }
-	return len(s.Unreachable) == 0 && !slices.ContainsFunc(s.Instances, unmendable) && !slices.ContainsFunc(s.Partitions, func(p committedStatus) bool {
+	return len(s.Unreachable) == 0 && !slices.ContainsFunc(s.Partitions, func(p committedStatus) bool {
 		return p.Owner == nil || p.Owner.State != "live"
 	})
 }
