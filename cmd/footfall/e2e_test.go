@@ -557,6 +557,7 @@ func TestEndToEndHTTP(t *testing.T) {
 	h.until("the metrics count what was published", time.Minute, func() bool {
 		return strings.Contains(h.run("status"), "live") && h.lags()[0] == 0
 	})
+	h.archived() // the archive's metrics are there once it has begun
 	for path, want := range map[string]string{
 		"/healthz": "ok", "/metrics": "footfall_events_applied_total", "/metrics?name": "footfall_archive_audit_age_seconds ",
 		"/status": `"state":"running"`, "/status?archive": `"audit":{"spans":`,
