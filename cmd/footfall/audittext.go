@@ -78,11 +78,16 @@ type auditColumn struct {
 // columns are the numbers of a partition: those always shown, and those seldom there.
 func (p *auditPart) columns() (always, seldom []auditColumn) {
 	return []auditColumn{
-			{"SPANS", p.Spans}, {"RECORDS", p.Records}, {"ROWS", p.Rows},
-			{"MISSING", p.Missing}, {"DOUBLED", p.Doubled}, {"DIFFERENT", p.Different}, {"FOREIGN", p.Foreign},
-		}, []auditColumn{
-			{"MENDED", p.Mended}, {"COPIES", p.Copies}, {"BEYOND RETENTION", p.Beyond}, {"NOT ARCHIVED", p.Behind},
-		}
+		{"SPANS", p.Spans},
+		{"RECORDS", p.Records},
+		{"ROWS", p.Rows},
+		{"MISSING", p.Missing},
+		{"DOUBLED", p.Doubled},
+		{"DIFFERENT", p.Different},
+		{"FOREIGN", p.Foreign},
+	}, []auditColumn{
+		{"MENDED", p.Mended}, {"COPIES", p.Copies}, {"BEYOND RETENTION", p.Beyond}, {"NOT ARCHIVED", p.Behind},
+	}
 }
 
 // row is the partition's line in a table with these heads.

@@ -66,34 +66,56 @@ type archiveCounter struct {
 // archiveMetrics are those of the archive. Its counters begin anew when it does.
 func archiveMetrics() []archiveCounter {
 	return []archiveCounter{
-		{name: "footfall_archive_lag_records", help: "Records of this instance's share of the topics that are not yet read for ClickHouse.", gauge: true,
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Lag.Load()) }},
-		{name: "footfall_archive_partitions", help: "Partitions, of all topics, that this instance archives.", gauge: true,
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Partitions.Load()) }},
-		{name: "footfall_archive_batches_total", help: "Batches that ClickHouse has.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Batches.Load()) }},
-		{name: "footfall_archive_doubts_total", help: "Times it was not known what ClickHouse has, so that it was read back: failed inserts, partitions taken over in the middle of one.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Doubts.Load()) }},
-		{name: "footfall_archive_retries_total", help: "Attempts at something that failed before.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Retries.Load()) }},
-		{name: "footfall_archive_foreign_records_total", help: "Records of the trigger, muted and dead-letter topics that footfall did not write; they give no row.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Foreign.Load()) }},
-		{name: "footfall_archive_audited_spans_total", help: "Spans of offsets whose rows were compared with what was archived.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Audited.Load()) }},
-		{name: "footfall_archive_wrong_spans_total", help: "Spans that differed: ClickHouse did not have what it had acknowledged, or more. What was missing is sent again.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Wrong.Load()) }},
-		{name: "footfall_archive_mended_rows_total", help: "Rows that were missing and sent again, after a doubt or by the audit.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Mended.Load()) }},
-		{name: "footfall_archive_unmendable_spans_total", help: "Spans that differed and that sending again does not mend: rows too many, or records that the topic has deleted since. footfall audit names them.",
-			value: func(s *clickhouse.Stats) float64 { return float64(s.Unmendable.Load()) }},
-		{name: "footfall_archive_audit_age_seconds", help: "How long ago the span was compared that was compared longest ago: at most about an hour while all is well. 0: none is known yet.", gauge: true,
+		{
+			name: "footfall_archive_lag_records", help: "Records of this instance's share of the topics that are not yet read for ClickHouse.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Lag.Load()) },
+		},
+		{
+			name: "footfall_archive_partitions", help: "Partitions, of all topics, that this instance archives.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Partitions.Load()) },
+		},
+		{
+			name: "footfall_archive_batches_total", help: "Batches that ClickHouse has.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Batches.Load()) },
+		},
+		{
+			name: "footfall_archive_doubts_total", help: "Times it was not known what ClickHouse has, so that it was read back: failed inserts, partitions taken over in the middle of one.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Doubts.Load()) },
+		},
+		{
+			name: "footfall_archive_retries_total", help: "Attempts at something that failed before.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Retries.Load()) },
+		},
+		{
+			name: "footfall_archive_foreign_records_total", help: "Records of the trigger, muted and dead-letter topics that footfall did not write; they give no row.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Foreign.Load()) },
+		},
+		{
+			name: "footfall_archive_audited_spans_total", help: "Spans of offsets whose rows were compared with what was archived.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Audited.Load()) },
+		},
+		{
+			name: "footfall_archive_wrong_spans_total", help: "Spans that differed: ClickHouse did not have what it had acknowledged, or more. What was missing is sent again.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Wrong.Load()) },
+		},
+		{
+			name: "footfall_archive_mended_rows_total", help: "Rows that were missing and sent again, after a doubt or by the audit.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Mended.Load()) },
+		},
+		{
+			name: "footfall_archive_unmendable_spans_total", help: "Spans that differed and that sending again does not mend: rows too many, or records that the topic has deleted since. footfall audit names them.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Unmendable.Load()) },
+		},
+		{
+			name: "footfall_archive_audit_age_seconds", help: "How long ago the span was compared that was compared longest ago: at most about an hour while all is well. 0: none is known yet.", gauge: true,
 			value: func(s *clickhouse.Stats) float64 {
 				oldest := schemas.Millis(s.Oldest.Load())
 				if oldest == 0 {
 					return 0
 				}
 				return seconds(max(0, wall()-oldest))
-			}},
+			},
+		},
 	}
 }
 
