@@ -67,12 +67,16 @@ type archiveCounter struct {
 func archiveMetrics() []archiveCounter {
 	return []archiveCounter{
 		{
-			name: "footfall_archive_lag_records", help: "Records of this instance's share of the topics that are not yet read for ClickHouse.", gauge: true,
+			name: "footfall_archive_lag_records", help: "Records of this instance's share of the topics that were not yet read for ClickHouse when it last read. While ClickHouse is away nothing is read: see the retries.", gauge: true,
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Lag.Load()) },
 		},
 		{
 			name: "footfall_archive_partitions", help: "Partitions, of all topics, that this instance archives.", gauge: true,
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Partitions.Load()) },
+		},
+		{
+			name: "footfall_archive_last_batch_seconds", help: "When the last batch was in ClickHouse, Unix time. 0: none was yet.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return seconds(schemas.Millis(s.Last.Load())) },
 		},
 		{
 			name: "footfall_archive_batches_total", help: "Batches that ClickHouse has.",
