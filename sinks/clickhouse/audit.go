@@ -140,7 +140,13 @@ func (a *Audit) committed(ctx context.Context) (offsets kadm.OffsetResponses, ru
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, false, fmt.Errorf("kafka: offsets of group %s: %w", group, err)
 	}
-	return offsets, len(groups[group].Members) > 0, nil
+	members := len(groups[group].Members)
+	if members == 0 { // of the other protocol (KIP-848), if the brokers know it
+		if consumers, err := a.log.admin.DescribeConsumerGroups(ctx, group); err == nil {
+			members = len(consumers[group].Members)
+		}
+	}
+	return offsets, members > 0, nil
 }
 
 // AuditOptions is how a plan is carried out.
