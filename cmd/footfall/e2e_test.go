@@ -290,7 +290,8 @@ func killed(t *testing.T, broker string, kills int) {
 		kills, report.Applied, report.Duplicates, report.DeadLetters, report.Triggers, report.Muted, report.Segments)
 }
 
-// publishShop publishes events of a simulated shop, over about a year.
+// publishShop publishes events of a simulated shop, over about a year: a few thousand at
+// least, since a handful of shoppers may stay away until after today.
 func (h *house) publishShop(events int) {
 	const days = 400
 	shop, err := storefront.New(storefront.Config{
