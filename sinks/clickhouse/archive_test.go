@@ -166,12 +166,16 @@ func (k *kafka) times(text string) (n int) {
 	return n
 }
 
+// patience is how long a test waits for what must happen: on a busy machine an engine
+// takes long to come up again.
+const patience = 10 * time.Minute
+
 // eventually waits for something that other goroutines bring about.
 func (k *kafka) eventually(what string, f func() bool) {
 	k.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			k.t.Fatalf("waited a minute for: %s\n%s", what, k.reported())
+			k.t.Fatalf("waited %v for: %s\n%s", patience, what, k.reported())
 		}
 	}
 }

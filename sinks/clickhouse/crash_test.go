@@ -58,7 +58,7 @@ func TestKillsOfTheEngine(t *testing.T) {
 				batch = append(batch, r)
 			}
 			_ = k.client.ProduceSync(ctx, batch...)
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 		}
 	}()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -66,15 +66,23 @@ func openRows(r io.Reader, m *Mapping, columns []string) (rows, error) {
 
 // place says where the wanted columns are among those the file has.
 func place(want, have []string) ([]int, error) {
-	var errs []error
+	var missing []string
 	at := make([]int, len(want))
 	for i, w := range want {
 		at[i] = slices.Index(have, w)
 		if at[i] < 0 {
-			errs = append(errs, fmt.Errorf("no column %q%s; the file has %s", w, didYouMean(w, have), listed(have)))
+			missing = append(missing, w)
 		}
 	}
-	return at, errors.Join(errs...)
+	switch len(missing) {
+	case 0:
+		return at, nil
+	case 1:
+		return at, fmt.Errorf("no column %q%s; the file has %s", missing[0], didYouMean(missing[0], have), listed(have))
+	case len(want):
+		return at, fmt.Errorf("the file has none of its columns: it has %s; is this the mapping for it?", listed(have))
+	}
+	return at, fmt.Errorf("no columns %s; the file has %s", strings.Join(missing, ", "), listed(have))
 }
 
 // listed names columns, as many as can be read.
