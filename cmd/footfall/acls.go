@@ -31,20 +31,34 @@ func (c *Config) runNeeds() []kafka.Need {
 	needs = append(needs,
 		kafka.Need{On: kafka.OnTopic, Name: c.controlTopic(), Do: []kmsg.ACLOperation{canRead, canDescribeConfigs}},
 		kafka.Need{On: kafka.OnGroup, Name: c.Kafka.Group, Do: []kmsg.ACLOperation{canRead}},
-		kafka.Need{On: kafka.OnTransactionalID, Name: c.Kafka.Group + "/", Do: []kmsg.ACLOperation{canWrite}})
+		kafka.Need{On: kafka.OnTransactionalID, Name: c.Kafka.Group + "/", Prefix: true, Do: []kmsg.ACLOperation{canWrite}})
 	if c.ClickHouse.Enabled {
 		needs = append(needs, kafka.Need{On: kafka.OnGroup, Name: c.Kafka.Group + "-archive", Do: []kmsg.ACLOperation{canRead}})
 	}
 	return needs
 }
 
-// publishNeeds is what it takes to publish events; resuming reads those of before.
-func (c *Config) publishNeeds(resume bool) []kafka.Need {
-	do := []kmsg.ACLOperation{canWrite}
-	if resume {
-		do = append(do, canRead)
+// publishNeeds is what it takes to publish events; a series that can go on where it was
+// reads those of before, and keeps its place in the offsets of a group.
+func (c *Config) publishNeeds(series bool) []kafka.Need {
+	if !series {
+		return []kafka.Need{{On: kafka.OnTopic, Name: c.Kafka.Topics.Events, Do: []kmsg.ACLOperation{canWrite}}}
 	}
-	return []kafka.Need{{On: kafka.OnTopic, Name: c.Kafka.Topics.Events, Do: do}}
+	return []kafka.Need{
+		{On: kafka.OnTopic, Name: c.Kafka.Topics.Events, Do: []kmsg.ACLOperation{canWrite, canRead}},
+		{On: kafka.OnGroup, Name: c.publishGroup() + "-", Prefix: true, Do: []kmsg.ACLOperation{canRead}},
+	}
+}
+
+// auditNeeds is what it takes to compare topics with ClickHouse.
+func (c *Config) auditNeeds() (needs []kafka.Need) {
+	for _, name := range c.topicNames()[:4] {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canRead}})
+	}
+	for _, name := range []string{c.Kafka.Group, c.Kafka.Group + "-archive"} {
+		needs = append(needs, kafka.Need{On: kafka.OnGroup, Name: name, Do: []kmsg.ACLOperation{canDescribe}})
+	}
+	return needs
 }
 
 // switchNeeds is what it takes to throw the kill switch.

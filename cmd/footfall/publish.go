@@ -131,7 +131,7 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 	if name == "" {
 		name = filepath.Base(p.path) + " by " + p.mapping
 	}
-	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Group: c.Kafka.Group + "-publish", Rate: p.rate})
+	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Group: c.publishGroup(), Rate: p.rate})
 	if err != nil {
 		return err
 	}
@@ -203,6 +203,9 @@ func (s *published) print(out io.Writer, reports []string) error {
 	return err
 }
 
+// publishGroup begins the names of the groups that keep where a series is.
+func (c *Config) publishGroup() string { return c.Kafka.Group + "-publish" }
+
 // publisher opens a publisher to the events topic, with what the configuration says of
 // brokers and security.
 func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig) (*storefront.Publisher, error) {
@@ -213,7 +216,7 @@ func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig)
 		return nil, err
 	}
 	defer cl.Close()
-	if err := c.allowed(ctx, cl, c.publishNeeds(conf.Name != "")); err != nil {
+	if err := c.allowed(ctx, cl, c.publishNeeds(conf.Group != "")); err != nil {
 		return nil, err
 	}
 	if t, ok := cl.OptValue(kgo.DialTLSConfig).(*tls.Config); ok {

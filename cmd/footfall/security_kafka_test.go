@@ -53,8 +53,11 @@ func documented(t *testing.T) (acls []acl) {
 			case "--topic", "--group", "--transactional-id":
 				on = append(on, kafka.Lack{On: kafka.On(flag[2:]), Name: value})
 			case "--resource-pattern-type":
-				if value != "prefixed" || on[0].On != kafka.OnTransactionalID {
+				if value != "prefixed" {
 					t.Fatalf("%s: pattern %s", line, value)
+				}
+				for i := range on {
+					on[i].Prefix = true
 				}
 			default:
 				t.Fatalf("%s: flag %s", line, flag)
@@ -73,14 +76,18 @@ func documented(t *testing.T) (acls []acl) {
 	return acls
 }
 
-func (a acl) resource() (kmsg.ACLResourceType, kmsg.ACLResourcePatternType) {
+func (a acl) resource() (kind kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType) {
+	pattern = kmsg.ACLResourcePatternTypeLiteral
+	if a.lack.Prefix {
+		pattern = kmsg.ACLResourcePatternTypePrefixed
+	}
 	switch a.lack.On {
 	case kafka.OnTopic:
-		return kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeLiteral
+		return kmsg.ACLResourceTypeTopic, pattern
 	case kafka.OnGroup:
-		return kmsg.ACLResourceTypeGroup, kmsg.ACLResourcePatternTypeLiteral
+		return kmsg.ACLResourceTypeGroup, pattern
 	default:
-		return kmsg.ACLResourceTypeTransactionalId, kmsg.ACLResourcePatternTypePrefixed
+		return kmsg.ACLResourceTypeTransactionalId, pattern
 	}
 }
 
@@ -177,7 +184,7 @@ func (h *house) refused(args ...string) string {
 // user with no more rights than SECURITY.md gives it, and then without each of them.
 func TestRealKafkaSecured(t *testing.T) {
 	acls := documented(t)
-	b := startGuarded(t, "footfall-admin", "footfall", "storefront", "operator", "crm")
+	b := startGuarded(t, "footfall-admin", "footfall", "storefront", "historian", "operator", "auditor", "crm")
 	secret := filepath.Join(t.TempDir(), "password")
 	write(t, secret, scramPassword+"\n")
 	names := []string{
@@ -198,7 +205,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	events := filepath.Join(t.TempDir(), "events.ndjson")
 	write(t, events, `{"event_id":"e1","type":"view","user_id":"u1","time":"2024-05-01T12:00:00Z"}`+"\n")
 	for range 2 { // the second time there is nothing left to do
-		shop.run("publish", events, "--mapping", "events")
+		h.as("historian").run("publish", events, "--mapping", "events")
 	}
 	engine.applied(time.Minute)
 	engine.archived()
@@ -225,6 +232,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	}
 	engine.applied(time.Minute)
 	engine.archived()
+	h.as("auditor").run("audit")
 	engine.stop(running)
 	engine.judge(true)
 
@@ -316,7 +324,11 @@ func (b *guardedBroker) without(t *testing.T, acls []acl, h *house, events strin
 		case a.user == "footfall":
 			needs, commands = who.conf.runNeeds(), [][]string{{"run"}, {"check"}}
 		case a.user == "storefront":
+			needs, commands = who.conf.publishNeeds(false), [][]string{{"simulate", "--for", "1s"}}
+		case a.user == "historian":
 			needs, commands = who.conf.publishNeeds(true), [][]string{{"publish", events, "--mapping", "events"}}
+		case a.user == "auditor":
+			needs, commands = who.conf.auditNeeds(), [][]string{{"audit"}}
 		case a.user == "operator" && a.lack.On == kafka.OnGroup:
 			needs, commands = who.conf.lookNeeds(), [][]string{{"status"}, {"explain", "u1"}}
 		case a.user == "operator" && a.lack.Do == kmsg.ACLOperationWrite && a.lack.Name == "footfall-control":

@@ -12,12 +12,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Need is what somebody must be allowed to do with a topic, a group, or the
-// transactional ids that begin with a name. Each of Read and Write implies Describe.
+// Need is what somebody must be allowed to do with a topic, a group or a transactional
+// id; Prefix: with all whose names begin so. Each of Read and Write implies Describe.
 type Need struct {
-	On   On
-	Name string
-	Do   []kmsg.ACLOperation
+	On     On
+	Name   string
+	Prefix bool
+	Do     []kmsg.ACLOperation
 }
 
 // On is a kind of thing that rights are given on; its text is what kafka-acls.sh calls it.
@@ -32,9 +33,10 @@ const (
 
 // Lack is a right that the brokers do not give us.
 type Lack struct {
-	On   On
-	Name string
-	Do   kmsg.ACLOperation
+	On     On
+	Name   string
+	Prefix bool
+	Do     kmsg.ACLOperation
 }
 
 func (l Lack) String() string {
@@ -44,7 +46,7 @@ func (l Lack) String() string {
 // Command is the command line that gives the right to a user.
 func (l Lack) Command(user string) string {
 	pattern := ""
-	if l.On == OnTransactionalID {
+	if l.Prefix {
 		pattern = " --resource-pattern-type prefixed"
 	}
 	return fmt.Sprintf("kafka-acls.sh --bootstrap-server ... --add --allow-principal User:%s --operation %s --%s %s%s",
@@ -74,20 +76,24 @@ func operationName(op kmsg.ACLOperation) string {
 func Lacking(ctx context.Context, cl *kgo.Client, needs []Need) (lacks []Lack, err error) {
 	for _, n := range needs {
 		var granted func(kmsg.ACLOperation) bool
+		name := n.Name
+		if n.Prefix {
+			name += "?" // nobody's
+		}
 		switch n.On {
 		case OnTopic:
-			granted, err = topicRights(ctx, cl, n.Name)
+			granted, err = topicRights(ctx, cl, name)
 		case OnGroup:
-			granted, err = groupRights(ctx, cl, n.Name)
+			granted, err = groupRights(ctx, cl, name)
 		case OnTransactionalID:
-			granted, err = transactionalRights(ctx, cl, n.Name)
+			granted, err = transactionalRights(ctx, cl, name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kafka: rights on %s %s: %w", n.On, n.Name, err)
 		}
 		for _, op := range n.Do {
 			if !granted(op) {
-				lacks = append(lacks, Lack{n.On, n.Name, op})
+				lacks = append(lacks, Lack{n.On, n.Name, n.Prefix, op})
 			}
 		}
 	}
@@ -187,11 +193,9 @@ func groupRights(ctx context.Context, cl *kgo.Client, group string) (granted fun
 	return granted, err
 }
 
-// transactionalRights asks for the coordinator of an id that nobody uses, which
-// changes nothing.
-func transactionalRights(ctx context.Context, cl *kgo.Client, prefix string) (granted func(kmsg.ACLOperation) bool, err error) {
+// transactionalRights asks for the coordinator of an id, which changes nothing.
+func transactionalRights(ctx context.Context, cl *kgo.Client, id string) (granted func(kmsg.ACLOperation) bool, err error) {
 	req := kmsg.NewPtrFindCoordinatorRequest()
-	id := prefix + "?"
 	req.CoordinatorKey, req.CoordinatorType, req.CoordinatorKeys = id, 1, []string{id}
 	err = retry(ctx, func() error {
 		resp, err := req.RequestWith(ctx, cl)

@@ -99,7 +99,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	for i := range producers {
 		p := &producer{id: conf.transactional(i)}
 		if err := p.renew(ctx, s); err != nil {
-			return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, conf.Group + "/", kmsg.ACLOperationWrite}.Named(err))
+			return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
 		}
 		s.idle <- p
 		s.made++
@@ -268,7 +268,7 @@ func (h groupErrors) OnGroupManageError(err error) {
 	case errors.Is(err, kerr.FencedInstanceID):
 		h.s.replaced(err) //nolint:errcheck // Poll returns it
 	case permanent(err):
-		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, Lack{OnGroup, h.s.conf.Group, kmsg.ACLOperationRead}.Named(err)))
+		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, Lack{OnGroup, h.s.conf.Group, false, kmsg.ACLOperationRead}.Named(err)))
 	}
 }
 

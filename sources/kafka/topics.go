@@ -114,7 +114,7 @@ func create(ctx context.Context, adm *kadm.Client, name string, partitions int32
 		_, err = adm.CreateTopic(ctx, partitions, replication, settings, name)
 	}
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("kafka: create topic %s: %w", name, Lack{OnTopic, name, kmsg.ACLOperationCreate}.Named(err))
+		return fmt.Errorf("kafka: create topic %s: %w", name, Lack{OnTopic, name, false, kmsg.ACLOperationCreate}.Named(err))
 	}
 	return nil
 }
