@@ -88,7 +88,8 @@ test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \
 	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make test-kafka PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
+	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 \
+	  group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200" "$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
 	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
 	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \

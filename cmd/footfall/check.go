@@ -93,6 +93,7 @@ func (k *checkup) kafka(ctx context.Context) {
 	if v, err := adm.ApiVersions(ctx); err == nil {
 		k.version(v)
 	}
+	k.protocol(ctx, cl)
 	problems, err := checkTopics(ctx, k.c, cl)
 	if err != nil {
 		k.wrong(err.Error(), "does this user have the ACL DESCRIBE on the topics and DESCRIBE_CONFIGS?")
@@ -134,6 +135,21 @@ func (k *checkup) version(all kadm.BrokersApiVersions) {
 	default:
 		k.ok("transaction.version: %d", level)
 	}
+}
+
+// protocol wants brokers that serve the configured group protocol. That of the
+// archive's group is the same.
+func (k *checkup) protocol(ctx context.Context, cl *kgo.Client) {
+	p := kafka.Protocol(k.c.Kafka.Protocol)
+	if p == kafka.Classic {
+		return // every broker does
+	}
+	if err := p.Supported(ctx, cl); err != nil {
+		what, remedy, _ := strings.Cut(strings.TrimPrefix(err.Error(), "kafka: "), ": ")
+		k.wrong(what, remedy+" (kafka.protocol)")
+		return
+	}
+	k.ok("kafka.protocol: %s", p)
 }
 
 func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {

@@ -17,7 +17,7 @@ import (
 // ArchiveConfig says what an archive copies, and where to.
 type ArchiveConfig struct {
 	DB     *DB       // migrated
-	Client []kgo.Opt // how to reach Kafka: brokers, TLS, SASL
+	Client []kgo.Opt // how to reach Kafka: brokers, TLS, SASL; how to be a member of a group, if not as a classic one
 
 	Group    string // of the workers; the archive's own is this with "-archive"
 	Inputs   []InputTopic
@@ -62,7 +62,7 @@ func (s *Stats) of(b *table, t *tables) *atomic.Int64 {
 // Archive copies the input, trigger, muted and dead-letter topics into ClickHouse.
 type Archive struct {
 	inner  *archive.Archive
-	log    *log
+	log    *Log
 	group  string
 	topics []string
 	stats  *Stats
@@ -107,7 +107,7 @@ func NewArchive(c ArchiveConfig) (*Archive, error) {
 		report = func(archive.Fact) {}
 	}
 	group := c.Group + "-archive"
-	l, err := newLog(group, names, c.Client, now, report)
+	l, err := NewLog(group, names, c.Client, now, report)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (a *Archive) Stats() *Stats { return a.stats }
 // something is wrong that waiting does not mend. ClickHouse being away is waited
 // for, however long. It is called once.
 func (a *Archive) Run(ctx context.Context) error {
-	defer a.log.close()
+	defer a.log.Close()
 	err := a.inner.Run(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil

@@ -27,13 +27,13 @@ const (
 	readIdleMax         = 30 * time.Second
 )
 
-// log is the archive's member of its consumer group. It implements archive.Log.
+// Log is the archive's member of its consumer group. It implements archive.Log.
 //
 // The client may change assignments only between two polls (BlockRebalanceOnPoll),
 // so what it called back before a poll returned holds for that poll's records.
 // While a batch is inserted assignments may change: commits leave out what was
 // lost, and the next poll reports it.
-type log struct {
+type Log struct {
 	group  string
 	base   []kgo.Opt // to connect
 	client *kgo.Client
@@ -49,14 +49,16 @@ type log struct {
 	headers []schemas.Header // of the records polled last
 }
 
-func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*log, error) {
-	l := &log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
+// NewLog joins the group at once. The options say how to connect, and may say how to
+// be a member; unless they choose a balancer, the group is a classic one.
+func NewLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*Log, error) {
+	base = append([]kgo.Opt{kgo.Balancers(kgo.CooperativeStickyBalancer())}, base...)
+	l := &Log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
 	client, err := kgo.NewClient(append(append(slices.Clone(base), l.reading()...),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.gain(m) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
@@ -70,7 +72,7 @@ func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Mi
 
 // reading is how committed records are read, with the markers of transactions, and
 // never from anywhere else than asked for.
-func (l *log) reading() []kgo.Opt {
+func (l *Log) reading() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
@@ -81,9 +83,10 @@ func (l *log) reading() []kgo.Opt {
 	}
 }
 
-func (l *log) close() { l.client.CloseAllowingRebalance() }
+// Close leaves the group.
+func (l *Log) Close() { l.client.CloseAllowingRebalance() }
 
-func (l *log) gain(m map[string][]int32) {
+func (l *Log) gain(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for p := range partitionsOf(m) {
@@ -92,7 +95,7 @@ func (l *log) gain(m map[string][]int32) {
 	}
 }
 
-func (l *log) lose(m map[string][]int32) {
+func (l *Log) lose(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for p := range partitionsOf(m) {
@@ -116,7 +119,7 @@ func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool)
 
 // Poll waits for records or assignments, until at the latest, but never long: an
 // assignment does not end the wait.
-func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
+func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
 	into.Lost, into.Assigned = into.Lost[:0], into.Assigned[:0]
 	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
 	waiting, cancel := context.WithTimeout(ctx, wait)
@@ -145,7 +148,7 @@ func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 // has read it too and begins there, but does not tell the metadata. A commit that
 // another member made in between only moves it ahead: what the client gives before
 // that offset is skipped.
-func (l *log) committed(ctx context.Context, assigned []archive.Partition, into *archive.Batch) error {
+func (l *Log) committed(ctx context.Context, assigned []archive.Partition, into *archive.Batch) error {
 	if len(assigned) == 0 {
 		return nil
 	}
@@ -175,7 +178,7 @@ func (l *log) committed(ctx context.Context, assigned []archive.Partition, into 
 }
 
 // wait reports a failure that is tried again, and waits a second.
-func (l *log) wait(ctx context.Context, what string, err error, attempt int) error {
+func (l *Log) wait(ctx context.Context, what string, err error, attempt int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -187,7 +190,7 @@ func (l *log) wait(ctx context.Context, what string, err error, attempt int) err
 }
 
 // errors deals with what a poll says about partitions.
-func (l *log) errors(fetches kgo.Fetches) (fail error) {
+func (l *Log) errors(fetches kgo.Fetches) (fail error) {
 	fetches.EachError(func(topic string, partition int32, err error) {
 		var loss *kgo.ErrDataLoss
 		switch {
@@ -218,7 +221,7 @@ func fatal(err error) bool {
 	return false
 }
 
-func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
+func (l *Log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	clear(l.headers)
 	l.headers = l.headers[:0]
 	runs := into.Runs
@@ -238,7 +241,7 @@ func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	})
 }
 
-func (l *log) record(r *kgo.Record) archive.Record {
+func (l *Log) record(r *kgo.Record) archive.Record {
 	from := len(l.headers)
 	for _, h := range r.Headers {
 		l.headers = append(l.headers, schemas.Header{Key: h.Key, Value: h.Value})
@@ -250,7 +253,7 @@ func (l *log) record(r *kgo.Record) archive.Record {
 }
 
 // Commit writes marks for partitions that are still ours.
-func (l *log) Commit(ctx context.Context, marks []archive.Commit) error {
+func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 	offsets := map[string]map[int32]kgo.EpochOffset{}
 	metadata := map[archive.Partition]string{}
 	l.mu.Lock()
@@ -298,7 +301,7 @@ func (l *log) Commit(ctx context.Context, marks []archive.Commit) error {
 }
 
 // Bounds returns a partition's first offset and its last stable one.
-func (l *log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
+func (l *Log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
 	starts, err := l.admin.ListStartOffsets(ctx, p.Topic)
 	if err != nil {
 		return 0, 0, err
@@ -316,7 +319,7 @@ func (l *log) Bounds(ctx context.Context, p archive.Partition) (start, end int64
 }
 
 // Read gives a range of records again, through a client of its own.
-func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
+func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
 	if first >= next {
 		return nil
 	}
@@ -326,7 +329,7 @@ func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 		return fmt.Errorf("kafka: %w", err)
 	}
 	defer client.Close()
-	of := log{report: l.report}
+	of := Log{report: l.report}
 	for at := first; at < next; {
 		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
 		fetches := client.PollRecords(waiting, archive.RunMax)

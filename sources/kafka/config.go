@@ -34,16 +34,18 @@ type Config struct {
 	// partitions again without a rebalance. Empty is dynamic membership.
 	InstanceID string
 
+	Protocol Protocol // default Classic
+
 	TLS         *TLS   // nil: plain text
 	SASL        *SASL  // nil: no authentication
 	Compression string // none, gzip, snappy, lz4 or zstd; default lz4
 
-	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions
+	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions; with Consumer the broker's setting decides
 	RebalanceTimeout   time.Duration // default 60 s
 	RevokeLimit        time.Duration // default 20 s: how long a rebalance waits for Release
 	TransactionTimeout time.Duration // default 10 s: how long a dead producer holds up readers
 	TickInterval       time.Duration // default 1 s: how often ends are asked for
-	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s
+	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s; with Consumer the broker's setting decides
 
 	Lane    schemas.Lane // of records without a lane header
 	PollMax int          // most records a Poll gives; default 10,000
@@ -111,6 +113,13 @@ func (c Config) withDefaults() (Config, error) {
 		if *d < 0 {
 			errs = append(errs, fmt.Errorf("kafka: negative duration %v", *d))
 		}
+	}
+	switch c.Protocol {
+	case "":
+		c.Protocol = Classic
+	case Classic, Consumer:
+	default:
+		errs = append(errs, fmt.Errorf("kafka: unknown group protocol %q; use %s or %s", c.Protocol, Classic, Consumer))
 	}
 	if c.HeartbeatInterval == 0 {
 		c.HeartbeatInterval = min(c.SessionTimeout/5, 3*time.Second)

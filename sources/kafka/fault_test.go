@@ -344,7 +344,9 @@ func TestTooLargeForTheBroker(t *testing.T) {
 
 // Killed with a transaction open, an instance is back at once under the same name:
 // its transaction is ended, its partitions are found again without a rebalance. The
-// timeouts are longer than the test waits, so it has waited for neither.
+// timeouts are longer than the test waits, so it has waited for neither. Under the
+// protocol Consumer the broker takes no newcomer for a member that has not left until
+// its own session timeout, which is shorter here.
 func TestKilledAndRestarted(t *testing.T) {
 	onBrokers(t, 2, func(t *testing.T, e *env) {
 		conf := e.config("a")

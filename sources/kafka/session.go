@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -143,9 +142,14 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 				name, len(t.leaders), s.conf.Topic, len(s.topic.leaders))
 		}
 	}
-	if s.v2, err = transactionsV2(ctx, s.admin); err != nil {
+	have, err := featuresOf(ctx, s.admin)
+	if err != nil {
 		return err
 	}
+	if err := s.conf.Protocol.supported(have); err != nil {
+		return err
+	}
+	s.v2 = have.transactions >= 2
 	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, outputs); err != nil {
 		return err
 	}
@@ -170,10 +174,10 @@ func (s *Session) join() error {
 	if err != nil {
 		return err
 	}
+	opts = append(opts, s.conf.Protocol.Options()...)
 	opts = append(opts,
 		kgo.ConsumerGroup(s.conf.Group),
 		kgo.ConsumeTopics(s.conf.Topic),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(s.conf.SessionTimeout),
 		kgo.RebalanceTimeout(s.conf.RebalanceTimeout),
 		kgo.HeartbeatInterval(s.conf.HeartbeatInterval),
@@ -189,8 +193,13 @@ func (s *Session) join() error {
 	if s.conf.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(s.conf.InstanceID))
 	}
-	if s.member, err = kgo.NewClient(opts...); err != nil {
+	member, err := kgo.NewClient(opts...)
+	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
+	}
+	s.member = member
+	if s.conf.Protocol == Consumer {
+		s.owns.follow(func() membership { return membershipOf(member) })
 	}
 	return nil
 }
@@ -212,6 +221,9 @@ func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string
 func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
 	as := membershipOf(cl)
 	s.owns.revoked(as, parts[s.conf.Topic], s.conf.RevokeLimit, func(ps []int32) []int32 {
+		if s.conf.Protocol == Consumer {
+			return ps // the broker keeps them for us until this has returned
+		}
 		return s.unassigned(ctx, as, ps)
 	})
 }
@@ -260,6 +272,11 @@ func (s *Session) unassigned(ctx context.Context, as membership, partitions []in
 	return slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return slices.Contains(taken, p) })
 }
 
+// unknownRequest is kgo's error for a request that its versions do not have; it has
+// no name to compare with. Of a member that knows no JoinGroup it means that the
+// broker has refused the protocol Consumer although it claims to serve it.
+const unknownRequest = "request key is unknown"
+
 // groupErrors hears of what ended a group session; kgo joins again by itself.
 type groupErrors struct{ s *Session }
 
@@ -267,6 +284,8 @@ func (h groupErrors) OnGroupManageError(err error) {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):
 		h.s.replaced(err) //nolint:errcheck // Poll returns it
+	case h.s.conf.Protocol == Consumer && err.Error() == unknownRequest:
+		h.s.owns.fail(h.s.conf.Protocol.supported(features{}))
 	case permanent(err):
 		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, err))
 	}
@@ -524,25 +543,6 @@ func appendRecords(into []worker.Record, from []*kgo.Record, lane schemas.Lane) 
 		into = append(into, rec)
 	}
 	return into, nil
-}
-
-// transactionsV2 tells whether the brokers run transactions of version 2 (KIP-890).
-func transactionsV2(ctx context.Context, cl *kgo.Client) (bool, error) {
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "footfall", "1"
-	resp, err := req.RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return false, fmt.Errorf("kafka: ask for the brokers' features: %w", err)
-	}
-	for _, f := range resp.FinalizedFeatures {
-		if f.Name == "transaction.version" {
-			return f.MaxVersionLevel >= 2, nil
-		}
-	}
-	return false, nil
 }
 
 // maxMessageBytes returns max.message.bytes of the topics, where it may be read.
