@@ -25,7 +25,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim brokersim test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ mutants: ## seeded bugs of our own, each of which the simulation must find
 sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n
 	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
 	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
+
+# Unless they are given: 3 seeds, from 0 on.
+brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))
+brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
+	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
+	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h -test.run Combinations -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \
