@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -73,4 +75,34 @@ func permanent(err error) bool {
 // another process, or because the broker has aborted a transaction for its age.
 func fencing(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}
+
+// transient tells an error that may go by itself: no answer, or one that says that
+// it can't be given now.
+func transient(err error) bool {
+	var ke *kerr.Error
+	switch {
+	case errors.Is(err, kgo.ErrClientClosed), permanent(err):
+		return false
+	case errors.As(err, &ke):
+		return ke.Retriable || errors.Is(err, kerr.UnknownServerError)
+	}
+	return true
+}
+
+// insist does f again while its error may go by itself, within limit.
+func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		err := f(ctx)
+		if err == nil || !transient(err) {
+			return err
+		}
+		select {
+		case <-time.After(backoff(tries)):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

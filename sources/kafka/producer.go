@@ -33,9 +33,22 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late.
+// undecided, and none can be committed late. Where the brokers do not answer it is
+// tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
-	p.close()
+	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
+		p.close()
+		if err := p.connect(ctx, s); err != nil {
+			p.close()
+			return err
+		}
+		p.sound = true
+		return nil
+	})
+}
+
+// connect makes the client.
+func (p *producer) connect(ctx context.Context, s *Session) error {
 	codec, err := compression(s.conf.Compression)
 	if err != nil {
 		return err
@@ -67,13 +80,8 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.conf.TransactionTimeout+requestTimeout)
-	defer cancel()
-	if _, _, err := p.cl.ProducerID(ctx); err != nil {
-		return err
-	}
-	p.sound = true
-	return nil
+	_, _, err = p.cl.ProducerID(ctx)
+	return err
 }
 
 // batchMax is what a topic takes at most in one batch, before compression.

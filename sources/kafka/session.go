@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -445,6 +448,9 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 		return &GoneError{Topic: f.Topic, Partition: f.Partition, Offset: s.reading[f.Partition].next, Start: -1}
 	case errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("kafka: session is closed: %w", err)
+	case errors.Is(err, kerr.UnknownServerError):
+		s.conf.Log.Warn("fetch failed, and is tried again", zap.String("topic", f.Topic), zap.Int32("partition", f.Partition), zap.Error(err))
+		return nil // the client fetches on from where it is
 	default:
 		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, err)
 	}
@@ -545,28 +551,47 @@ func appendRecords(into []worker.Record, from []*kgo.Record, lane schemas.Lane) 
 	return into, nil
 }
 
-// maxMessageBytes returns max.message.bytes of the topics, where it may be read.
+// maxMessageBytes returns max.message.bytes of the topics, where it may be read:
+// without the right to, the broker's default is assumed.
 func maxMessageBytes(ctx context.Context, cl *kgo.Client, topics []string) (map[string]int32, error) {
 	sizes := make(map[string]int32)
 	if len(topics) == 0 {
 		return sizes, nil
 	}
-	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, topics...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: read the configuration of %v: %w", topics, err)
+	const key = "max.message.bytes"
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, name := range topics {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, name, []string{key}
+		req.Resources = append(req.Resources, r)
 	}
-	for _, t := range configs {
-		if t.Err != nil { // without the right to read it, the broker's default is assumed
-			continue
+	err := insist(ctx, 3*requestTimeout, func(ctx context.Context) error {
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return err
 		}
-		for _, c := range t.Configs {
-			if c.Key == "max.message.bytes" {
-				var n int32
-				if _, err := fmt.Sscan(c.MaybeValue(), &n); err == nil {
-					sizes[t.Name] = n
+		for _, r := range resp.Resources {
+			err := kerr.ErrorForCode(r.ErrorCode)
+			if err != nil && !errors.Is(err, kerr.TopicAuthorizationFailed) {
+				return err
+			}
+			for _, c := range r.Configs {
+				if n, err := strconv.ParseInt(unwrap(c.Value), 10, 32); c.Name == key && err == nil {
+					sizes[r.ResourceName] = int32(n)
 				}
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read the configuration of %v: %w", topics, err)
 	}
 	return sizes, nil
+}
+
+func unwrap(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
 }
