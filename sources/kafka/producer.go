@@ -178,11 +178,11 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
 	if err := s.produce(ctx, p, records); err != nil {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
 	if err := s.addOffsets(ctx, p, used, cut); err != nil {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
@@ -240,12 +240,22 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 // EndTxn that says commit it never becomes visible, so a failure here only makes
 // the producer unsound. A fenced one is left alone: kgo may recover it by taking
 // the id back from whoever has it now.
-func (p *producer) abort(ctx context.Context, because error) {
-	if p.sound && !fencing(because) {
+//
+// Transactions v2 begin the sequence numbers of records anew. Older ones do not: a
+// broker that has written what it said had failed would take what is sent next for
+// that same batch, drop it, and say that it is there. So the producer is renewed.
+func (s *Session) abort(ctx context.Context, p *producer, because error) {
+	switch {
+	case !p.sound || fencing(because):
+	case s.v2:
 		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
 			if _, _, err := p.cl.ProducerID(ctx); err == nil {
 				return
 			}
+		}
+	default:
+		if err := p.renew(ctx, s); err == nil {
+			return
 		}
 	}
 	p.sound = false
@@ -380,7 +390,7 @@ func (s *Session) replaced(err error) error {
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
 	// Of these kgo, or the broker, knows that nothing was committed.
 	if errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable) {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return s.failed(p, fmt.Errorf("end: %w", err))
 	}
 	p.sound = false
