@@ -25,7 +25,18 @@ type producer struct {
 
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
+
+	// stragglers is how many InitProducerIDs of ours may still arrive at the broker,
+	// sent by a renewal that took long. Each will fence us.
+	stragglers int
 }
+
+// A renewal that takes longer than slowRenewal has sent requests that may still be
+// under way, at most stragglersMax.
+const (
+	slowRenewal   = 2 * time.Second
+	stragglersMax = 3
+)
 
 // concurrentWait is how long a request waits that came while the broker was still
 // writing the markers of the transaction before.
@@ -36,6 +47,12 @@ const concurrentWait = 2 * time.Millisecond
 // undecided, and none can be committed late. Where the brokers do not answer it is
 // tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
+	began := time.Now()
+	defer func() {
+		if time.Since(began) > slowRenewal {
+			p.stragglers = stragglersMax
+		}
+	}()
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
 		if err := p.connect(ctx, s); err != nil {
@@ -410,9 +427,14 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 // at least the timeout, and a transaction that has just begun is never too old.
 //
 // Taking the id back from a twin would fence it in turn, for ever. So the victim
-// stops.
+// stops. It may have been fenced by itself, though: by an InitProducerID that the
+// broker got to long after we had given it up.
 func (s *Session) twin(p *producer, err error) bool {
 	if !fencing(err) {
+		return false
+	}
+	if p.stragglers > 0 {
+		p.stragglers--
 		return false
 	}
 	p.fenced++
