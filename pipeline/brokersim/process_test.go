@@ -42,8 +42,14 @@ func (w *world) run(name string) *process {
 	return p
 }
 
+// patience is how often a part of a process is started again at most.
+const patience = 20
+
 func (p *process) supervise(ctx context.Context, what role, once func(context.Context) error) {
-	for ctx.Err() == nil {
+	for range patience {
+		if ctx.Err() != nil {
+			return
+		}
 		err := once(ctx)
 		if ctx.Err() == nil {
 			p.w.end(p.name+"/"+string(what), err)

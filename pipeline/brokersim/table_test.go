@@ -125,9 +125,8 @@ func kinds(r role, s setting) []kind {
 			kind{kmsg.LeaveGroup, slices.Concat(moved(), refused(kerr.UnknownMemberID))},
 		)
 	}
-	all = append(all, kind{kmsg.OffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut), refused(kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress))})
 	if r == archive {
-		return all
+		return append(all, kind{kmsg.OffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut), refused(kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress))})
 	}
 	if s.protocol != kafka.Consumer {
 		all = append(all, kind{kmsg.DescribeGroups, moved()})

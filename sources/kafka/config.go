@@ -73,7 +73,7 @@ type SASL struct {
 
 // Limits that are not configuration.
 const (
-	producers       = 3                      // transactional ids an instance rotates over
+	producers       = 3                      // transactional ids an instance rotates over; one more is for marks alone
 	requestTimeout  = 10 * time.Second       // one request with its retries, save joining and syncing
 	backoffMax      = 500 * time.Millisecond // kgo's default grows to 5 s
 	fetchMaxBytes   = 16 << 20
@@ -242,9 +242,9 @@ func compression(name string) (kgo.CompressionCodec, error) {
 	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 }
 
-// transactional returns the i-th transactional id of an instance.
-func (c *Config) transactional(i int) string {
-	return fmt.Sprintf("%s/%s/%d", c.Group, c.Instance, i)
+// transactional returns a transactional id of the instance.
+func (c *Config) transactional(name string) string {
+	return c.Group + "/" + c.Instance + "/" + name
 }
 
 // logger gives kgo's log to zap, one level down: what kgo calls information (every

@@ -21,7 +21,8 @@
 //     committed, and a rebalance throws away nothing of partitions that stay;
 //   - three producers, each with its own transactional id, take turns. One that
 //     has just ended a transaction waits for the broker to write its markers before
-//     it can begin the next; in rotation nobody waits.
+//     it can begin the next; in rotation nobody waits. A fourth commits marks that
+//     nothing was said for (marks.go).
 //
 // A single client that is member and reader in one was considered. It would fetch
 // committed offsets by itself and move its own positions at every rebalance, so

@@ -369,7 +369,11 @@ func TestKilledAndRestarted(t *testing.T) {
 		}
 		c, _ := cutOf([]*worker.Output{output(a, 6, 2)})
 		as, _ := s.owns.commitAs(c.epochs)
-		if err := s.addOffsets(t.Context(), p, as, c); err != nil {
+		id, epoch, err := p.cl.ProducerID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.addOffsets(t.Context(), p, id, epoch, as, c); err != nil {
 			t.Fatal(err)
 		}
 		cut.kill()

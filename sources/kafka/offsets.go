@@ -61,69 +61,6 @@ func (c cut) partitions() []int32 {
 	return ps
 }
 
-// commitMarks commits marks that nothing was said for. There is no transaction to
-// put them into (EndTxn is not sent when nothing was produced), so it is a plain
-// offset commit under the same membership.
-func (s *Session) commitMarks(ctx context.Context, cut cut) error {
-	if len(cut.marks) == 0 {
-		return nil
-	}
-	as, gone := s.owns.commitAs(cut.epochs)
-	if len(gone) > 0 {
-		return &pipeline.LostError{Partitions: gone}
-	}
-	err := s.commitOffsets(context.WithoutCancel(ctx), as, cut)
-	switch {
-	case err == nil:
-		return nil
-	case outdated(err):
-		return s.hear(ctx, as, cut, err)
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
-	case permanent(err):
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
-	}
-	return fmt.Errorf("kafka: commit of partitions %v: outcome unknown: %w", cut.partitions(), err)
-}
-
-func (s *Session) commitOffsets(ctx context.Context, as membership, cut cut) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.MemberID, req.Generation = s.conf.Group, as.member, as.generation
-	if s.conf.InstanceID != "" {
-		req.InstanceID = new(s.conf.InstanceID)
-	}
-	topic := kmsg.NewOffsetCommitRequestTopic()
-	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
-	for _, m := range cut.marks {
-		part := kmsg.NewOffsetCommitRequestTopicPartition()
-		part.Partition, part.Offset = m.partition, m.next
-		part.Metadata = new(m.text)
-		topic.Partitions = append(topic.Partitions, part)
-	}
-	req.Topics = append(req.Topics, topic)
-	return retry(ctx, func() error {
-		resp, err := req.RequestWith(ctx, s.admin)
-		if err != nil {
-			return err
-		}
-		committed := 0
-		for _, t := range resp.Topics {
-			for _, part := range t.Partitions {
-				if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
-					return fmt.Errorf("offset of %s/%d: %w", s.topic.name, part.Partition, err)
-				}
-				committed++
-			}
-		}
-		if committed != len(cut.marks) {
-			return fmt.Errorf("the broker answered for %d of %d partitions", committed, len(cut.marks))
-		}
-		return nil
-	})
-}
-
 // Committed reads a partition's mark, by a stable fetch: a transaction that has
 // added an offset of this partition and is not decided yet, of whomever, is waited
 // for. Those of ours whose outcome is not known are ended first, so that it need
@@ -173,22 +110,32 @@ const undecidedLimit = 20 * time.Second
 // partition is in at most one. A renewal that fails is not waited for: the broker
 // ends the transaction at its timeout.
 func (s *Session) settle(ctx context.Context) error {
-	for range s.made {
+	again := func(from chan *producer, p *producer) (err error) {
+		if !p.sound {
+			err = p.renew(ctx, s)
+		}
+		from <- p
+		if err != nil && fencing(err) {
+			return s.fence(p, err)
+		}
+		return nil
+	}
+	for range producers {
 		select {
 		case p := <-s.idle:
-			var err error
-			if !p.sound {
-				err = p.renew(ctx, s)
-			}
-			s.idle <- p
-			if err != nil && fencing(err) {
-				return s.fence(p, err)
+			if err := again(s.idle, p); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
+	select {
+	case p := <-s.marking:
+		return again(s.marking, p)
+	default:
+		return nil
+	}
 }
 
 // fetchOffset is one stable fetch.

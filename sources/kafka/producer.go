@@ -26,6 +26,11 @@ type producer struct {
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
 
+	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
+	// by them (marks.go): elsewhere kgo knows better.
+	pid   int64
+	epoch int16
+
 	// stragglers is how many InitProducerIDs of ours may still arrive at the broker,
 	// sent by a renewal that took long. Each will fence us.
 	stragglers int
@@ -75,10 +80,11 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 		return err
 	}
 	if !s.v2 {
-		// From version 5 on this request adds the offsets partition by itself, which
-		// only transactions v2 know how to undo.
+		// From version 5 on these add the offsets partition by themselves, and move the
+		// epoch on, which is for transactions v2 only.
 		versions := kversion.Stable()
 		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+		versions.SetMaxKeyVersion(int16(kmsg.EndTxn), 4)
 		opts = append(opts, kgo.MaxVersions(versions))
 	}
 	p.cl, err = kgo.NewClient(append(opts,
@@ -97,7 +103,7 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = p.cl.ProducerID(ctx)
+	p.pid, p.epoch, err = p.cl.ProducerID(ctx)
 	return err
 }
 
@@ -198,7 +204,11 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
-	if err := s.addOffsets(ctx, p, used, cut); err != nil {
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err == nil {
+		err = s.addOffsets(ctx, p, id, epoch, used, cut)
+	}
+	if err != nil {
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
@@ -260,11 +270,12 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 //
 // Transactions v2 begin the sequence numbers of records anew. Older ones do not: a
 // broker that has written what it said had failed would take what is sent next for
-// that same batch, drop it, and say that it is there. So the producer is renewed.
+// that same batch, drop it, and say that it is there. So the producer is renewed, as
+// is that of the marks, of whose transactions kgo does not know.
 func (s *Session) abort(ctx context.Context, p *producer, because error) {
 	switch {
 	case !p.sound || fencing(because):
-	case s.v2:
+	case s.v2 && p != s.marker:
 		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
 			if _, _, err := p.cl.ProducerID(ctx); err == nil {
 				return
@@ -280,11 +291,7 @@ func (s *Session) abort(ctx context.Context, p *producer, because error) {
 
 // addOffsets adds the marks to the transaction. There is no commit without it: it
 // is what the broker checks the membership on.
-func (s *Session) addOffsets(ctx context.Context, p *producer, as membership, cut cut) error {
-	id, epoch, err := p.cl.ProducerID(ctx)
-	if err != nil {
-		return fmt.Errorf("producer id: %w", err)
-	}
+func (s *Session) addOffsets(ctx context.Context, p *producer, id int64, epoch int16, as membership, cut cut) error {
 	if !s.v2 {
 		if err := s.addGroup(ctx, p, id, epoch); err != nil {
 			return fmt.Errorf("add offsets to transaction: %w", err)

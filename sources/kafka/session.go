@@ -36,9 +36,12 @@ type Session struct {
 
 	owns *ownership
 
-	// idle holds the producers that are in no transaction, the longest idle first.
+	// idle holds the producers that are in no transaction, the longest idle first;
+	// marking holds that of marks alone, which is marker.
 	idle     chan *producer
-	made     int  // producers there are
+	marking  chan *producer
+	marker   *producer
+	made     int  // producers there are, the marker included
 	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
 	maxBytes map[string]int32
 
@@ -85,6 +88,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		conf:    conf,
 		owns:    newOwnership(),
 		idle:    make(chan *producer, producers),
+		marking: make(chan *producer, 1),
 		reading: make(map[int32]*cursor),
 		ends:    make(map[int32]pipeline.End),
 		metas:   make(map[string]topicInfo),
@@ -99,12 +103,12 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		return nil, err
 	}
 	for i := range producers {
-		p := &producer{id: conf.transactional(i)}
-		if err := p.renew(ctx, s); err != nil {
-			return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, err)
+		if _, err := s.newProducer(ctx, strconv.Itoa(i), s.idle); err != nil {
+			return nil, err
 		}
-		s.idle <- p
-		s.made++
+	}
+	if s.marker, err = s.newProducer(ctx, "marks", s.marking); err != nil {
+		return nil, err
 	}
 	if err := s.join(); err != nil {
 		return nil, err
@@ -112,6 +116,17 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	s.helpers.Go(func() { s.watch(s.life) })
 	s.helpers.Go(func() { s.tick(s.life) })
 	return s, nil
+}
+
+// newProducer makes a producer and leaves it where it is found.
+func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
+	p := &producer{id: s.conf.transactional(name)}
+	if err := p.renew(ctx, s); err != nil {
+		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, err)
+	}
+	at <- p
+	s.made++
+	return p, nil
 }
 
 // options are those of every client of the session.
@@ -499,6 +514,8 @@ func (s *Session) Close(ctx context.Context) {
 	for range s.made {
 		select {
 		case p := <-s.idle:
+			idle = append(idle, p)
+		case p := <-s.marking:
 			idle = append(idle, p)
 		case <-ctx.Done(): // its transaction is left to the broker, or to our successor
 		}
