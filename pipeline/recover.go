@@ -14,6 +14,12 @@ import (
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
 	cfg := &part.p.cfg
+	// In this order: an output that is seen was committed before the mark is asked for,
+	// so a mark that counts less was set back, and is not only older.
+	last, err := cfg.History.Last(part.ctx, part.number)
+	if err != nil {
+		return err
+	}
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err
@@ -25,9 +31,9 @@ func (part *partition) recover() error {
 	}
 	out := &worker.Output{}
 	if found {
-		err = part.restore(mark, ids, out)
+		err = part.restore(mark, last, ids, out)
 	} else {
-		err = part.begin(ids)
+		err = part.begin(last, ids)
 	}
 	if err != nil || part.stream.isLost() {
 		return err
@@ -56,13 +62,9 @@ func (part *partition) workerConfig() worker.Config {
 //
 // An empty snapshot comes first and the commit after it, so that from the first
 // commit on recovery always has a snapshot to begin with.
-func (part *partition) begin(ids []snapshot.ID) error {
+func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
-	last, err := cfg.History.Last(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
@@ -104,14 +106,14 @@ func (e *ErrForgotten) Error() string {
 }
 
 // restore rebuilds the worker that committed mark, from the newest snapshot that
-// verifies and leads there.
-func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker.Output) error {
+// verifies and leads there. last is the greatest output seen before.
+func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID, out *worker.Output) error {
 	cfg := &part.p.cfg
 	start, _, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark); err != nil {
+	if err := part.overtaken(mark, last); err != nil {
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
 		}
@@ -148,14 +150,9 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	return errors.Join(problems...)
 }
 
-// overtaken refuses a mark that is older than what has been said: going on from it
-// would say it again. A commit that a broker carried out long after its sender had
-// given it up, or another tool that set the group's offset, can do that.
-func (part *partition) overtaken(mark schemas.Mark) error {
-	last, err := part.p.cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
+// overtaken refuses a mark that counts less than what was seen to be said: going on
+// from it would say that again. Another tool that set the group's offset can do that.
+func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
 	if last <= mark.N {
 		return nil
 	}
