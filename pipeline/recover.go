@@ -100,9 +100,10 @@ func (e *ErrForgotten) Error() string {
 	if e.Spoken {
 		what = "committed outputs"
 	}
-	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes) or the group's name has changed. "+
-		"Beginning from nothing would send every trigger again. Set the group's name back, or start once with --rebuild: "+
-		"it folds what the log still has and mutes the differences", e.Partition, what)
+	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes), the group's name has changed, "+
+		"or the input topic was deleted and made anew. Beginning from nothing would send every trigger again. Set the group's name back, or start once "+
+		"with --rebuild: it folds what the log still has and mutes the differences. For another topic begin anew: another group, other output topics, another bucket",
+		e.Partition, what)
 }
 
 // restore rebuilds the worker that committed mark, from the newest snapshot that
@@ -191,7 +192,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
-	replayed, err := part.replay(w, cut.Next, mark.Next)
+	replayed, err := part.replay(w, cut.Next, mark.Next, func([]worker.Record) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -210,8 +211,9 @@ func (part *partition) conditions() worker.Conditions {
 	return worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 }
 
-// replay gives a worker its dedup window and the input between its cut and to.
-func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, err error) {
+// replay gives a worker its dedup window and the input between its cut and to, which
+// witness sees first.
+func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed int64, err error) {
 	from := min(w.DedupStart(), cut)
 	start, _, err := part.p.cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -223,6 +225,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 		return 0, nil
 	}
 	err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
+		if err := witness(records); err != nil {
+			return err
+		}
 		i := 0
 		for i < len(records) && records[i].Offset < cut {
 			i++
@@ -244,7 +249,9 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	}
 	w := worker.New(part.number, part.workerConfig())
 	last := worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}
+	said := causes{}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
+		said.note(it)
 		last = worker.Item{N: it.N, Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
 		return w.Retell(it)
 	})
@@ -253,10 +260,10 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {
-		return fmt.Errorf("partition %d: outputs speak of input up to offset %d, and the topic ends at %d: it was deleted and made again", part.number, mark.Next, end)
+		return &errOtherTopic{part.number, fmt.Sprintf("outputs speak of input up to offset %d, and the topic ends at %d", mark.Next, end)}
 	}
 	w.Skip(start)
-	replayed, err := part.replay(w, start, mark.Next)
+	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
 	if err != nil {
 		return err
 	}
@@ -280,5 +287,54 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 		Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items),
 	})
+	return nil
+}
+
+// errOtherTopic says that the outputs that were said are not of this input.
+type errOtherTopic struct { //nolint:errname // reads as what happened
+	partition int32
+	why       string
+}
+
+func (e *errOtherTopic) Error() string {
+	return fmt.Sprintf("partition %d: %s: the topic was deleted and made anew, and what was said is of the one before. "+
+		"Begin anew: another group, other output topics, another bucket", e.partition, e.why)
+}
+
+// causes are who was moved by which record, as outputs say it, by the record's offset:
+// those of the last outputs, so that a rebuild notices an input that is not theirs.
+type causes map[int64]cause
+
+type cause struct {
+	user string
+	n    uint64
+}
+
+// causesMax bounds them.
+const causesMax = 1000
+
+func (c causes) note(it *worker.Item) {
+	t := it.Transition
+	if t == nil || t.Cause.Kind != schemas.ByEvent {
+		return
+	}
+	c[t.Cause.Pos.Offset] = cause{t.User, it.N}
+	if len(c) > 2*causesMax { // numbers have no gaps: half of them at least are recent
+		for offset, said := range c {
+			if said.n+causesMax < it.N {
+				delete(c, offset)
+			}
+		}
+	}
+}
+
+// check holds that records are of those whom they have moved: an event's key is its
+// user.
+func (c causes) check(partition int32, records []worker.Record) error {
+	for i := range records {
+		if said, ok := c[records[i].Offset]; ok && string(records[i].Key) != said.user {
+			return &errOtherTopic{partition, fmt.Sprintf("output n=%d moves user %q because of offset %d, where user %q is", said.n, said.user, records[i].Offset, records[i].Key)}
+		}
+	}
 	return nil
 }

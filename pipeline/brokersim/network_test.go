@@ -142,6 +142,10 @@ func (n *network) judge(req *request) verdict {
 	return n.rule(req)
 }
 
+// latency is how long every answer takes, so that time goes by for whoever asks
+// without a pause.
+const latency = time.Millisecond
+
 // link is one connection: near is the client's side, far the broker's. Three
 // goroutines move messages: read takes requests from the client, forward gives them
 // to the broker, answer gives its answers back, in order. A client that closes its
@@ -237,6 +241,7 @@ func (l *link) answer() {
 			case pass:
 			}
 		}
+		time.Sleep(latency)
 		if !lost && writeFrame(l.near, body) != nil {
 			lost = true // the client is gone; what it has sent is still answered
 		}

@@ -25,6 +25,9 @@ type process struct {
 	w    *world
 	name string
 	host *host
+
+	rebuild bool
+
 	stop context.CancelFunc
 	done sync.WaitGroup
 
@@ -34,8 +37,18 @@ type process struct {
 
 // run starts a process.
 func (w *world) run(name string) *process {
+	return w.begin(&process{name: name})
+}
+
+// rebuild starts one with --rebuild.
+func (w *world) rebuild(name string) *process {
+	return w.begin(&process{name: name, rebuild: true})
+}
+
+func (w *world) begin(p *process) *process {
+	name := p.name
 	ctx, stop := context.WithCancel(w.ctx)
-	p := &process{w: w, name: name, host: &host{net: w.net, name: name}, stop: stop}
+	p.w, p.host, p.stop = w, &host{net: w.net, name: name}, stop
 	w.note("%s starts", name)
 	p.done.Go(func() { p.supervise(ctx, engine, p.engine) })
 	p.done.Go(func() { p.supervise(ctx, archive, p.archive) })
@@ -158,7 +171,7 @@ func (p *process) engine(ctx context.Context) error {
 			pause(ctx, min(10*time.Millisecond<<min(attempt, 10), 2*time.Second))
 		},
 		Paused: func() bool { return false }, Address: p.name,
-		Report: func(f pipeline.Fact) { p.fact(f) },
+		Rebuild: p.rebuild, Report: func(f pipeline.Fact) { p.fact(f) },
 	})
 	p.mu.Lock()
 	p.pipe = pipe

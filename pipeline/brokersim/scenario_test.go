@@ -22,6 +22,7 @@ func inBubble(t *testing.T, opt options, test func(t *testing.T, w *world)) {
 	}
 	for _, p := range []kafka.Protocol{kafka.Classic, kafka.Consumer} {
 		t.Run(string(p), func(t *testing.T) {
+			opt.dir = t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				opt.protocol = p
 				w := newWorld(t, opt)

@@ -106,7 +106,7 @@ type kind struct {
 func kinds(r role, s setting) []kind {
 	all := []kind{
 		{kmsg.ApiVersions, nil},
-		{kmsg.Metadata, slices.Concat(at(2, refused(kerr.LeaderNotAvailable)), at(1, refused(kerr.UnknownTopicOrPartition)))},
+		{kmsg.Metadata, slices.Concat(at(2, refused(kerr.LeaderNotAvailable)), at(1, stopping(kerr.UnknownTopicOrPartition)))},
 		{kmsg.FindCoordinator, refused(kerr.CoordinatorNotAvailable)},
 		{kmsg.OffsetFetch, slices.Concat(refused(kerr.UnstableOffsetCommit), at(1, moved()))},
 		{kmsg.Fetch, slices.Concat(
@@ -142,8 +142,8 @@ func kinds(r role, s setting) []kind {
 		kind{kmsg.InitProducerID, slices.Concat(moved(), refused(kerr.ConcurrentTransactions), stopping(kerr.ProducerFenced))},
 		kind{kmsg.Produce, slices.Concat(
 			applied(kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.KafkaStorageError),
-			refused(kerr.NotEnoughReplicas, kerr.OutOfOrderSequenceNumber, kerr.InvalidTxnState, kerr.TransactionAbortable, kerr.ConcurrentTransactions),
-			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.UnknownTopicOrPartition))},
+			refused(kerr.NotEnoughReplicas, kerr.UnknownTopicOrPartition, kerr.OutOfOrderSequenceNumber, kerr.InvalidTxnState, kerr.TransactionAbortable, kerr.ConcurrentTransactions),
+			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced))},
 		kind{kmsg.TxnOffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut, kerr.UnknownServerError),
 			refused(kerr.ConcurrentTransactions, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.InvalidTxnState, kerr.TransactionAbortable),
 			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.FencedInstanceID, kerr.GroupAuthorizationFailed))},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -34,7 +35,9 @@ const (
 // options are what a run is made of.
 type options struct {
 	setting
-	static bool // instances keep their name in the group
+	static bool   // instances keep their name in the group
+	disk   bool   // brokers keep their data when they are stopped
+	dir    string // there
 	seed   uint64
 }
 
@@ -43,6 +46,7 @@ type world struct {
 	t       *testing.T
 	opt     options
 	rng     *rand.Rand
+	rng2    *rand.Rand      // of what goes on beside
 	ctx     context.Context // of all processes
 	net     *network
 	cluster *kfake.Cluster
@@ -70,18 +74,22 @@ func newWorld(t *testing.T, opt options) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, opt: opt, rng: rand.New(rand.NewPCG(opt.seed, 11)), ctx: t.Context(),
+		t: t, opt: opt, rng: rand.New(rand.NewPCG(opt.seed, 11)), rng2: rand.New(rand.NewPCG(opt.seed, 12)), ctx: t.Context(),
 		net:    &network{links: map[*link]bool{}},
 		bucket: pipelinetest.NewBucket(), rules: segment.Lifecycle(probe.Hash()),
 		table: &table{rows: map[place][]uint64{}},
 	}
 	w.start()
 	w.connect()
+	problems, err := kafka.CreateTopics(w.ctx, w.client, kafka.TopicPlan{Input: events, Outputs: outputs(), Partitions: partCount})
+	if err != nil || len(problems) > 0 {
+		w.t.Fatalf("create topics: %v, %v", problems, err)
+	}
 	return w
 }
 
 // start starts the brokers.
-func (w *world) start(more ...kfake.Opt) {
+func (w *world) start() {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(2), kfake.ListenFn(w.net.virtual.Listen), kfake.Ports(9092, 9093),
 		kfake.BrokerConfigs(map[string]string{
@@ -91,14 +99,17 @@ func (w *world) start(more ...kfake.Opt) {
 	if w.opt.old {
 		opts = append(opts, kfake.MaxVersions(kversion.V3_8_0()))
 	}
-	cluster, err := kfake.NewCluster(append(opts, more...)...)
+	if w.opt.disk {
+		opts = append(opts, kfake.DataDir(w.opt.dir))
+	}
+	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.cluster = cluster
 }
 
-// connect gives the world its client, and makes the topics that are not there.
+// connect gives the world its client.
 func (w *world) connect() {
 	opts, err := kafka.Options(kafka.Config{Brokers: brokers(), Options: []kgo.Opt{kgo.Dialer(w.net.virtual.DialContext)}})
 	if err != nil {
@@ -109,16 +120,16 @@ func (w *world) connect() {
 		w.t.Fatal(err)
 	}
 	w.adm = kadm.NewClient(w.client)
-	problems, err := kafka.CreateTopics(w.ctx, w.client, kafka.TopicPlan{Input: events, Outputs: outputs(), Partitions: partCount})
-	if err != nil || len(problems) > 0 {
-		w.t.Fatalf("create topics: %v, %v", problems, err)
-	}
 }
 
 // close ends the world, and tells of connections that processes have left open.
 func (w *world) close() {
 	w.client.Close()
+	synctest.Wait() // connections that are closed are known to be
 	for _, who := range w.net.close() {
+		if w.t.Failed() {
+			break // it may not have come to end its processes
+		}
 		w.fault(fmt.Errorf("%s has left a connection open", who))
 	}
 	w.cluster.Close()

@@ -198,6 +198,10 @@ func (l *Log) errors(fetches kgo.Fetches) (fail error) {
 		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &loss):
 			fail = fmt.Errorf("archive: %s/%d: the offset committed for group %s is not in the log any more (%w): records were deleted before they were archived, or the topic was made anew; "+
 				"to go on without them, stop the archive and reset this partition's offset in the group (kafka-consumer-groups --reset-offsets --to-earliest); make the topic's retention longer than the archive may be down", topic, partition, l.group, err)
+		case errors.Is(err, kerr.UnknownTopicID):
+			// The client goes on to ask for the topic that it knew, without a pause.
+			fail = fmt.Errorf("archive: topic %s was deleted, or deleted and made anew (%w): a row is known by its topic, partition and offset, "+
+				"so the new topic's rows can't stand beside the old one's; give the topic another name, or the archive another clickhouse.database", topic, err)
 		case fatal(err):
 			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
 		default:

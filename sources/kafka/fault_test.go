@@ -367,7 +367,7 @@ func TestKilledAndRestarted(t *testing.T) {
 		if err := s.produce(t.Context(), p, e.records(0, "torn")); err != nil {
 			t.Fatal(err)
 		}
-		c, _ := cutOf([]*worker.Output{output(a, 6, 2)})
+		c, _ := s.cutOf([]*worker.Output{output(a, 6, 2)})
 		as, _ := s.owns.commitAs(c.epochs)
 		id, epoch, err := p.cl.ProducerID(t.Context())
 		if err != nil {

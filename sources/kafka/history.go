@@ -260,7 +260,10 @@ func (s *Session) meta(ctx context.Context, topic string, fresh bool) (topicInfo
 	}
 	info, ok = infos[topic]
 	if !ok {
-		return info, fmt.Errorf("kafka: there is no topic %s; create it with: footfall topics create", topic)
+		return info, noTopic(topic)
+	}
+	if err := s.known(info); err != nil {
+		return info, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -134,7 +134,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if err := s.owns.failed(); err != nil {
 		return err
 	}
-	cut, err := cutOf(outs)
+	cut, err := s.cutOf(outs)
 	if err != nil {
 		return err
 	}
@@ -383,8 +383,13 @@ func (s *Session) failed(p *producer, err error) error {
 			return s.fence(p, err)
 		}
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+	case unknownTopic(err):
+		if gone := s.missing(s.life); gone != nil {
+			return gone
+		}
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	case permanent(err):
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
+		return fmt.Errorf("kafka: %w: %w%s", pipeline.ErrPermanent, err, remedy(err))
 	default:
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	}

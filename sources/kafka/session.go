@@ -29,6 +29,7 @@ import (
 type Session struct {
 	conf  Config
 	topic topicInfo
+	names []string // of all topics, the input's first
 
 	member *kgo.Client // in the group; fetches nothing
 	reader *kgo.Client // fetches; in no group
@@ -66,13 +67,6 @@ type cursor struct {
 	next  int64 // no record before it is given out any more
 }
 
-// topicInfo is what we know of a topic.
-type topicInfo struct {
-	name    string
-	id      kadm.TopicID
-	leaders []int32 // by partition
-}
-
 // New joins the group. The producers are initialised first, which ends every
 // transaction that an earlier process of this instance left open: a committed
 // offset read from now on is not about to change behind our back.
@@ -86,6 +80,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	}
 	s := &Session{
 		conf:    conf,
+		names:   append([]string{conf.Topic}, outputs...),
 		owns:    newOwnership(),
 		idle:    make(chan *producer, producers),
 		marking: make(chan *producer, 1),
@@ -99,7 +94,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 			s.Close(context.WithoutCancel(ctx))
 		}
 	}()
-	if err := s.dial(ctx, outputs); err != nil {
+	if err := s.dial(ctx); err != nil {
 		return nil, err
 	}
 	for i := range producers {
@@ -115,6 +110,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	}
 	s.helpers.Go(func() { s.watch(s.life) })
 	s.helpers.Go(func() { s.tick(s.life) })
+	s.helpers.Go(func() { s.watchTopics(s.life) })
 	return s, nil
 }
 
@@ -136,7 +132,7 @@ func (s *Session) options() ([]kgo.Opt, error) {
 }
 
 // dial makes the clients that need no group, and asks what the brokers have.
-func (s *Session) dial(ctx context.Context, outputs []string) error {
+func (s *Session) dial(ctx context.Context) error {
 	opts, err := s.options()
 	if err != nil {
 		return err
@@ -147,18 +143,8 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 	if err := reachable(ctx, s.admin, s.conf.Brokers); err != nil {
 		return err
 	}
-	if s.topic, err = s.meta(ctx, s.conf.Topic, true); err != nil {
+	if err := s.lookAround(ctx); err != nil {
 		return err
-	}
-	for _, name := range outputs {
-		t, err := s.meta(ctx, name, true)
-		if err != nil {
-			return err
-		}
-		if len(t.leaders) != len(s.topic.leaders) {
-			return fmt.Errorf("kafka: topic %s has %d partitions and the input %s has %d: an output goes to its user's input partition; see: footfall check",
-				name, len(t.leaders), s.conf.Topic, len(s.topic.leaders))
-		}
 	}
 	have, err := featuresOf(ctx, s.admin)
 	if err != nil {
@@ -168,7 +154,10 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 		return err
 	}
 	s.v2 = have.transactions >= 2
-	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, outputs); err != nil {
+	if err := s.checkMarks(ctx); err != nil {
+		return err
+	}
+	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, s.names[1:]); err != nil {
 		return err
 	}
 	s.reader, err = kgo.NewClient(append(slices.Clone(opts),
@@ -227,10 +216,9 @@ func (s *Session) join() error {
 
 func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
 	for _, p := range parts[s.conf.Topic] {
-		if int(p) >= len(s.topic.leaders) {
-			s.owns.fail(fmt.Errorf("kafka: topic %s had %d partitions when this process started and has partition %d now; "+
-				"users have moved between partitions and their profiles have not: move the input to a new topic with the new count",
-				s.conf.Topic, len(s.topic.leaders), p))
+		if now := s.topic; int(p) >= len(now.leaders) {
+			now.leaders = make([]int32, p+1) // as many, at least
+			s.owns.fail(now.changed(0, int32(len(s.topic.leaders)), started))
 		}
 	}
 	s.owns.assigned(membershipOf(cl), parts[s.conf.Topic])
@@ -305,7 +293,7 @@ func (h groupErrors) OnGroupManageError(err error) {
 	case h.s.conf.Protocol == Consumer && err.Error() == unknownRequest:
 		h.s.owns.fail(h.s.conf.Protocol.supported(features{}))
 	case permanent(err):
-		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, err))
+		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w%s", h.s.conf.Group, err, remedy(err)))
 	}
 }
 
@@ -319,7 +307,7 @@ func (s *Session) watch(ctx context.Context) {
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if permanent(err) {
-				s.owns.fail(fmt.Errorf("kafka: group %s: %w", s.conf.Group, err))
+				s.owns.fail(fmt.Errorf("kafka: group %s: %w%s", s.conf.Group, err, remedy(err)))
 			}
 		})
 	}
@@ -466,8 +454,10 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 	case errors.Is(err, kerr.UnknownServerError):
 		s.conf.Log.Warn("fetch failed, and is tried again", zap.String("topic", f.Topic), zap.Int32("partition", f.Partition), zap.Error(err))
 		return nil // the client fetches on from where it is
+	case unknownTopic(err):
+		return s.missing(s.life)
 	default:
-		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, err)
+		return fmt.Errorf("kafka: fetch %s/%d: %w%s", f.Topic, f.Partition, err, remedy(err))
 	}
 }
 
