@@ -43,6 +43,7 @@ check: generated format lint vet ## what CI runs
 	$(MAKE) test RACE=-race
 	$(MAKE) fuzz
 	$(MAKE) sim
+	$(MAKE) brokersim
 	$(MAKE) mutants
 
 generate: ## write again what is generated
@@ -88,11 +89,12 @@ sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED
 	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
 	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
 
-# Unless they are given: 3 seeds, from 0 on.
+# Unless they are given: 3 seeds, from 0 on; one where the first is given.
 brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))
 brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
 	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
-	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h -test.run Combinations -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
+	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
+	  -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \

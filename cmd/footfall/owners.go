@@ -134,8 +134,11 @@ func memberCount(ctx context.Context, c *Config, cl *kgo.Client) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("kafka: group %s: %w", c.Kafka.Group, err)
 	}
-	if n := len(classic[c.Kafka.Group].Members); n > 0 || kafka.Consumer.Supported(ctx, cl) != nil {
+	if n := len(classic[c.Kafka.Group].Members); n > 0 {
 		return n, nil
+	}
+	if unserved := kafka.Consumer.Supported(ctx, cl); unserved != nil {
+		return 0, nil //nolint:nilerr // brokers that do not know the other protocol have no group of it
 	}
 	consumer, err := adm.DescribeConsumerGroups(ctx, c.Kafka.Group)
 	if err != nil {

@@ -110,8 +110,7 @@ func mirror(resp, asked reflect.Value) {
 // those that have none below them. It returns how many.
 func setCodes(v reflect.Value, code int16, level int) (set int) {
 	if level != 0 {
-		for i := range v.NumField() {
-			f := v.Field(i)
+		for _, f := range v.Fields() {
 			if f.Kind() != reflect.Slice || f.Type().Elem().Kind() != reflect.Struct {
 				continue
 			}

@@ -21,6 +21,8 @@ type network struct {
 	mu    sync.Mutex
 	rule  rule           // nil: everything passes
 	links map[*link]bool // open
+
+	moving sync.WaitGroup // the links' goroutines
 }
 
 // rule says what happens to a request, which it may only read.
@@ -87,9 +89,9 @@ func (h *host) dialer(part string) func(ctx context.Context, network, addr strin
 			return nil, errors.New("network: this process has been killed")
 		}
 		n.links[l] = true
-		go l.read()
-		go l.forward()
-		go l.answer()
+		n.moving.Go(l.read)
+		n.moving.Go(l.forward)
+		n.moving.Go(l.answer)
 		return client, nil
 	}
 }
@@ -113,8 +115,9 @@ func (h *host) isDead() bool {
 	return h.dead
 }
 
-// close ends every connection, and says whose there were.
+// close ends every connection, and says whose there were. What is late still arrives.
 func (n *network) close() (whose []string) {
+	defer n.moving.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for l := range n.links {
@@ -212,7 +215,7 @@ func (l *link) forward() {
 
 // drop takes what the client goes on to send, until it gives up.
 func (l *link) drop() {
-	for range l.requests { //nolint:revive // until it is closed
+	for range l.requests {
 	}
 }
 
@@ -252,7 +255,7 @@ func (l *link) answer() {
 func (l *link) close() {
 	l.near.Close()
 	l.far.Close()
-	for range l.answers { //nolint:revive // until it is closed
+	for range l.answers {
 	}
 	l.host.net.mu.Lock()
 	defer l.host.net.mu.Unlock()

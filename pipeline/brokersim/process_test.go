@@ -160,7 +160,7 @@ func (p *process) engine(ctx context.Context) error {
 			}
 			return d
 		},
-		Source: s, Committer: mortal{sink, p.host},
+		Source: s, Committer: mortal{committer{sink, p.w.opt.bug}, p.host},
 		History: struct {
 			inward
 			*trig.Sink

@@ -3,6 +3,8 @@ package brokersim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ type injection struct {
 	count int    // how many are hit
 	delay time.Duration
 	from  time.Time
+	of    string // "marks" or "outputs": only transactions of those; "": of either
 
 	hits int // guarded by network.mu, as are skip and count
 }
@@ -24,6 +27,9 @@ type injection struct {
 // rule is asked with network.mu held.
 func (i *injection) rule(req *request) verdict {
 	if req.key != int16(i.key) || req.part != string(i.role) || i.who != "" && i.who != req.host || i.count == 0 || time.Now().Before(i.from) {
+		return verdict{}
+	}
+	if i.of != "" && i.of != transactionOf(req) {
 		return verdict{}
 	}
 	if i.skip > 0 {
@@ -37,6 +43,26 @@ func (i *injection) rule(req *request) verdict {
 		v.code = i.failure.err.Code
 	}
 	return v
+}
+
+// transactionOf says whether a request is of a transaction of marks alone, or of
+// outputs; "" if it is of none.
+func transactionOf(req *request) string {
+	id := ""
+	switch asked := parse(req).(type) {
+	case *kmsg.EndTxnRequest:
+		id = asked.TransactionalID
+	case *kmsg.TxnOffsetCommitRequest:
+		id = asked.TransactionalID
+	case *kmsg.AddOffsetsToTxnRequest:
+		id = asked.TransactionalID
+	default:
+		return ""
+	}
+	if strings.HasSuffix(id, "/marks") {
+		return "marks"
+	}
+	return "outputs"
 }
 
 // census counts the requests of a run in which nothing happens to any, by role and key.
@@ -60,6 +86,9 @@ func (c combination) plan(seed uint64, usual int) *injection {
 	i := &injection{combination: c, from: time.Now(), count: 1}
 	if rng.IntN(2) == 0 {
 		i.who = []string{"a", "b"}[rng.IntN(2)]
+	}
+	if slices.Contains([]kmsg.Key{kmsg.EndTxn, kmsg.TxnOffsetCommit, kmsg.AddOffsetsToTxn}, c.key) {
+		i.of = []string{"outputs", "marks", ""}[seed%3]
 	}
 	if seed%3 != 0 {
 		i.skip = rng.IntN(max(1, usual/2))
@@ -116,9 +145,9 @@ func (w *world) fault(err error) {
 }
 
 // run is one run of a combination, in a bubble.
-func run(t *testing.T, c combination, seed uint64, usual int) (i *injection, faults []error, log []string) {
-	w := newWorld(t, options{setting: c.setting, seed: seed, static: seed%2 == 1})
-	i = c.plan(seed, usual)
+func run(t *testing.T, c combination, opt options, usual int) (i *injection, faults []error, log []string) {
+	w := newWorld(t, opt)
+	i = c.plan(opt.seed, usual)
 	w.net.setRule(i.rule)
 	w.scene(i.key == kmsg.LeaveGroup)
 	if err := w.recovered(); err != nil {

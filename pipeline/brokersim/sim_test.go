@@ -45,7 +45,7 @@ func TestCombinations(t *testing.T) {
 				hits := 0
 				for seed := *from; seed < *from+*seeds && violations.Load() < *most; seed++ {
 					synctest.Test(t, func(t *testing.T) {
-						i, faults, log := run(t, c, seed, usual[c.setting][c.role][c.key])
+						i, faults, log := run(t, c, options{setting: c.setting, seed: seed, static: seed%2 == 1}, usual[c.setting][c.role][c.key])
 						hits += i.hits
 						if len(faults) > 0 {
 							violations.Add(1)

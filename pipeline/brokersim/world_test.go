@@ -38,6 +38,7 @@ type options struct {
 	static bool   // instances keep their name in the group
 	disk   bool   // brokers keep their data when they are stopped
 	dir    string // there
+	bug    sabotage
 	seed   uint64
 }
 
