@@ -28,7 +28,7 @@ type Log interface {
 	// Poll waits until there is something to report, until at the latest, and fills
 	// into, reusing its memory. Records of a partition come in offset order, from
 	// the offset of its assignment on. Any error is fatal; it returns ctx.Err() when
-	// ctx ends.
+	// ctx ends. What it reported as Revoked it lets go when it is called again.
 	Poll(ctx context.Context, until schemas.Millis, into *Batch) error
 
 	// Commit writes marks for partitions of this member. One that has been lost is
@@ -50,7 +50,8 @@ const RunMax = 20_000
 
 // Batch is what one Poll reports, in this order.
 type Batch struct {
-	Lost     []Partition
+	Lost     []Partition // gone already: others may have them
+	Revoked  []Partition // going: still this member's, until the next Poll
 	Assigned []Assignment
 	Runs     []Run
 }
@@ -93,15 +94,52 @@ type Table interface {
 	// After returns the offset behind the last row at or after first, or first.
 	After(ctx context.Context, p Partition, first int64) (int64, error)
 
+	// Settle waits until every insert that was under way when it was called has
+	// ended, whoever sent it: a member that is gone may have left one behind.
+	Settle(ctx context.Context) error
+
 	// Epoch changes when the server restarts.
 	Epoch(ctx context.Context) (string, error)
 }
 
+// AuditTable is a table that tells more, for a Comparison.
+type AuditTable interface {
+	Table
+
+	// Tallies returns what the rows of each span come to; without contents, the
+	// columns are not read and every Content is 0.
+	Tallies(ctx context.Context, spans []Span, contents bool) ([]Tally, error)
+
+	// Found returns the rows of a span by their offset, those that are alike as one.
+	Found(ctx context.Context, s Span, contents bool) ([]Found, error)
+
+	// Refused returns which offsets of a span are known to have been refused, in
+	// order: their records give no row, whatever the contract says today.
+	Refused(ctx context.Context, s Span) ([]int64, error)
+}
+
+// Tally is what a span's rows come to. Sum and Content are of different rows: those
+// that are alike in offset, hash and content count once.
+type Tally struct {
+	Sum
+	Content uint64 // sum of the contents' hashes, modulo 2^64
+	Copies  int64  // rows beyond one of each
+}
+
+// Found is a row as the table has it.
+type Found struct {
+	Row
+	Content uint64
+	Copies  int64 // how many there are, the first one counted
+}
+
 // Rows is a set of rows in the making. It keeps nothing of the records it is given.
 type Rows interface {
-	// Decode tells whether a record gives a row. Add adds the row of the last Decode.
+	// Decode tells whether a record gives a row. Add adds the row of the last Decode,
+	// and Content hashes it, as AuditTable does when the table has it.
 	Decode(p Partition, r *Record) bool
 	Add(hash uint64)
+	Content(hash uint64) uint64
 
 	// Len is how many rows there are, and Size about how many bytes.
 	Len() int

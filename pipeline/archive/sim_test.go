@@ -30,6 +30,7 @@ type world struct {
 	start     map[Partition]int64
 	committed map[Partition]Commit
 	owned     map[Partition]int64 // position of the member; absent: not its own
+	revoked   []Partition         // go with the next poll
 	calm      int                 // polls since the log was read
 	clean     int                 // rounds of the audit in a row that found nothing to mend
 
@@ -40,12 +41,17 @@ type world struct {
 	tokens map[string]bool
 	epoch  int
 
+	changed map[Partition]map[Row]uint64 // what was done to a row's content
+	dead    map[Partition]map[int64]bool // offsets known to have been refused
+
 	honest  bool // the table keeps what it acknowledged and does nothing late; no partition is lost
 	forgets bool // the log is deleted from its beginning
 	blind   bool // the audit sees what it wants to see
 	faults  bool // whether anything goes wrong
 	kills   int  // how many kills of either side are left
 	lost    int  // rows that were acknowledged and are gone
+
+	archive *Archive // that lives, or lived last
 }
 
 type insert map[Partition][]Row
@@ -139,9 +145,17 @@ func (w *world) apply(in insert, part int) {
 func (w *world) Poll(_ context.Context, until schemas.Millis, into *Batch) error {
 	*into = Batch{}
 	w.kill()
+	for _, p := range w.revoked {
+		delete(w.owned, p)
+	}
+	w.revoked = nil
 	for _, p := range w.partitions() {
 		_, owned := w.owned[p]
 		switch {
+		case owned && w.chance(100):
+			w.revoked = append(w.revoked, p)
+			into.Revoked = append(into.Revoked, p)
+			continue
 		case owned && !w.honest && w.chance(100):
 			delete(w.owned, p)
 			into.Lost = append(into.Lost, p)
@@ -305,6 +319,21 @@ func (w *world) After(_ context.Context, p Partition, first int64) (int64, error
 	return first, nil
 }
 
+// Settle waits for what is under way: what comes late in spite of it is the doing of
+// members that do not know they are out.
+func (w *world) Settle(context.Context) error {
+	if w.chance(15) {
+		return errors.New("settle: no answer")
+	}
+	if w.IntN(2) == 0 {
+		for _, in := range w.late {
+			w.apply(in, 1<<30)
+		}
+		w.late = nil
+	}
+	return nil
+}
+
 func (w *world) Epoch(context.Context) (string, error) {
 	w.crash()
 	return fmt.Sprint(w.epoch), nil
@@ -371,7 +400,7 @@ func (r *simRows) Insert(_ context.Context, token string) error {
 func (w *world) live() (facts []string, err error) {
 	ctx := context.Background()
 	for {
-		w.owned = map[Partition]int64{}
+		w.owned, w.revoked = map[Partition]int64{}, nil
 		a := New(Config{
 			Log: w, Table: w, RowsMax: 1 + w.IntN(150), SealRows: 1 + w.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
 			Now: func() schemas.Millis { return w.now },
@@ -381,6 +410,7 @@ func (w *world) live() (facts []string, err error) {
 			},
 			Report: func(f Fact) { facts = append(facts, f.String()) },
 		})
+		w.archive = a
 		err = func() (err error) {
 			defer func() {
 				if r := recover(); r != nil {
@@ -390,7 +420,7 @@ func (w *world) live() (facts []string, err error) {
 					facts = append(facts, "KILLED")
 				}
 			}()
-			return a.Run(ctx)
+			return a.Run(ctx, ctx)
 		}()
 		if err != nil {
 			return facts, err
@@ -503,6 +533,24 @@ func TestOnceByReadBack(t *testing.T) {
 		}
 		if len(faults) > 0 || !errors.Is(err, errEnough) {
 			t.Fatalf("seed %d: %v:\n%s\nafter:\n%s", seed, err, strings.Join(faults[:min(5, len(faults))], "\n"), strings.Join(facts[max(0, len(facts)-30):], "\n"))
+		}
+	}
+}
+
+// Every span is looked at again and again, and it is known since when all have been.
+func TestAuditAge(t *testing.T) {
+	for seed := range uint64(100) {
+		w := newWorld(seed)
+		w.faults, w.kills, w.forgets = false, 0, false
+		if _, err := w.live(); !errors.Is(err, errEnough) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		s := w.archive.Stats()
+		if age := w.now - schemas.Millis(s.Oldest.Load()); s.Oldest.Load() == 0 || age < 0 || age > 30*schemas.Second {
+			t.Errorf("seed %d: the oldest look was %d ms ago; want at most the 20 s after which spans are looked at again, and some rounds", seed, age)
+		}
+		if s.Rows.Load() > 0 && s.Last.Load() == 0 || s.Unmendable.Load() != 0 {
+			t.Errorf("seed %d: got %d rows, the last at %d, and %d spans that can't be mended", seed, s.Rows.Load(), s.Last.Load(), s.Unmendable.Load())
 		}
 	}
 }

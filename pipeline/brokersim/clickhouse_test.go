@@ -67,6 +67,9 @@ func (t *table) After(_ context.Context, p arch.Partition, first int64) (int64, 
 	return first, nil
 }
 
+// Settle is archive.Table: an insert takes no time.
+func (t *table) Settle(context.Context) error { return nil }
+
 // Epoch is archive.Table.
 func (t *table) Epoch(context.Context) (string, error) { return "up", nil }
 
@@ -86,6 +89,9 @@ func (r *rows) Decode(p arch.Partition, rec *arch.Record) bool {
 
 // Add is archive.Rows.
 func (r *rows) Add(hash uint64) { r.at, r.hash = append(r.at, r.next), append(r.hash, hash) }
+
+// Content is archive.Rows.
+func (r *rows) Content(hash uint64) uint64 { return hash }
 
 // Len is archive.Rows.
 func (r *rows) Len() int { return len(r.at) }

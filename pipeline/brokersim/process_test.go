@@ -247,7 +247,14 @@ func (p *process) archive(ctx context.Context) error {
 			return ctx.Err()
 		},
 	})
-	err = a.Run(ctx)
+	// As sinks/clickhouse: what is in the making is sent before it ends.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		pause(work, 10*time.Second)
+		stop()
+	})()
+	err = a.Run(ctx, work)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}

@@ -181,5 +181,8 @@ func count(t *testing.T, s setting) census {
 	for _, end := range w.ended {
 		t.Errorf("without any fault: a process ended: %s", end)
 	}
+	if w.doubled > 0 {
+		t.Errorf("without any fault: the archive has %d rows twice", w.doubled)
+	}
 	return c
 }

@@ -182,7 +182,10 @@ func (s *set) eval(pr *profile.Profile, now schemas.Millis) uint16 {
 	panic("segment: no rule of set " + s.name + " holds; the last must hold always")
 }
 
-func (r *rule) holds(pr *profile.Profile, now schemas.Millis) bool {
+func (r *rule) holds(pr *profile.Profile, now schemas.Millis) bool { return r.fails(pr, now) == nil }
+
+// fails returns the first condition that does not hold, or nil.
+func (r *rule) fails(pr *profile.Profile, now schemas.Millis) *condition {
 	for i := range r.conditions {
 		c := &r.conditions[i]
 		var v int64
@@ -194,10 +197,10 @@ func (r *rule) holds(pr *profile.Profile, now schemas.Millis) bool {
 			v = max(0, int64(now-from))
 		}
 		if v < c.lo || v >= c.hi {
-			return false
+			return c
 		}
 	}
-	return true
+	return nil
 }
 
 // base is the moment a since counts from, 0 where there is none.
@@ -220,6 +223,22 @@ func (p *Program) Explain(pr *profile.Profile, now schemas.Millis, set int, segm
 		parts = append(parts, c.explain(pr, now))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// Passed is a segment that a profile is not in, although its rule comes before that of
+// its own, and why.
+type Passed struct{ Segment, Why string }
+
+// Passed says why the profile is in none of the segments before the one given: of each
+// rule, the condition that does not hold.
+func (p *Program) Passed(pr *profile.Profile, now schemas.Millis, set int, segment uint16) (passed []Passed) {
+	for i := range p.sets[set].rules[:segment] {
+		r := &p.sets[set].rules[i]
+		if c := r.fails(pr, now); c != nil {
+			passed = append(passed, Passed{r.segment, c.explain(pr, now)})
+		}
+	}
+	return passed
 }
 
 func (c *condition) explain(pr *profile.Profile, now schemas.Millis) string {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"footfall/pipeline/profile"
 	"footfall/schemas"
 )
@@ -210,6 +212,17 @@ func TestExplainGivesTheRuleAndTheValues(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%+v:\ngot  %s\nwant %s", *c.pr, got, c.want)
 		}
+	}
+	var passed []string
+	for _, not := range p.Passed(shopper(2, 2*day, 31*day), start, 0, 4) {
+		passed = append(passed, not.Segment+": "+not.Why)
+	}
+	want := []string{
+		"lost: 31d 0h since the last purchase (at least 180d)", "dormant: 2d 0h since the last event (at least 90d)",
+		"new: 2 orders (exactly 1)", "active: 31d 0h since the last purchase (less than 30d)",
+	}
+	if d := cmp.Diff(want, passed); d != "" {
+		t.Errorf("why not another (-want +got):\n%s", d)
 	}
 	between := compile(0, set{"s", []rule{{"middle", []condition{{sinceLast, int64(day), int64(2 * day)}}}, {"rest", nil}}})
 	if got, want := between.Explain(shopper(0, 30*schemas.Hour, 0), start, 0, 0), "1d 6h since the last event (at least 1d, less than 2d)"; got != want {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"footfall/pipeline/profile"
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
@@ -17,6 +18,7 @@ type Explanation struct {
 type SetExplanation struct {
 	Set, Segment string
 	Rule         string // why, in words
+	Passed       []segment.Passed
 	Seq          uint32
 	Since        schemas.Millis // whole seconds
 	NextSegment  string         // what silence alone leads to; empty: nowhere
@@ -39,7 +41,7 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 		s := SetExplanation{
 			Set: names.Name, Segment: names.Segments[m.segment], Seq: m.seq,
 			Since: schemas.Millis(m.since) * schemas.Second,
-			Rule:  w.cfg.Rules.Explain(&pr, w.mark.Clock, set, m.segment),
+			Rule:  w.cfg.Rules.Explain(&pr, w.mark.Clock, set, m.segment), Passed: w.cfg.Rules.Passed(&pr, w.mark.Clock, set, m.segment),
 		}
 		if next := w.cfg.Rules.Expected(&pr, w.mark.Clock, set, m.segment); next.To != schemas.NoSegment {
 			s.NextSegment, s.NextAt = names.Segments[next.To], next.At

@@ -17,7 +17,7 @@ import (
 // ArchiveConfig says what an archive copies, and where to.
 type ArchiveConfig struct {
 	DB     *DB       // migrated
-	Client []kgo.Opt // how to reach Kafka: brokers, TLS, SASL; how to be a member of a group, if not as a classic one
+	Client []kgo.Opt // how to reach Kafka: brokers, TLS, SASL
 
 	Group    string // of the workers; the archive's own is this with "-archive"
 	Inputs   []InputTopic
@@ -68,17 +68,15 @@ type Archive struct {
 	stats  *Stats
 }
 
-// NewArchive returns an archive. It joins its consumer group at once: close it by
-// ending the context of Run.
-func NewArchive(c ArchiveConfig) (*Archive, error) {
+// tables returns the tables that the topics belong into, and the topics' names.
+func (c *ArchiveConfig) tables(stats *Stats) (*tables, []string, error) {
 	if _, err := schemas.NewDecoder(c.Contract); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exponent, ok := schemas.Exponent(c.Contract.Currency)
 	if !ok {
-		return nil, fmt.Errorf("reporting currency %q has no minor unit", c.Contract.Currency)
+		return nil, nil, fmt.Errorf("reporting currency %q has no minor unit", c.Contract.Currency)
 	}
-	stats := &Stats{}
 	t := &tables{
 		db: c.DB, contract: c.Contract, exponent: exponent, stats: stats, topics: map[string]topic{},
 		events:      newTable("events", eventColumns),
@@ -99,14 +97,25 @@ func NewArchive(c ArchiveConfig) (*Archive, error) {
 		errs = append(errs, add(in.Name, topic{t.events, in.Lane}))
 	}
 	errs = append(errs, add(c.Triggers, topic{table: t.transitions}), add(c.Muted, topic{table: t.transitions}), add(c.Dead, topic{table: t.deadLetters}))
-	if err := errors.Join(errs...); err != nil {
+	return t, names, errors.Join(errs...)
+}
+
+// group is the archive's consumer group.
+func (c *ArchiveConfig) group() string { return c.Group + "-archive" }
+
+// NewArchive returns an archive. It joins its consumer group at once: close it by
+// ending the context of Run.
+func NewArchive(c ArchiveConfig) (*Archive, error) {
+	stats := &Stats{}
+	t, names, err := c.tables(stats)
+	if err != nil {
 		return nil, err
 	}
 	report := c.Report
 	if report == nil {
 		report = func(archive.Fact) {}
 	}
-	group := c.Group + "-archive"
+	group := c.group()
 	l, err := NewLog(group, names, c.Client, now, report)
 	if err != nil {
 		return nil, err
@@ -129,12 +138,23 @@ func (a *Archive) Group() string { return a.group }
 // Stats returns the archive's counters.
 func (a *Archive) Stats() *Stats { return a.stats }
 
-// Run copies until ctx ends, and then returns nil and leaves the group; or until
-// something is wrong that waiting does not mend. ClickHouse being away is waited
-// for, however long. It is called once.
+// drainMax is how long the archive has, when it is to end, to send what is in the
+// making.
+const drainMax = 10 * time.Second
+
+// Run copies until ctx ends, and then sends what is in the making, leaves the group
+// and returns nil; or until something is wrong that waiting does not mend. ClickHouse
+// being away is waited for, however long. It is called once.
 func (a *Archive) Run(ctx context.Context) error {
 	defer a.log.Close()
-	err := a.inner.Run(ctx)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		if sleep(work, millis(drainMax)) == nil {
+			stop()
+		}
+	})()
+	err := a.inner.Run(ctx, work)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
