@@ -94,7 +94,7 @@ brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEED
 brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
 	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
 	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
-	  -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
+	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \

@@ -12,18 +12,27 @@
 // decides how often it happens, when, to which of two processes, and what else goes
 // on: what is published, who joins, leaves, is killed and comes back.
 //
-//	make brokersim SEEDS=3                      every combination, 3 seeds of each
-//	make brokersim ONLY='EndTxn/after' SEEDS=50  those whose name matches, 50 seeds of each
-//	make brokersim ONLY=NAME SEED=7             one run again
+//	make brokersim SEEDS=3                          every combination, 3 seeds of each
+//	make brokersim ONLY='EndTxn/after' SEEDS=50      those whose name matches, 50 seeds of each
+//	make brokersim ONLY='^NAME$' SEED=7 COUNT=20     one run, 20 times
 //
-// A bubble gives virtual time, not a deterministic order: one run may have to be
-// repeated a few times until it fails again, which SEED with SEEDS does.
+// A bubble gives virtual time, not a deterministic order: what failed once may have to
+// be repeated until it fails again.
 //
 // After each run, what is committed is read by a client of its own, and judged:
 //
 //   - package oracle finds nothing lost, doubled or wrong in what was said;
 //   - the input is read to its end, and every timer due has been said;
 //   - a process that starts then recovers every partition;
-//   - the archive has every committed record of the four topics, and no other;
+//   - the archive has every committed record of the four topics, and no other, and,
+//     unless one of its members was silent beyond its session, each once;
 //   - no process has ended by itself, but for an error that says that it must.
+//
+// Before all that the requests of a usual run are counted: one that is sent and is
+// not enumerated is a failure, and so is a combination that never happened.
+//
+// Besides there are scenarios (topics_test.go, scenario_test.go): topics that are
+// deleted, made anew or expanded, offsets that expire, coordinators and leaders that
+// move, brokers that restart, commits that arrive when they are long forgotten; and
+// controls (control_test.go): bugs that have to be found.
 package brokersim

@@ -49,7 +49,7 @@ func TestCombinations(t *testing.T) {
 						hits += i.hits
 						if len(faults) > 0 {
 							violations.Add(1)
-							t.Errorf("seed %d: %v\nrepeat: make brokersim ONLY='^%s$' SEED=%d\n%s", seed, faults, regexp.QuoteMeta(c.String()), seed, strings.Join(log, "\n"))
+							t.Errorf("seed %d: %v\nrepeat: make brokersim ONLY='^%s$' SEED=%d COUNT=20\n%s", seed, faults, regexp.QuoteMeta(c.String()), seed, strings.Join(log, "\n"))
 						}
 					})
 				}
