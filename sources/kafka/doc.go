@@ -37,4 +37,12 @@
 // callback gave it to us, kept it, or took it away with proof that nobody else
 // has it yet (see ownership.revoked). After a rebalance that we have not heard of,
 // our generation is old, and the broker refuses it.
+//
+// Under the group protocol Consumer (KIP-848) the generation is the member's own epoch,
+// and moves on without a callback. There a commit asks for it when it begins, together
+// with the ownership table (see ownership.follow).
+//
+// A generation fences other owners, not our own past: what we have sent and given up
+// may be carried out much later. So every commit is part of a transaction, and the
+// transaction's epoch is moved on before its outcome is asked for (see marks.go).
 package kafka

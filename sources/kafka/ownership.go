@@ -81,9 +81,8 @@ func newOwnership() *ownership {
 // it was in the last callback. That is safe where the broker gives a partition away
 // only after its member has said that it let go, which it says after the callback
 // that takes the partition out of the table: a partition in the table is then ours
-// under whatever the member is now, or the member is expelled, and refused. (A
-// membership that is newer than the table is of no use to a commit that looked at
-// the table before: both are looked at together, under mu.)
+// under whatever the member is now, or the member is expelled, and refused. Table and
+// member are looked at together, under mu.
 func (o *ownership) follow(live func() membership) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
