@@ -29,7 +29,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,7 @@ check: generated format lint vet ## what CI runs
 	$(MAKE) test RACE=-race
 	$(MAKE) fuzz
 	$(MAKE) sim
+	$(MAKE) brokersim
 	$(MAKE) mutants
 
 generate: ## write again what is generated
@@ -115,11 +116,19 @@ sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED
 	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
 	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
 
+# Unless they are given: 3 seeds, from 0 on; one where the first is given.
+brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))
+brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
+	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
+	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
+	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
+
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \
 	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make test-kafka PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
+	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 \
+	  group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200" "$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
 	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
 	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \

@@ -47,6 +47,9 @@
 //   - A change of rules keeps the old hash in the mark until everyone has been
 //     evaluated, in slices behind live records; a crash begins the round again,
 //     which says nothing twice, because only differences are said.
+//   - A mark that nothing was said for is committed in a transaction too. A plain
+//     offset commit is a request less, but nothing fences one that was given up and is
+//     carried out later, over what was committed since (sources/kafka, marks.go).
 //   - One committer goroutine makes one transaction after the other and lets three
 //     producers take turns; concurrent transactions over disjoint partitions were
 //     not needed: what arrives meanwhile goes into the next one.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"footfall/pipeline"
+	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -283,6 +284,65 @@ func TestOvertakenRecovery(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// early answers questions about what is committed with what was so earlier: the first
+// one that is asked, or every one for the mark.
+type early struct {
+	*pipelinetest.Member
+	mark  schemas.Mark // as it was
+	every bool
+	asked int
+}
+
+func (e *early) Last(ctx context.Context, partition int32) (uint64, error) {
+	if e.asked++; e.asked == 1 && !e.every {
+		return e.mark.N, nil
+	}
+	return e.Member.Last(ctx, partition)
+}
+
+func (e *early) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	if e.asked++; e.asked == 1 || e.every {
+		return e.mark, true, nil
+	}
+	return e.Member.Committed(ctx, partition)
+}
+
+// A mark that counts less than was said was set back, and is refused; not so one that
+// was asked for before a transaction ended, and the outputs after.
+func TestMarkSetBackIsRefused(t *testing.T) {
+	for _, every := range []bool{false, true} {
+		inBubble(t, 1, func(t *testing.T, b *bubble) {
+			b.member.Give(0)
+			l := b.run()
+			b.log.Publish(0, users(3)...)
+			b.committed(0)
+			was, _ := b.log.Mark(0)
+			b.log.Publish(0, view("new", 0))
+			b.committed(0)
+			if err := l.end(t); err != nil {
+				t.Fatal(err)
+			}
+			b.next()
+			b.member.Give(0)
+			asked := &early{Member: b.member, mark: was, every: every}
+			b.cfg.Committer, b.cfg.History = asked, asked
+			l = b.run()
+			if every {
+				if err := l.ended(t); err == nil || !strings.Contains(err.Error(), "was set back") || !strings.Contains(err.Error(), "--rebuild") {
+					t.Errorf("got %v, want it refused, and what to do", err)
+				}
+				return
+			}
+			b.log.Publish(0, view("newer", 0))
+			b.committed(0)
+			b.said(0, 5)
+			if err := l.end(t); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 // Beginning from nothing is only where there is nothing.

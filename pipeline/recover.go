@@ -14,6 +14,12 @@ import (
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
 	cfg := &part.p.cfg
+	// In this order: an output that is seen was committed before the mark is asked for,
+	// so a mark that counts less was set back, and is not only older.
+	last, err := cfg.History.Last(part.ctx, part.number)
+	if err != nil {
+		return err
+	}
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err
@@ -25,9 +31,9 @@ func (part *partition) recover() error {
 	}
 	out := &worker.Output{}
 	if found {
-		err = part.restore(mark, ids, out)
+		err = part.restore(mark, last, ids, out)
 	} else {
-		err = part.begin(ids)
+		err = part.begin(last, ids)
 	}
 	if err != nil || part.stream.isLost() {
 		return err
@@ -56,13 +62,9 @@ func (part *partition) workerConfig() worker.Config {
 //
 // An empty snapshot comes first and the commit after it, so that from the first
 // commit on recovery always has a snapshot to begin with.
-func (part *partition) begin(ids []snapshot.ID) error {
+func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
-	last, err := cfg.History.Last(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
@@ -98,20 +100,21 @@ func (e *ErrForgotten) Error() string {
 	if e.Spoken {
 		what = "committed outputs"
 	}
-	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes) or the group's name has changed. "+
-		"Beginning from nothing would send every trigger again. Set the group's name back, or start once with --rebuild: "+
-		"it folds what the log still has and mutes the differences", e.Partition, what)
+	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes), the group's name has changed, "+
+		"or the input topic was deleted and made anew. Beginning from nothing would send every trigger again. Set the group's name back, or start once "+
+		"with --rebuild: it folds what the log still has and mutes the differences. For another topic begin anew: another group, other output topics, another bucket",
+		e.Partition, what)
 }
 
 // restore rebuilds the worker that committed mark, from the newest snapshot that
-// verifies and leads there.
-func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker.Output) error {
+// verifies and leads there. last is the greatest output seen before.
+func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID, out *worker.Output) error {
 	cfg := &part.p.cfg
 	start, _, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark); err != nil {
+	if err := part.overtaken(mark, last); err != nil {
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
 		}
@@ -148,14 +151,9 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	return errors.Join(problems...)
 }
 
-// overtaken refuses a mark that is older than what has been said: going on from it
-// would say it again. A commit that a broker carried out long after its sender had
-// given it up, or another tool that set the group's offset, can do that.
-func (part *partition) overtaken(mark schemas.Mark) error {
-	last, err := part.p.cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
+// overtaken refuses a mark that counts less than what was seen to be said: going on
+// from it would say that again. Another tool that set the group's offset can do that.
+func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
 	if last <= mark.N {
 		return nil
 	}
@@ -194,7 +192,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
-	replayed, err := part.replay(w, cut.Next, mark.Next)
+	replayed, err := part.replay(w, cut.Next, mark.Next, func([]worker.Record) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -213,8 +211,9 @@ func (part *partition) conditions() worker.Conditions {
 	return worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 }
 
-// replay gives a worker its dedup window and the input between its cut and to.
-func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, err error) {
+// replay gives a worker its dedup window and the input between its cut and to, which
+// witness sees first.
+func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed int64, err error) {
 	from := min(w.DedupStart(), cut)
 	start, _, err := part.p.cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -226,6 +225,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 		return 0, nil
 	}
 	err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
+		if err := witness(records); err != nil {
+			return err
+		}
 		i := 0
 		for i < len(records) && records[i].Offset < cut {
 			i++
@@ -247,7 +249,9 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	}
 	w := worker.New(part.number, part.workerConfig())
 	last := worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}
+	said := causes{}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
+		said.note(it)
 		last = worker.Item{N: it.N, Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
 		return w.Retell(it)
 	})
@@ -256,10 +260,10 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {
-		return fmt.Errorf("partition %d: outputs speak of input up to offset %d, and the topic ends at %d: it was deleted and made again", part.number, mark.Next, end)
+		return &errOtherTopic{part.number, fmt.Sprintf("outputs speak of input up to offset %d, and the topic ends at %d", mark.Next, end)}
 	}
 	w.Skip(start)
-	replayed, err := part.replay(w, start, mark.Next)
+	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
 	if err != nil {
 		return err
 	}
@@ -283,5 +287,54 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 		Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items),
 	})
+	return nil
+}
+
+// errOtherTopic says that the outputs that were said are not of this input.
+type errOtherTopic struct { //nolint:errname // reads as what happened
+	partition int32
+	why       string
+}
+
+func (e *errOtherTopic) Error() string {
+	return fmt.Sprintf("partition %d: %s: the topic was deleted and made anew, and what was said is of the one before. "+
+		"Begin anew: another group, other output topics, another bucket", e.partition, e.why)
+}
+
+// causes are who was moved by which record, as outputs say it, by the record's offset:
+// those of the last outputs, so that a rebuild notices an input that is not theirs.
+type causes map[int64]cause
+
+type cause struct {
+	user string
+	n    uint64
+}
+
+// causesMax bounds them.
+const causesMax = 1000
+
+func (c causes) note(it *worker.Item) {
+	t := it.Transition
+	if t == nil || t.Cause.Kind != schemas.ByEvent {
+		return
+	}
+	c[t.Cause.Pos.Offset] = cause{t.User, it.N}
+	if len(c) > 2*causesMax { // numbers have no gaps: half of them at least are recent
+		for offset, said := range c {
+			if said.n+causesMax < it.N {
+				delete(c, offset)
+			}
+		}
+	}
+}
+
+// check holds that records are of those whom they have moved: an event's key is its
+// user.
+func (c causes) check(partition int32, records []worker.Record) error {
+	for i := range records {
+		if said, ok := c[records[i].Offset]; ok && string(records[i].Key) != said.user {
+			return &errOtherTopic{partition, fmt.Sprintf("output n=%d moves user %q because of offset %d, where user %q is", said.n, said.user, records[i].Offset, records[i].Key)}
+		}
+	}
 	return nil
 }

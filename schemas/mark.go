@@ -3,6 +3,7 @@ package schemas
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,14 +19,15 @@ const (
 
 // markFields are the fields of a mark's text, in their order, after the version:
 //
-//	footfall/1 clock=1767225600000 fired=1767225599000 n=17
+//	footfall/2 clock=1767225600000 fired=1767225599000 n=17
 //	hash=00000000000000ff rules=0123456789abcdef boot=0 lane=live paused=false
-//	addr=10.0.0.7:9400 sum=5d41402a
+//	topic=fedcba9876543210 of=8 addr=10.0.0.7:9400 sum=5d41402a
 //
-// in one line. Times are in milliseconds. sum is the low half of the xxhash of
+// in one line. Version 1 has no topic and no of; it is still written where they are
+// not known. Times are in milliseconds. sum is the low half of the xxhash of
 // what comes before " sum=" and of the partition and the offset committed with
 // it: a text that was cut, edited, or copied to another offset does not parse.
-const markFields = "footfall/1 clock fired n hash rules boot lane paused addr sum"
+const markFields = "footfall/2 clock fired n hash rules boot lane paused topic of addr sum"
 
 // AppendText appends the mark as the metadata of an offset commit. It fails for
 // an address that is too long or not printable ASCII without spaces, and for a
@@ -42,8 +44,15 @@ func (m *Mark) AppendText(dst []byte) ([]byte, error) {
 	if m.Lane > Replay {
 		return dst, fmt.Errorf("mark: %v: no such lane", m.Lane)
 	}
-	from := len(dst)
-	dst = strconv.AppendInt(append(dst, "footfall/1 clock="...), int64(m.Clock), 10)
+	if m.Of < 0 {
+		return dst, fmt.Errorf("mark: %d partitions", m.Of)
+	}
+	from, placed := len(dst), m.Topic != 0 || m.Of != 0
+	version := "footfall/1"
+	if placed {
+		version = "footfall/2"
+	}
+	dst = strconv.AppendInt(append(append(dst, version...), " clock="...), int64(m.Clock), 10)
 	dst = strconv.AppendInt(append(dst, " fired="...), int64(m.Fired), 10)
 	dst = strconv.AppendUint(append(dst, " n="...), m.N, 10)
 	dst = appendHex16(append(dst, " hash="...), m.Hash)
@@ -51,6 +60,10 @@ func (m *Mark) AppendText(dst []byte) ([]byte, error) {
 	dst = strconv.AppendInt(append(dst, " boot="...), m.Bootstrap, 10)
 	dst = append(append(dst, " lane="...), m.Lane.String()...)
 	dst = strconv.AppendBool(append(dst, " paused="...), m.Paused)
+	if placed {
+		dst = appendHex16(append(dst, " topic="...), m.Topic)
+		dst = strconv.AppendInt(append(dst, " of="...), int64(m.Of), 10)
+	}
 	dst = append(append(dst, " addr="...), m.Address...)
 	sum := markSum(dst[from:], m.Partition, m.Next)
 	return append(append(dst, " sum="...), appendHex16(nil, sum)[8:]...), nil
@@ -83,14 +96,19 @@ func parseMark(partition int32, next int64, s string) (Mark, error) {
 	if s == "" || !strings.HasPrefix(version, "footfall/") {
 		return Mark{}, errors.New("not written by footfall; was the group's offset set by another tool?")
 	}
-	if version != "footfall/1" {
-		return Mark{}, fmt.Errorf("version %q: this footfall reads footfall/1", version)
+	names := strings.Fields(markFields)
+	switch version {
+	case "footfall/1":
+		names = slices.DeleteFunc(names, func(name string) bool { return name == "topic" || name == "of" })
+	case "footfall/2":
+	default:
+		return Mark{}, fmt.Errorf("version %q: this footfall reads footfall/1 and footfall/2", version)
 	}
 	body, sum, ok := strings.Cut(s, " sum=")
 	if len(s) >= MarkMax || !ok || sum != string(appendHex16(nil, markSum([]byte(body), partition, next))[8:]) {
 		return Mark{}, errors.New("checksum does not match: cut, edited, or committed with another offset")
 	}
-	names, words := strings.Fields(markFields), strings.Split(body, " ")
+	words := strings.Split(body, " ")
 	m := Mark{Partition: partition, Next: next}
 	if len(words) != len(names)-1 {
 		return Mark{}, fmt.Errorf("got %d fields, want %d", len(words), len(names)-1)
@@ -138,6 +156,13 @@ func (m *Mark) set(name, value string) (ok bool) {
 		return ok
 	case "paused":
 		m.Paused, err = strconv.ParseBool(value)
+	case "topic":
+		m.Topic, ok = parseHex16(value)
+		return ok
+	case "of":
+		var v int64
+		v, err = strconv.ParseInt(value, 10, 32)
+		m.Of = int32(v)
 	case "addr":
 		m.Address = value
 	}

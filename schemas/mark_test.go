@@ -18,20 +18,27 @@ func goldenMark() Mark {
 	}
 }
 
-func TestMarkGolden(t *testing.T) {
+func goldenMark2() Mark {
 	m := goldenMark()
-	text, err := m.AppendText([]byte(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "mark.txt", append(text, '\n'))
-	old, err := os.ReadFile(filepath.Join("testdata", "v1", "mark.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := ParseMark(m.Partition, m.Next, strings.TrimSpace(string(old)))
-	if diff := cmp.Diff(m, back); err != nil || diff != "" {
-		t.Errorf("%v: want -, got +\n%s", err, diff)
+	m.Topic, m.Of = 0xfedcba9876543210, 8
+	return m
+}
+
+func TestMarkGolden(t *testing.T) {
+	for name, m := range map[string]Mark{"mark.txt": goldenMark(), "mark2.txt": goldenMark2()} {
+		text, err := m.AppendText([]byte(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, append(text, '\n'))
+		old, err := os.ReadFile(filepath.Join("testdata", "v1", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseMark(m.Partition, m.Next, strings.TrimSpace(string(old)))
+		if diff := cmp.Diff(m, back); err != nil || diff != "" {
+			t.Errorf("%s: %v: want -, got +\n%s", name, err, diff)
+		}
 	}
 }
 
@@ -41,6 +48,7 @@ func TestLongestMarkFits(t *testing.T) {
 		{
 			Partition: math.MaxInt32, Next: math.MaxInt64, Clock: math.MinInt64, Fired: math.MinInt64, N: math.MaxUint64,
 			Hash: math.MaxUint64, Rules: math.MaxUint64, Bootstrap: math.MinInt64, Lane: Backfill, Address: strings.Repeat("~", AddressMax),
+			Topic: math.MaxUint64, Of: math.MaxInt32,
 		},
 	} {
 		text, err := m.AppendText(nil)
@@ -63,6 +71,7 @@ func TestAppendMarkRefuses(t *testing.T) {
 		{Mark{Address: "a b"}, `mark: address "a b": want printable ASCII without spaces`},
 		{Mark{Address: "ü"}, `mark: address "ü": want printable ASCII without spaces`},
 		{Mark{Lane: 3}, `mark: Lane(3): no such lane`},
+		{Mark{Of: -1}, `mark: -1 partitions`},
 	} {
 		if text, err := c.mark.AppendText([]byte("x")); fmt.Sprint(err) != c.want || string(text) != "x" {
 			t.Errorf("got %q, %v, want %s", text, err, c.want)
@@ -81,7 +90,8 @@ func TestParseMarkRefuses(t *testing.T) {
 	}{
 		{m.Next, "", "not written by footfall; was the group's offset set by another tool?"},
 		{m.Next, "other", "not written by footfall; was the group's offset set by another tool?"},
-		{m.Next, strings.Replace(s, "footfall/1", "footfall/2", 1), `version "footfall/2": this footfall reads footfall/1`},
+		{m.Next, strings.Replace(s, "footfall/1", "footfall/3", 1), `version "footfall/3": this footfall reads footfall/1 and footfall/2`},
+		{m.Next, strings.Replace(s, "footfall/1", "footfall/2", 1), sum},
 		{m.Next, strings.Replace(s, "n=17", "n=18", 1), sum},
 		{m.Next, s[:len(s)-1], sum},
 		{m.Next, s + " ", sum},
@@ -103,6 +113,11 @@ func FuzzParseMark(f *testing.F) {
 	text, _ := m.AppendText(nil)
 	body, _, _ := strings.Cut(string(text), " sum=")
 	f.Add(int32(3), int64(120_332), body)
+	two := goldenMark2()
+	text, _ = two.AppendText(nil)
+	body2, _, _ := strings.Cut(string(text), " sum=")
+	f.Add(int32(3), int64(120_332), body2)
+	f.Add(int32(3), int64(120_332), strings.Replace(body2, "topic=fedcba9876543210 of=8", "topic=0000000000000000 of=0", 1))
 	f.Add(int32(0), int64(0), "footfall/1")
 	f.Add(int32(0), int64(0), strings.Replace(body, "paused=true", "paused=T", 1))
 	f.Add(int32(0), int64(0), strings.Replace(body, "n=17", "n=017", 1))
@@ -120,11 +135,12 @@ func FuzzParseMark(f *testing.F) {
 }
 
 func FuzzMarkRoundTrip(f *testing.F) {
-	f.Add(int32(1), int64(2), int64(3), int64(4), uint64(5), uint64(6), uint64(7), int64(8), uint8(1), true, "127.0.0.1:9400")
-	f.Fuzz(func(t *testing.T, partition int32, next, clock, fired int64, n, hash, rules uint64, boot int64, lane uint8, paused bool, addr string) {
+	f.Add(int32(1), int64(2), int64(3), int64(4), uint64(5), uint64(6), uint64(7), int64(8), uint8(1), true, "127.0.0.1:9400", uint64(9), int32(10))
+	f.Fuzz(func(t *testing.T, partition int32, next, clock, fired int64, n, hash, rules uint64, boot int64, lane uint8, paused bool, addr string, topic uint64, of int32) {
 		m := Mark{
 			Partition: partition, Next: next, Clock: Millis(clock), Fired: Millis(fired), N: n, Hash: hash, Rules: rules,
 			Bootstrap: boot, Lane: Lane(lane), Paused: paused, Address: addr,
+			Topic: topic, Of: of,
 		}
 		text, err := m.AppendText(nil)
 		if err != nil {

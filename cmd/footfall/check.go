@@ -107,6 +107,7 @@ func (k *checkup) kafka(ctx context.Context) {
 		k.version(v)
 	}
 	k.rights(ctx, cl)
+	k.protocol(ctx, cl)
 	problems, err := checkTopics(ctx, k.c, cl)
 	if err != nil {
 		k.wrong(err.Error(), "")
@@ -148,6 +149,21 @@ func (k *checkup) version(all kadm.BrokersApiVersions) {
 	default:
 		k.ok("transaction.version: %d", level)
 	}
+}
+
+// protocol wants brokers that serve the configured group protocol. That of the
+// archive's group is the same.
+func (k *checkup) protocol(ctx context.Context, cl *kgo.Client) {
+	p := kafka.Protocol(k.c.Kafka.Protocol)
+	if p == kafka.Classic {
+		return // every broker does
+	}
+	if err := p.Supported(ctx, cl); err != nil {
+		what, remedy, _ := strings.Cut(strings.TrimPrefix(err.Error(), "kafka: "), ": ")
+		k.wrong(what, remedy+" (kafka.protocol)")
+		return
+	}
+	k.ok("kafka.protocol: %s", p)
 }
 
 func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {

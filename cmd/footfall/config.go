@@ -37,6 +37,7 @@ type KafkaConfig struct {
 	Brokers  []string
 	Group    string
 	Instance string
+	Protocol string
 	Topics   TopicsConfig
 	Lane     schemas.Lane
 
@@ -138,6 +139,7 @@ func (c *Config) options() []option {
 		{key: "kafka.brokers", target: &k.Brokers, value: "127.0.0.1:9092", doc: "Addresses of some brokers; the others are found through them."},
 		{key: "kafka.group", target: &k.Group, value: "footfall", doc: "Consumer group of the engine. Instances of one group share the partitions, and only they share state."},
 		{key: "kafka.instance", target: &k.Instance, value: "", doc: "Stable name of this process within the group (static membership, transactional ids): a restart is then back in milliseconds. No two running at once may have the same. Empty: a new one at each start."},
+		{key: "kafka.protocol", target: &k.Protocol, value: "classic", doc: "How the group decides who owns what: classic (the members assign) or consumer (the broker does: KIP-848, Kafka 4, where a change interrupts only those whose partitions move). With consumer the broker's group.consumer.session.timeout.ms (45 s) holds instead of kafka.session_timeout, also for a killed instance that comes back under its name."},
 		{key: "kafka.topics.events", target: &k.Topics.Events, value: "events", doc: "What the storefront publishes, keyed by user id (murmur2, as Kafka's Java client)."},
 		{key: "kafka.topics.triggers", target: &k.Topics.Triggers, value: "triggers", doc: "Transitions to act on."},
 		{key: "kafka.topics.muted", target: &k.Topics.Muted, value: "muted", doc: "Transitions to know of and not to act on, each with its reason."},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"footfall/schemas"
+	"footfall/sources/kafka"
 )
 
 // check looks at what single values and values together mean. Every fault names
@@ -79,6 +80,9 @@ func (k *checker) kafka() {
 	}
 	if codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}; !slices.Contains(codecs, c.Compression) {
 		k.bad("kafka.compression", "%q is not none, gzip, snappy, lz4 or zstd", c.Compression)
+	}
+	if c.Protocol != string(kafka.Classic) && c.Protocol != string(kafka.Consumer) {
+		k.bad("kafka.protocol", "%q is not %s or %s", c.Protocol, kafka.Classic, kafka.Consumer)
 	}
 	// The broker's own limits, by default: group.min/max.session.timeout.ms and
 	// transaction.max.timeout.ms.

@@ -16,10 +16,11 @@ import (
 )
 
 // TestRealKafkaReaders has three other clients read the triggers read_committed:
-// kcat (librdkafka), and the example consumers in Go and in Java.
+// kcat (librdkafka), and the example consumers in Go and in Java. The instance's groups
+// are those of the newer protocol here; elsewhere they are classic.
 func TestRealKafkaReaders(t *testing.T) {
 	broker := realKafka(t)
-	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d")
+	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d", "kafka.protocol=consumer")
 	instance := h.start()
 	h.ready()
 	h.publishShop(5_000)

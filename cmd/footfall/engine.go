@@ -294,6 +294,7 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	opts = append(opts, kafka.Protocol(e.conf.Kafka.Protocol).Options()...)
 	opts = append(opts, kgo.SessionTimeout(e.conf.Kafka.SessionTimeout))
 	if e.conf.Kafka.Instance != "" {
 		opts = append(opts, kgo.InstanceID(e.conf.Kafka.Instance)) // a restart takes its partitions back at once

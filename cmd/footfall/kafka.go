@@ -42,6 +42,7 @@ func (c *Config) kafka() kafka.Config {
 		Group:              c.Kafka.Group,
 		Instance:           c.instance(),
 		InstanceID:         c.Kafka.Instance,
+		Protocol:           kafka.Protocol(c.Kafka.Protocol),
 		Topic:              c.Kafka.Topics.Events,
 		Compression:        c.Kafka.Compression,
 		SessionTimeout:     c.Kafka.SessionTimeout,

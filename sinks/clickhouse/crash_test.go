@@ -224,7 +224,7 @@ func TestKilledBeforeCommit(t *testing.T) {
 	if err := dying.inner.Run(ctx, ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	dying.log.close()
+	dying.log.Close()
 	if rows, _ := count(t, dsn); rows == 0 {
 		t.Fatal("it died too early for this test")
 	}

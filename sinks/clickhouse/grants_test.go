@@ -174,7 +174,7 @@ func works(t *testing.T, dsn string) error {
 	tables.db = db
 	refused := event(2, `,"type":"dance"`)
 	tr := schemas.Transition{User: "u1", From: schemas.NoSegment, To: 2, Seq: 1, At: 1767225600000, Segments: []uint16{2}, Expected: schemas.Expected{To: schemas.NoSegment, At: schemas.Never}}
-	rows, from := tables.Rows(), &log{}
+	rows, from := tables.Rows(), &Log{}
 	for _, r := range []*kgo.Record{event(1, `,"type":"view"`), transitionRecord("triggers", 1, &tr), deadRecord(2, refused, 0, schemas.UnknownType)} {
 		p, rec := archive.Partition{Topic: r.Topic, Number: 1}, from.record(r)
 		if !rows.Decode(p, &rec) {

@@ -35,16 +35,18 @@ type Config struct {
 	// partitions again without a rebalance. Empty is dynamic membership.
 	InstanceID string
 
+	Protocol Protocol // default Classic
+
 	TLS         *TLS   // nil: plain text
 	SASL        *SASL  // nil: no authentication
 	Compression string // none, gzip, snappy, lz4 or zstd; default lz4
 
-	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions
+	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions; with Consumer the broker's setting decides
 	RebalanceTimeout   time.Duration // default 60 s
 	RevokeLimit        time.Duration // default 20 s: how long a rebalance waits for Release
 	TransactionTimeout time.Duration // default 10 s: how long a dead producer holds up readers
 	TickInterval       time.Duration // default 1 s: how often ends are asked for
-	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s
+	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s; with Consumer the broker's setting decides
 
 	Lane    schemas.Lane // of records without a lane header
 	PollMax int          // most records a Poll gives; default 10,000
@@ -77,7 +79,7 @@ type SASL struct {
 
 // Limits that are not configuration.
 const (
-	producers       = 3                      // transactional ids an instance rotates over
+	producers       = 3                      // transactional ids an instance rotates over; one more is for marks alone
 	requestTimeout  = 10 * time.Second       // one request with its retries, save joining and syncing
 	backoffMax      = 500 * time.Millisecond // kgo's default grows to 5 s
 	fetchMaxBytes   = 16 << 20
@@ -117,6 +119,13 @@ func (c Config) withDefaults() (Config, error) {
 		if *d < 0 {
 			errs = append(errs, fmt.Errorf("kafka: negative duration %v", *d))
 		}
+	}
+	switch c.Protocol {
+	case "":
+		c.Protocol = Classic
+	case Classic, Consumer:
+	default:
+		errs = append(errs, fmt.Errorf("kafka: unknown group protocol %q; use %s or %s", c.Protocol, Classic, Consumer))
 	}
 	if c.HeartbeatInterval == 0 {
 		c.HeartbeatInterval = min(c.SessionTimeout/5, 3*time.Second)
@@ -255,9 +264,9 @@ func compression(name string) (kgo.CompressionCodec, error) {
 	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 }
 
-// transactional returns the i-th transactional id of an instance.
-func (c *Config) transactional(i int) string {
-	return fmt.Sprintf("%s/%s/%d", c.Group, c.Instance, i)
+// transactional returns a transactional id of the instance.
+func (c *Config) transactional(name string) string {
+	return c.Group + "/" + c.Instance + "/" + name
 }
 
 // logger gives kgo's log to zap, one level down: what kgo calls information (every

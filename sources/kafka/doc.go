@@ -21,7 +21,8 @@
 //     committed, and a rebalance throws away nothing of partitions that stay;
 //   - three producers, each with its own transactional id, take turns. One that
 //     has just ended a transaction waits for the broker to write its markers before
-//     it can begin the next; in rotation nobody waits.
+//     it can begin the next; in rotation nobody waits. A fourth commits marks that
+//     nothing was said for (marks.go).
 //
 // A single client that is member and reader in one was considered. It would fetch
 // committed offsets by itself and move its own positions at every rebalance, so
@@ -36,4 +37,12 @@
 // callback gave it to us, kept it, or took it away with proof that nobody else
 // has it yet (see ownership.revoked). After a rebalance that we have not heard of,
 // our generation is old, and the broker refuses it.
+//
+// Under the group protocol Consumer (KIP-848) the generation is the member's own epoch,
+// and moves on without a callback. There a commit asks for it when it begins, together
+// with the ownership table (see ownership.follow).
+//
+// A generation fences other owners, not our own past: what we have sent and given up
+// may be carried out much later. So every commit is part of a transaction, and the
+// transaction's epoch is moved on before its outcome is asked for (see marks.go).
 package kafka

@@ -1,11 +1,15 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/pipeline"
 )
 
 // GoneError says that records were asked for that the log has no more, or not yet.
@@ -73,4 +77,57 @@ func permanent(err error) bool {
 // another process, or because the broker has aborted a transaction for its age.
 func fencing(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}
+
+// remedy says what to do about a permanent error, as the end of its text.
+func remedy(err error) string {
+	for _, r := range []struct {
+		errs []*kerr.Error
+		text string
+	}{
+		{[]*kerr.Error{
+			kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+		}, "; give this user the right (ACLs)"},
+		{[]*kerr.Error{kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException}, "; see: footfall topics check"},
+		{[]*kerr.Error{kerr.OffsetMetadataTooLarge}, "; raise the brokers' offset.metadata.max.bytes to 4096"},
+		{[]*kerr.Error{kerr.InvalidTransactionTimeout}, "; kafka.transaction_timeout is above the brokers' transaction.max.timeout.ms"},
+		{[]*kerr.Error{kerr.InvalidSessionTimeout}, "; kafka.session_timeout is outside the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"},
+	} {
+		for _, e := range r.errs {
+			if errors.Is(err, e) {
+				return r.text
+			}
+		}
+	}
+	return ""
+}
+
+// transient tells an error that may go by itself: no answer, or one that says that
+// it can't be given now.
+func transient(err error) bool {
+	var ke *kerr.Error
+	switch {
+	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, pipeline.ErrPermanent), permanent(err):
+		return false
+	case errors.As(err, &ke):
+		return ke.Retriable || errors.Is(err, kerr.UnknownServerError)
+	}
+	return true
+}
+
+// insist does f again while its error may go by itself, within limit.
+func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		err := f(ctx)
+		if err == nil || !transient(err) {
+			return err
+		}
+		select {
+		case <-time.After(backoff(tries)):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

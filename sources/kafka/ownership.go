@@ -21,7 +21,8 @@ type membership struct {
 //
 // Invariants:
 //   - as is what the member was in the last callback, read inside it; never empty
-//     while the table has a partition.
+//     while the table has a partition. Under the protocol Consumer, where the epoch
+//     moves on without a callback, commits ask live instead, while they hold mu.
 //   - A partition in the table was given or kept by that callback, or taken away by
 //     it with nobody else having it before we let go. So a commit under as is
 //     refused, or harms nobody.
@@ -32,7 +33,8 @@ type membership struct {
 type ownership struct {
 	mu      sync.Mutex
 	as      membership
-	epoch   int64 // the last one given
+	live    func() membership // what the member is now; nil: as is what counts
+	epoch   int64             // the last one given
 	owned   map[int32]*owned
 	changes []change      // not yet polled
 	starts  []start       // not yet polled
@@ -73,6 +75,18 @@ type start struct {
 
 func newOwnership() *ownership {
 	return &ownership{owned: make(map[int32]*owned), moved: make(chan struct{})}
+}
+
+// follow has commits go under what the member is when they begin, and not under what
+// it was in the last callback. That is safe where the broker gives a partition away
+// only after its member has said that it let go, which it says after the callback
+// that takes the partition out of the table: a partition in the table is then ours
+// under whatever the member is now, or the member is expelled, and refused. Table and
+// member are looked at together, under mu.
+func (o *ownership) follow(live func() membership) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.live = live
 }
 
 // assigned is the callback that gives partitions, and keeps all others.
@@ -205,21 +219,27 @@ func (o *ownership) commitAs(epochs map[int32]int64) (as membership, gone []int3
 		}
 	}
 	slices.Sort(gone)
-	return o.as, gone
+	return o.now(), gone
 }
 
-// await waits until a callback has replaced the membership used, at most until
-// ctx ends. No lock is held: the callback needs mu.
+// lookEvery is how often a membership is looked at that moves without a callback.
+const lookEvery = 10 * time.Millisecond
+
+// await waits until the membership used has been replaced, at most until ctx ends.
+// No lock is held: the callback needs mu.
 func (o *ownership) await(ctx context.Context, used membership) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		o.mu.Lock()
-		moved, now, closing := o.moved, o.as, o.closing
+		moved, now, closing := o.moved, o.now(), o.closing
 		o.mu.Unlock()
 		if now != used || closing {
 			return
 		}
 		select {
 		case <-moved:
+		case <-look.C:
 		case <-ctx.Done():
 			return
 		}
@@ -333,6 +353,14 @@ func (o *ownership) interrupt() {
 }
 
 // The rest needs mu.
+
+// now is the membership that a commit which begins now goes under.
+func (o *ownership) now() membership {
+	if o.live != nil {
+		return o.live()
+	}
+	return o.as
+}
 
 // move notes the membership of a callback and wakes the commits waiting for it.
 func (o *ownership) move(as membership) {

@@ -26,7 +26,23 @@ type producer struct {
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
 	topics []string  // that cl is settled with
+
+	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
+	// by them (marks.go): elsewhere kgo knows better.
+	pid   int64
+	epoch int16
+
+	// stragglers is how many InitProducerIDs of ours may still arrive at the broker,
+	// sent by a renewal that took long. Each will fence us.
+	stragglers int
 }
+
+// A renewal that takes longer than slowRenewal has sent requests that may still be
+// under way, at most stragglersMax.
+const (
+	slowRenewal   = 2 * time.Second
+	stragglersMax = 3
+)
 
 // concurrentWait is how long a request waits that came while the broker was still
 // writing the markers of the transaction before.
@@ -34,9 +50,28 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late.
+// undecided, and none can be committed late. Where the brokers do not answer it is
+// tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
-	p.close()
+	began := time.Now()
+	defer func() {
+		if time.Since(began) > slowRenewal {
+			p.stragglers = stragglersMax
+		}
+	}()
+	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
+		p.close()
+		if err := p.connect(ctx, s); err != nil {
+			p.close()
+			return err
+		}
+		p.sound = true
+		return nil
+	})
+}
+
+// connect makes the client.
+func (p *producer) connect(ctx context.Context, s *Session) error {
 	codec, err := compression(s.conf.Compression)
 	if err != nil {
 		return err
@@ -46,10 +81,11 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		return err
 	}
 	if !s.v2 {
-		// From version 5 on this request adds the offsets partition by itself, which
-		// only transactions v2 know how to undo.
+		// From version 5 on these add the offsets partition by themselves, and move the
+		// epoch on, which is for transactions v2 only.
 		versions := kversion.Stable()
 		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+		versions.SetMaxKeyVersion(int16(kmsg.EndTxn), 4)
 		opts = append(opts, kgo.MaxVersions(versions))
 	}
 	p.cl, err = kgo.NewClient(append(opts,
@@ -68,13 +104,8 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.conf.TransactionTimeout+requestTimeout)
-	defer cancel()
-	if _, _, err := p.cl.ProducerID(ctx); err != nil {
-		return err
-	}
-	p.sound = true
-	return nil
+	p.pid, p.epoch, err = p.cl.ProducerID(ctx)
+	return err
 }
 
 // batchMax is what a topic takes at most in one batch, before compression.
@@ -104,7 +135,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if err := s.owns.failed(); err != nil {
 		return err
 	}
-	cut, err := cutOf(outs)
+	cut, err := s.cutOf(outs)
 	if err != nil {
 		return err
 	}
@@ -171,15 +202,19 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
 	if err := s.produce(ctx, p, records); err != nil {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
-	if err := s.addOffsets(ctx, p, used, cut); err != nil {
-		p.abort(ctx, err)
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err == nil {
+		err = s.addOffsets(ctx, p, id, epoch, used, cut)
+	}
+	if err != nil {
+		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
 	if err := p.settle(ctx, records); err != nil {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
@@ -269,12 +304,23 @@ func (p *producer) settle(ctx context.Context, records []*kgo.Record) error {
 // EndTxn that says commit it never becomes visible, so a failure here only makes
 // the producer unsound. A fenced one is left alone: kgo may recover it by taking
 // the id back from whoever has it now.
-func (p *producer) abort(ctx context.Context, because error) {
-	if p.sound && !fencing(because) {
+//
+// Transactions v2 begin the sequence numbers of records anew. Older ones do not: a
+// broker that has written what it said had failed would take what is sent next for
+// that same batch, drop it, and say that it is there. So the producer is renewed, as
+// is that of the marks, of whose transactions kgo does not know.
+func (s *Session) abort(ctx context.Context, p *producer, because error) {
+	switch {
+	case !p.sound || fencing(because):
+	case s.v2 && p != s.marker:
 		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
 			if _, _, err := p.cl.ProducerID(ctx); err == nil {
 				return
 			}
+		}
+	default:
+		if err := p.renew(ctx, s); err == nil {
+			return
 		}
 	}
 	p.sound = false
@@ -282,11 +328,7 @@ func (p *producer) abort(ctx context.Context, because error) {
 
 // addOffsets adds the marks to the transaction. There is no commit without it: it
 // is what the broker checks the membership on.
-func (s *Session) addOffsets(ctx context.Context, p *producer, as membership, cut cut) error {
-	id, epoch, err := p.cl.ProducerID(ctx)
-	if err != nil {
-		return fmt.Errorf("producer id: %w", err)
-	}
+func (s *Session) addOffsets(ctx context.Context, p *producer, id int64, epoch int16, as membership, cut cut) error {
 	if !s.v2 {
 		if err := s.addGroup(ctx, p, id, epoch); err != nil {
 			return fmt.Errorf("add offsets to transaction: %w", err)
@@ -378,8 +420,13 @@ func (s *Session) failed(p *producer, err error) error {
 			return s.fence(p, err)
 		}
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+	case unknownTopic(err):
+		if gone := s.missing(s.life); gone != nil {
+			return gone
+		}
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	case permanent(err):
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
+		return fmt.Errorf("kafka: %w: %w%s", pipeline.ErrPermanent, err, remedy(err))
 	default:
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	}
@@ -409,7 +456,7 @@ func (s *Session) replaced(err error) error {
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
 	// Of these kgo, or the broker, knows that nothing was committed.
 	if errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable) {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return s.failed(p, fmt.Errorf("end: %w", err))
 	}
 	p.sound = false
@@ -429,9 +476,14 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 // at least the timeout, and a transaction that has just begun is never too old.
 //
 // Taking the id back from a twin would fence it in turn, for ever. So the victim
-// stops.
+// stops. It may have been fenced by itself, though: by an InitProducerID that the
+// broker got to long after we had given it up.
 func (s *Session) twin(p *producer, err error) bool {
 	if !fencing(err) {
+		return false
+	}
+	if p.stragglers > 0 {
+		p.stragglers--
 		return false
 	}
 	p.fenced++
