@@ -223,7 +223,7 @@ func (c *commits) collect() []sending {
 		}
 		alive = append(alive, s)
 		part := sending{stream: s}
-		for len(s.outs) > 0 && total < transactionMax {
+		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
 			part.outs = append(part.outs, s.outs[0])
 			total += len(s.outs[0].Items)
 			s.outs = s.outs[1:]
