@@ -94,18 +94,17 @@ func (w *Worker) Said(it *Item) error {
 	return nil
 }
 
-// Retell is Said for a rebuild, where retention may have removed the oldest
-// outputs: a user's first one may have any from and seq, and the first of all any n.
+// Retell is Said for a rebuild, where retention may have removed outputs, of each
+// topic by itself: any number may come after a smaller one, and a user's chain goes
+// on from wherever the next of its outputs says that it stood.
 func (w *Worker) Retell(it *Item) error {
-	if w.mark.N == 0 {
-		w.mark.N = it.N - 1
-	}
+	w.mark.N = max(w.mark.N, it.N-1)
 	if t := it.Transition; t != nil {
 		user := w.table.Find([]byte(t.User))
 		if user < 0 {
 			user = w.add([]byte(t.User))
 		}
-		if m := w.member(user, int(t.Set)); m.seq == 0 && t.From != schemas.NoSegment {
+		if m := w.member(user, int(t.Set)); t.Seq > m.seq+1 && t.From != schemas.NoSegment {
 			w.move(user, int(t.Set), t.From, t.Seq-1, t.At)
 		}
 	}
