@@ -391,6 +391,68 @@ func TestRebuildAfterRetention(t *testing.T) {
 	})
 }
 
+// Retention has removed outputs that the only snapshot needs: it stops, and what its
+// error asks for works.
+func TestRebuildAfterRetentionOfOutputs(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		for i := range 2 {
+			if err := b.again(t, view(fmt.Sprint("u", i), 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, k := range b.bucket.Keys() {
+			if !strings.Contains(k, "0000000000000000000-") { // all but the empty one
+				b.bucket.Set(k, nil)
+			}
+		}
+		b.log.RetainOutputs(0, 1)
+		b.next()
+		b.member.Give(0)
+		if err := b.run().ended(t); !errors.Is(err, pipeline.ErrExpired) || !strings.Contains(err.Error(), "--rebuild") {
+			t.Fatalf("got %v, want ErrExpired and what to do", err)
+		}
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, view("new", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatalf("with --rebuild: %v", err)
+		}
+		outs := b.log.Outputs(0)
+		if len(outs) != 3 || outs[1].Transition.User != "u0" || outs[1].Transition.Muted != schemas.MutedBootstrap || outs[2].Transition.User != "new" {
+			t.Errorf("got %+v, want u1 of before, u0 again and muted, and new", outs)
+		}
+	})
+}
+
+// With --rebuild, a question that goes unanswered is not taken for the answer that
+// the group's offset was set back.
+func TestRebuildWaitsForTheAnswer(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := b.log.Mark(0)
+		b.next()
+		b.cfg.Rebuild = true
+		b.cfg.History = lastless{b.member}
+		b.member.Give(0)
+		if err := b.run().ended(t); !errors.Is(err, errTest) {
+			t.Errorf("got %v, want the failure", err)
+		}
+		if after, _ := b.log.Mark(0); after != before {
+			t.Errorf("the mark was %+v and is %+v", before, after)
+		}
+	})
+}
+
+// lastless cannot say which output was the last.
+type lastless struct{ pipeline.History }
+
+func (lastless) Last(context.Context, int32) (uint64, error) { return 0, errTest }
+
 // All outputs are gone too: their numbers go on all the same.
 func TestRebuildWithoutOutputs(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, b *bubble) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
@@ -111,11 +112,15 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark); err != nil {
+	last, err := cfg.History.Last(part.ctx, part.number)
+	if err != nil {
+		return err
+	}
+	if last > mark.N {
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
 		}
-		return err
+		return part.overtaken(mark, last)
 	}
 	var problems []error
 	for _, id := range ids {
@@ -133,7 +138,7 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return err
 		}
-		if !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
+		if !slices.ContainsFunc(reasonsToSkip(), func(reason error) bool { return errors.Is(err, reason) }) {
 			return err
 		}
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
@@ -148,17 +153,16 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	return errors.Join(problems...)
 }
 
+// reasonsToSkip are the errors that say that a snapshot does not lead to the mark, and
+// that another may.
+func reasonsToSkip() []error {
+	return []error{snapshot.ErrDamaged, worker.ErrLineage, errUnreadable, ErrExpired}
+}
+
 // overtaken refuses a mark that is older than what has been said: going on from it
 // would say it again. A commit that a broker carried out long after its sender had
 // given it up, or another tool that set the group's offset, can do that.
-func (part *partition) overtaken(mark schemas.Mark) error {
-	last, err := part.p.cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
-	if last <= mark.N {
-		return nil
-	}
+func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
 	return fmt.Errorf("partition %d: output n=%d is committed, and the committed mark at offset %d counts n=%d: the group's offset was set back. "+
 		"Going on would send triggers again. Start once with --rebuild: it folds what the log still has and mutes the differences",
 		part.number, last, mark.Next, mark.N)

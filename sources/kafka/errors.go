@@ -6,6 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/pipeline"
 )
 
 // GoneError says that records were asked for that the log has no more, or not yet.
@@ -24,6 +26,9 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("kafka: %s/%d: offset %d %s: retention was shorter than the time we were away, or the topic was made anew; "+
 		"nothing is skipped silently: start with --rebuild", e.Topic, e.Partition, e.Offset, what)
 }
+
+// Unwrap makes it pipeline.ErrExpired.
+func (e *GoneError) Unwrap() error { return pipeline.ErrExpired }
 
 // TooLargeError says that a transaction did not happen because records are larger
 // than their topic takes.
