@@ -348,6 +348,20 @@ func TestSnapshotsWithoutOffsetStopIt(t *testing.T) {
 		if err := b.run().ended(t); !errors.As(err, &forgotten) || forgotten.Spoken {
 			t.Errorf("got %v, want ErrForgotten, not spoken", err)
 		}
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, view("v", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range b.log.Outputs(0) {
+			if o.N != uint64(2+i) {
+				t.Errorf("after output 1, which nobody has any more, comes %d as number %d: %+v", i+1, o.N, o.Transition)
+			}
+		}
 	})
 }
 
