@@ -352,14 +352,19 @@ func TestSnapshotsWithoutOffsetStopIt(t *testing.T) {
 		b.cfg.Rebuild = true
 		b.member.Give(0)
 		l := b.run()
+		synctest.Wait()
 		b.log.Publish(0, view("v", 0))
-		b.committed(0)
+		time.Sleep(time.Minute)
+		synctest.Wait()
 		if err := l.end(t); err != nil {
 			t.Fatal(err)
 		}
 		for i, o := range b.log.Outputs(0) {
 			if o.N != uint64(2+i) {
 				t.Errorf("after output 1, which nobody has any more, comes %d as number %d: %+v", i+1, o.N, o.Transition)
+			}
+			if old := o.Transition.User == "u"; old != (o.Transition.Muted == schemas.MutedBootstrap) {
+				t.Errorf("%q is muted %q: what may have been said before must be, and nothing else", o.Transition.User, o.Transition.Muted)
 			}
 		}
 	})

@@ -70,7 +70,7 @@ func (part *partition) begin(ids []snapshot.ID) error {
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, ids)
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return &ErrForgotten{Partition: part.number, Spoken: last > 0}
 	}
@@ -118,7 +118,7 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	}
 	if last > mark.N {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, ids)
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return part.overtaken(mark, last)
 	}
@@ -145,7 +145,7 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		problems = append(problems, err)
 	}
 	if cfg.Rebuild {
-		return part.rebuild(mark, ids)
+		return part.rebuild(mark, true, ids)
 	}
 	problems = append(problems, fmt.Errorf("partition %d: offset %d is committed and no snapshot leads there (%d found). "+
 		"Give the bucket that holds the snapshots, or start once with --rebuild: it folds what the log still has and mutes the differences",
@@ -242,8 +242,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 }
 
 // rebuild makes a worker without a snapshot: from all committed outputs and what
-// the log still has. ids are the snapshots there are, the newest first.
-func (part *partition) rebuild(mark schemas.Mark, ids []snapshot.ID) error {
+// the log still has. found tells that mark is what was committed, and not only where
+// the log begins; ids are the snapshots there are, the newest first.
+func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -258,10 +259,13 @@ func (part *partition) rebuild(mark schemas.Mark, ids []snapshot.ID) error {
 	if err != nil {
 		return err
 	}
-	if last.N == 0 && len(ids) > 0 {
-		// No output is left to tell how many there were. A snapshot does: without it
-		// the numbers, and with them the ids of triggers, would begin again.
-		last.N = ids[0].N
+	if last.N == 0 && !found {
+		// Neither a mark nor an output is left to tell what has been said of the
+		// records that are here, so nothing is said of them again.
+		last.Next = end
+		if len(ids) > 0 { // nor how many outputs there were: their ids must not begin again
+			last.N = ids[0].N
+		}
 	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {

@@ -341,6 +341,9 @@ func (m *Member) commit(outs []*worker.Output) error {
 	for _, out := range outs {
 		p := m.parts[out.Mark.Partition]
 		last := p.mark.N
+		if !p.found && len(out.Items) > 0 {
+			last = out.Items[0].N - 1 // nobody knows any more
+		}
 		for _, it := range out.Items {
 			if it.N != last+1 {
 				return fmt.Errorf("output %d committed after %d: %w", it.N, last, pipeline.ErrPermanent)
