@@ -70,6 +70,12 @@ func (w *Worker) Said(it *Item) error {
 	if it.N != w.mark.N+1 {
 		return fmt.Errorf("partition %d: output n=%d follows n=%d: outputs are missing or doubled (design 3.4)", w.mark.Partition, it.N, w.mark.N)
 	}
+	if since := it.since(); since < w.mark.Next {
+		// Equal numbers and hashes do not tell: a snapshot without outputs has the same
+		// as any other without.
+		return fmt.Errorf("partition %d: output n=%d is due to the input before offset %d, and is not among the %d that were said up to there: %w",
+			w.mark.Partition, it.N, w.mark.Next, w.mark.N, ErrLineage)
+	}
 	if d := it.DeadLetter; d != nil {
 		w.dead.add(d.Pos.Offset)
 		w.chain(it)
@@ -92,6 +98,17 @@ func (w *Worker) Said(it *Item) error {
 	w.move(user, int(t.Set), t.To, t.Seq, t.At)
 	w.chain(it)
 	return nil
+}
+
+// since is the least cut before which the output cannot have been said.
+func (it *Item) since() int64 {
+	switch t := it.Transition; {
+	case t == nil:
+		return it.DeadLetter.Pos.Offset
+	case t.Cause.Kind == schemas.ByEvent:
+		return t.Cause.Pos.Offset
+	}
+	return it.Next
 }
 
 // Retell is Said for a rebuild, where retention may have removed outputs, of each

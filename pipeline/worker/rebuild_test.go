@@ -124,6 +124,28 @@ func TestSaidRefusesWhatCannotHaveBeenSaid(t *testing.T) {
 	}
 }
 
+// A snapshot of another cluster's partition may have nothing said, as ours had once,
+// but at another offset: the records before that would be forgotten.
+func TestSaidRefusesASnapshotFromBehindIt(t *testing.T) {
+	w := viewers(t, config(t), 3)
+	for next := range int64(3) {
+		foreign := New(7, w.cfg)
+		foreign.Begin(next, 0)
+		foreign.Snapshot(base)
+		var b bytes.Buffer
+		if _, err := foreign.Slice(&b, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Read(&b, 7, w.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Said(&w.said[0]); errors.Is(err, ErrLineage) != (next > 0) {
+			t.Errorf("output 1, of record 0, after a snapshot at offset %d: got %v, want ErrLineage for all but offset 0", next, err)
+		}
+	}
+}
+
 // A snapshot of a past that was never committed is told by the hash of what was
 // said, though the numbers may be the same.
 func TestResumeRefusesAnotherLineage(t *testing.T) {
