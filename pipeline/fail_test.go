@@ -472,6 +472,40 @@ type lastless struct{ pipeline.History }
 
 func (lastless) Last(context.Context, int32) (uint64, error) { return 0, errTest }
 
+// A rebuild has another past, though it may have nothing to say: its snapshot waits
+// for the commit that says so. Else a bucket that was given back to the owner before
+// would hold a snapshot that leads nowhere, in the place of one that did.
+func TestRebuildCommitsBeforeItPublishes(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range b.bucket.Keys() {
+			b.bucket.Set(k, nil)
+		}
+		b.next()
+		b.cfg.Rebuild = true
+		free := make(chan struct{})
+		b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error { <-free; return nil })
+		empty := len(b.bucket.Keys())
+		b.member.Give(0)
+		l := b.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if keys := b.bucket.Keys(); len(keys) != empty {
+			t.Errorf("published before the commit: %v", keys)
+		}
+		close(free)
+		synctest.Wait()
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.again(t, view("v", 0)); err != nil {
+			t.Errorf("the next life, without --rebuild: %v", err)
+		}
+	})
+}
+
 // All outputs are gone too: their numbers go on all the same.
 func TestRebuildWithoutOutputs(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, b *bubble) {
