@@ -506,6 +506,51 @@ func TestRebuildCommitsBeforeItPublishes(t *testing.T) {
 	})
 }
 
+// A process that was stopped amid a recovery wakes up, and another has its partition
+// and has committed since. What it then reads does not fit together, which is not
+// the group's offset having been set back.
+func TestRobbedWhileRecovering(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		b.next()
+		victim, robbed := b.member, false
+		b.cfg.History = hooked{victim, func() {
+			if robbed {
+				return
+			}
+			robbed = true
+			victim.Rob(0)
+			if err := b.again(t, view("v", 0)); err != nil {
+				t.Errorf("the other process: %v", err)
+			}
+		}}
+		victim.Give(0)
+		l := b.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !robbed {
+			t.Error("nobody was robbed")
+		}
+		if err := l.end(t); err != nil {
+			t.Errorf("got %v, want an end without an error", err)
+		}
+		b.said(0, 2)
+	})
+}
+
+// hooked does something before the last output is looked at.
+type hooked struct {
+	pipeline.History
+	before func()
+}
+
+func (h hooked) Last(ctx context.Context, partition int32) (uint64, error) {
+	h.before()
+	return h.History.Last(ctx, partition)
+}
+
 // All outputs are gone too: their numbers go on all the same.
 func TestRebuildWithoutOutputs(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, b *bubble) {

@@ -14,6 +14,20 @@ import (
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
+	for {
+		err := part.recoverOnce()
+		if part.ctx.Err() != nil || part.stream.isLost() || !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+// errMoved says that the mark has been committed anew while it was recovered to: by
+// another owner, of whom we have not heard yet, or by a transaction of our own that
+// came late. Whoever is robbed will hear it, and can do no harm until then.
+var errMoved = errors.New("committed meanwhile")
+
+func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
@@ -117,6 +131,11 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		return err
 	}
 	if last > mark.N {
+		if now, _, err := part.p.commits.committed(part.ctx, part.number); err != nil {
+			return err
+		} else if !same(now, mark) {
+			return errMoved
+		}
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
