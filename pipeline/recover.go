@@ -278,9 +278,10 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if err != nil {
 		return err
 	}
-	if last.N == 0 && !found {
+	unsaid := last.N == 0 && !found
+	if unsaid {
 		// Neither a mark nor an output is left to tell what has been said of the
-		// records that are here, so nothing is said of them again.
+		// records that are here, so none of them is said aloud.
 		last.Next = end
 		if len(ids) > 0 { // nor how many outputs there were: their ids must not begin again
 			last.N = ids[0].N
@@ -290,7 +291,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if mark.Next > end {
 		return fmt.Errorf("partition %d: outputs speak of input up to offset %d, and the topic ends at %d: it was deleted and made again", part.number, mark.Next, end)
 	}
-	w.Skip(start)
+	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
 	replayed, err := part.replay(w, start, mark.Next)
 	if err != nil {
 		return err
