@@ -38,6 +38,7 @@ type world struct {
 
 	forgets bool // the log is deleted from its beginning
 	faults  bool // whether anything goes wrong
+	asked   int  // requests, in all
 	kills   int  // how many kills of either side are left
 }
 
@@ -84,6 +85,9 @@ func (w *world) chance(n int) bool { return w.faults && w.IntN(n) == 0 }
 
 // kill may kill the process.
 func (w *world) kill() {
+	if w.asked++; w.asked > 100_000 {
+		panic("does not come to rest: asked 100,000 times")
+	}
 	if w.kills > 0 && w.chance(60) {
 		w.kills--
 		panic(killed{})
