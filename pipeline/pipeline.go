@@ -23,6 +23,7 @@ type Config struct {
 	Committer Committer
 	History   History
 	Snapshots *snapshot.Store
+	Layout    Layout // of the input; empty: not checked
 
 	// Now is the only clock of the process. Spans below are of this clock.
 	Now func() schemas.Millis
@@ -68,6 +69,9 @@ type Pipeline struct {
 	recoveries chan struct{} // a place for each recovery under way
 	snapshots  chan struct{} // the one place for a snapshot under way
 	wg         sync.WaitGroup
+
+	layoutMu      sync.Mutex
+	layoutChecked bool // it fits
 
 	mu    sync.Mutex
 	parts map[int32]*partition      // ours, recovering or live

@@ -29,6 +29,9 @@ var errMoved = errors.New("committed meanwhile")
 
 func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
+	if err := part.p.checkLayout(part.ctx); err != nil {
+		return err
+	}
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (b bucketOf) Put(_ context.Context, key string, write func(io.Writer) error
 	}
 	data, of := buf.Bytes(), b.bucket
 	switch {
-	case of.good(key) > 1 && !of.spoilt(key[:6]) && b.chance("torn put", 20):
+	case isPartition(key) && of.good(key) > 1 && !of.spoilt(key[:6]) && b.chance("torn put", 20):
 		of.put(key, data[:b.rng.IntN(len(data))])
 		of.bad[key] = true
 		return nil // whoever reads it back finds out
@@ -117,7 +117,7 @@ func (b bucketOf) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	if !ok {
 		return nil, errBucket
 	}
-	if !b.deceived && of.good(key) > 0 && b.chance("truncated get", 40) {
+	if isPartition(key) && !b.deceived && of.good(key) > 0 && b.chance("truncated get", 40) {
 		b.deceived = true
 		data = data[:b.rng.IntN(len(data)+1)]
 	}
@@ -131,6 +131,9 @@ func (b bucketOf) List(_ context.Context, prefix string) ([]string, error) {
 	}
 	of := b.bucket
 	keys := of.keys(prefix)
+	if !isPartition(prefix) {
+		return keys, nil
+	}
 	part := of.partOf(prefix)
 	sound, _ := of.sounds(part)
 	b.hopeless = b.hopeless || len(sound) == 0
@@ -167,6 +170,9 @@ func (b *bucket) stale(keys []string, prefix, stays string) []string {
 	}
 	return list
 }
+
+// isPartition tells a partition's objects from those that are of none.
+func isPartition(key string) bool { return strings.Contains(key, "/") }
 
 // partOf gives the partition whose snapshots have a prefix.
 func (b *bucket) partOf(prefix string) *part {

@@ -60,6 +60,27 @@ func (w *world) expire(p *part) {
 	w.trace("the offset of partition %d expires", p.number)
 }
 
+// doom ends all lives, and makes the input another one.
+func (w *world) doom() {
+	w.powerCut()
+	for _, t := range w.undecided() {
+		w.decide(t, false)
+	}
+	w.group.members, w.group.targets, w.doomed = nil, nil, true
+	for _, p := range w.parts {
+		w.free(p)
+	}
+	if w.opt.Doom == Expanded {
+		w.parts = append(w.parts, newPart(int32(len(w.parts))))
+		return
+	}
+	w.topic = "b"
+	for _, p := range w.parts {
+		p.input, p.said, p.stepped, p.start, p.ends = nil, nil, nil, 0, 0
+		p.found, p.committed = false, "" // a broker forgets the offsets of a topic that is gone
+	}
+}
+
 // retain removes what is older than the second newest snapshot needs, as a
 // retention does that is long enough.
 func (w *world) retain(p *part) {

@@ -79,14 +79,19 @@ func (w *world) disturb() {
 		}
 	}
 	if len(w.lives) > 0 && w.chance("power cut", 200) {
-		for _, p := range slices.Clone(w.lives) {
-			p.kill()
-			p.err = errKilled
-			w.took(p)
-		}
-		for _, s := range w.slots {
-			s.startAt = w.steps + 1 + w.rng.IntN(12)
-		}
+		w.powerCut()
+	}
+}
+
+// powerCut kills everybody.
+func (w *world) powerCut() {
+	for _, p := range slices.Clone(w.lives) {
+		p.kill()
+		p.err = errKilled
+		w.took(p)
+	}
+	for _, s := range w.slots {
+		s.startAt = w.steps + 1 + w.rng.IntN(12)
 	}
 }
 

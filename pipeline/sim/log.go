@@ -179,6 +179,9 @@ func (w *world) produce(by *process, outs []*worker.Output) *transaction {
 				s.open = append(s.open, &batch{s.end, t})
 			}
 			o := w.encode(p, &out.Items[i], s.end)
+			if w.opt.ignores && w.chance("refused, and nobody looks", 60) {
+				continue
+			}
 			where = append(where, s.add(&o, t))
 			said = append(said, o)
 		}
@@ -233,6 +236,10 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != s.left {
 			p.rebuilt = append(p.rebuilt, s.left)
 		}
+	}
+	if w.doomed {
+		_ = w.breach("partition %d: committed at %d, though the input is another one", p.number, out.Mark.Next)
+		return
 	}
 	p.hashes[out.Mark.N] = out.Mark.Hash
 	by.cover(out.Mark)

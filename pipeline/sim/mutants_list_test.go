@@ -164,6 +164,11 @@ func pipelineMutants() []mutant {
 			"\tp.Last = max(p.Last, ev.At)\n",
 			"\tif p.Last = max(p.Last, ev.At); ON {\n\t\tp.Last = ev.At\n\t}\n", seedsFrom(1),
 		},
+		{
+			"nobody looks whether the input is another one", "pipeline/layout.go",
+			"\tif ours == (Layout{}) {",
+			"\tif ours == (Layout{}) || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
+		},
 	}
 }
 

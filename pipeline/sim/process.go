@@ -85,6 +85,7 @@ func (p *process) config(rebuild bool) pipeline.Config {
 		Worker:  p.workerConfig(p.slice, p.using),
 		Decoder: p.using.decoder, Source: p, Committer: p, History: p,
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
+		Layout:    pipeline.Layout{Topic: events, ID: p.topic, Partitions: int32(len(p.parts))},
 		Now:       p.now,
 		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
 		Backoff:        p.backoff,
@@ -155,6 +156,10 @@ func (w *world) took(p *process) {
 		// It read half of one state of the world and half of another. Ending itself
 		// is fair; the next life shows whether it did harm.
 		w.fault("ended itself: robbed")
+	case w.doomed && errors.Is(err, pipeline.ErrPermanent) && strings.Contains(err.Error(), "a group, output topics and a bucket of its own"):
+		w.fault("refused for good")
+		w.result.Refusals++
+		w.rebuild = w.rng.IntN(2) == 0 // which must not help
 	case w.helpless(err, p.hopeless):
 		w.fault("refused to begin")
 		w.result.Refusals++

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"footfall/pipeline"
+	"footfall/pipeline/archive"
 	"footfall/pipeline/oracle"
 	"footfall/pipeline/segment"
 	"footfall/pipeline/worker"
@@ -51,6 +53,7 @@ type Options struct {
 	Crash   int    // how many times likelier a kill is; 0: once
 	Large   bool   // transactions and slices of snapshots are as large as in production: never cut
 	Outage  Outage // what is away for an hour
+	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
 
 	// With any of these the oracle cannot say what to expect: what was said then
 	// depends on when it happened. Chains, numbers and where everybody ends up are
@@ -59,6 +62,10 @@ type Options struct {
 	Expire   bool // the group's offsets expire
 	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
 	Late     bool // a plain commit is carried out long after its sender has given it up
+
+	// Controls: what is wrong on purpose, see TestNaiveSinkIsFound.
+	naive   func(archive.Log, archive.Table) func(context.Context) error // takes the archive's place
+	ignores bool                                                         // records that a broker refuses are missing from what is committed
 
 	// Trace is told what happens, to look at one seed.
 	Trace func(format string, args ...any)
@@ -73,6 +80,16 @@ const (
 	BucketAway
 	KafkaAway
 	TableAway
+)
+
+// Doom is what no footfall can go on after.
+type Doom int
+
+// What there is to be doomed by.
+const (
+	NoDoom   Doom = iota
+	MadeAnew      // the topic is deleted, and made again under its name
+	Expanded      // all topics get more partitions
 )
 
 // lineageBroken tells that the oracle cannot be asked.
@@ -151,9 +168,11 @@ type world struct {
 	away     Outage // what cannot be reached now
 	back     int    // step at which it can be reached again
 	paused   bool
-	rebuild  bool  // the next life is started with --rebuild
-	ending   bool  // all is done; everybody is told to end
-	broken   error // an invariant that does not hold
+	rebuild  bool // the next life is started with --rebuild
+	ending   bool // all is done; everybody is told to end
+	doomed   bool
+	topic    string // id of the input topic
+	broken   error  // an invariant that does not hold
 	result   Result
 	stats    []pipeline.Status // of the process that saw it all, where one did
 }
@@ -176,6 +195,7 @@ func Run(opt Options) (*Result, error) {
 		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), //nolint:gosec // a simulation wants to be repeatable
 	}
 	w.digest.Reset()
+	w.topic = "a"
 	for _, c := range contracts() {
 		probe, err := schemas.NewDecoder(c)
 		if err != nil {
@@ -210,8 +230,12 @@ func Run(opt Options) (*Result, error) {
 	for _, p := range w.parts {
 		w.result.Outputs = append(w.result.Outputs, p.outputs...)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case !w.doomed:
 		err = w.judge()
+	case w.result.Refusals == 0:
+		err = errors.New("nobody has refused to go on")
 	}
 	w.result.Hash = w.hash()
 	r := w.result // not the world's own: it would keep the world
@@ -256,7 +280,7 @@ func (w *world) run() error {
 // copied what the processes said last; it tells that everybody has ended.
 func (w *world) finished() bool {
 	switch {
-	case !w.ended() || w.unfinished() != "":
+	case !w.ended() || !w.doomed && w.unfinished() != "":
 		return false
 	case !w.ending:
 		w.finish()

@@ -14,6 +14,9 @@ import (
 // checkPut holds that a snapshot is published only when a commit covers it, that it
 // is of the committed past, and that it is what recovery makes of the one before it.
 func (p *process) checkPut(key string, data []byte) error {
+	if !isPartition(key) {
+		return nil
+	}
 	id, ok := snapshot.ParseID(key)
 	if !ok {
 		return p.breach("a snapshot is stored as %q", key)

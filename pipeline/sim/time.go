@@ -52,6 +52,9 @@ func (w *world) advance() {
 		w.paused = !w.paused
 	}
 	w.housekeep()
+	if w.opt.Doom != NoDoom && w.steps == w.opt.Steps/2 {
+		w.doom()
+	}
 }
 
 // calmDown is the moment in which faults stop.

@@ -69,6 +69,37 @@ func ParseID(key string) (ID, bool) {
 	return ID{int32(p), next, n}, errors.Join(errP, errNext, errN) == nil
 }
 
+// layoutKey is the object that says what all snapshots of a bucket rest upon.
+const layoutKey = "layout"
+
+// Claim stores a text that says what the bucket's snapshots rest upon, where there is
+// none yet, and returns the one that is there.
+func (s *Store) Claim(ctx context.Context, text string) (string, error) {
+	keys, err := s.bucket.List(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("list the bucket's layout: %w", err)
+	}
+	if !slices.Contains(keys, layoutKey) {
+		err := s.bucket.Put(ctx, layoutKey, func(to io.Writer) error {
+			_, err := io.WriteString(to, text)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("write the bucket's layout: %w", err)
+		}
+	}
+	object, err := s.bucket.Get(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
+	}
+	defer func() { _ = object.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(object, 4096))
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
+	}
+	return string(b), nil
+}
+
 // List gives a partition's snapshots, the newest first.
 func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
 	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))

@@ -68,6 +68,9 @@ func TestLocalPersists(t *testing.T) {
 	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("said: %q", got)
 	}
+	if again.TopicID() != s.TopicID() || again.TopicID() == "" {
+		t.Errorf("the topic's id was %q and is %q", s.TopicID(), again.TopicID())
+	}
 	again.Close(t.Context())
 }
 
