@@ -32,11 +32,9 @@ func TestFatalErrorsEndRun(t *testing.T) {
 				return fmt.Errorf("too large: %w", pipeline.ErrPermanent)
 			})
 		}},
-		"bucket cannot be listed": {errTest, func(b *bubble) {
+		"bucket cannot be used at the start": {errTest, func(b *bubble) {
+			b.cfg.Layout = pipeline.Layout{Topic: "events", ID: "a", Partitions: 3}
 			b.bucket.BeforeList.Set(func() error { return errTest })
-		}},
-		"bucket takes nothing before the first commit": {errTest, func(b *bubble) {
-			b.bucket.BeforePut.Set(func(context.Context, string) error { return errTest })
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,6 +236,50 @@ func TestBucketFailsForAWhile(t *testing.T) {
 		b.log.Publish(0, view("u17", 1))
 		b.committed(0)
 		b.said(0, 20_002)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Partitions that come while the bucket fails wait for it, an hour if need be, and the
+// live ones go on; a process that ended itself would take them with it.
+func TestRecoveryWaitsForTheBucket(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		b.member.Ends = time.Second
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		var failing atomic.Bool
+		failing.Store(true)
+		fail := func() error {
+			if failing.Load() {
+				return errTest
+			}
+			return nil
+		}
+		b.bucket.BeforeList.Set(fail)
+		b.bucket.BeforePut.Set(func(context.Context, string) error { return fail() })
+		b.member.Give(1, 2, 3)
+		for i := range 60 {
+			b.log.Publish(0, view("live", i), view(fmt.Sprint("new", i), 0))
+			time.Sleep(time.Minute)
+			b.committed(0)
+		}
+		b.said(0, 61)
+		if n := count[pipeline.RecoveryWaits](b); n < 60 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		b.member.Take(3) // given back before it has come to life
+		time.Sleep(time.Minute)
+		failing.Store(false)
+		for n := range int32(3) {
+			b.log.Publish(n, view("after", 0))
+			b.committed(n)
+		}
+		if b.log.Owned(3) {
+			t.Error("partition 3 was asked back, and was not released")
+		}
 		if err := l.end(t); err != nil {
 			t.Fatal(err)
 		}

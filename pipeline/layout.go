@@ -27,11 +27,6 @@ func (p *Pipeline) checkLayout(ctx context.Context) error {
 	if ours == (Layout{}) {
 		return nil
 	}
-	p.layoutMu.Lock()
-	defer p.layoutMu.Unlock()
-	if p.layoutChecked {
-		return nil
-	}
 	text, err := p.cfg.Snapshots.Claim(ctx, ours.String())
 	if err != nil {
 		return err
@@ -53,6 +48,5 @@ func (p *Pipeline) checkLayout(ctx context.Context) error {
 			"and give it a group, output topics and a bucket of its own",
 			ours.Topic, l.Partitions, ours.Partitions, ErrPermanent)
 	}
-	p.layoutChecked = true
 	return nil
 }

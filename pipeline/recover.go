@@ -14,9 +14,17 @@ import (
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
-	for {
+	for attempt := 1; ; attempt++ {
 		err := part.recoverOnce()
-		if part.ctx.Err() != nil || part.stream.isLost() || !errors.Is(err, errMoved) {
+		switch {
+		case part.ctx.Err() != nil || part.stream.isLost():
+			return err
+		case errors.Is(err, snapshot.ErrBucket):
+			// Ending the process would take its live partitions with it, and whoever
+			// gets them would come to the same end.
+			part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+			part.p.cfg.Backoff(part.ctx, attempt)
+		case !errors.Is(err, errMoved):
 			return err
 		}
 	}
@@ -29,9 +37,6 @@ var errMoved = errors.New("committed meanwhile")
 
 func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
-	if err := part.p.checkLayout(part.ctx); err != nil {
-		return err
-	}
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err

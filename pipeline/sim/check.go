@@ -22,7 +22,7 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 		return w.breach("partition %d: %s commits under epoch %d what epoch %d has taken over", p.number, by.name, out.Epoch, p.readBy)
 	}
 	n := p.last()
-	if first := out.Mark.N - uint64(len(out.Items)); by.sessions[p.number].rebuilding && !p.found && first > n {
+	if first := out.Mark.N - uint64(len(out.Items)); by.rebuilds(out) != nil && !p.found && first > n {
 		n = first // it could not know how many there were
 	}
 	for i := range out.Items {
@@ -43,8 +43,8 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 	if err := w.checkMark(p, &out.Mark); err != nil {
 		return err
 	}
-	if by.sessions[p.number].rebuilding {
-		return nil // it leaves out what is refused today
+	if by.rebuilds(out) != nil || p.mark == (schemas.Mark{}) {
+		return nil // it leaves out what is refused today, or begins after it
 	}
 	return w.checkAccepted(p, out)
 }

@@ -24,7 +24,9 @@ func (p *process) Poll(ctx context.Context, into *pipeline.Batch) error {
 	p.polled = p.steps
 	p.tries, p.paused, p.robbed, p.deceived, p.hopeless = 0, p.world.paused, false, false, false
 	p.hear()
-	if p.bring(into); len(into.Lost)+len(into.Revoked)+len(into.Assigned) > 0 {
+	p.bring(into)
+	p.robbed = len(p.heard) > 0 // what it is given now may have been taken again
+	if len(into.Lost)+len(into.Revoked)+len(into.Assigned) > 0 {
 		return nil
 	}
 	if p.away == KafkaAway {
@@ -63,7 +65,8 @@ func (p *process) Start(partition int32, offset int64) {
 	if !s.owned || s.going {
 		return
 	}
-	s.started, s.rebuilding, s.read = true, false, 0
+	s.started, s.read = true, 0
+	delete(p.rebuilding, ownership{partition, s.epoch})
 	for s.read < len(part.input) && part.input[s.read].Offset < offset {
 		s.read++
 	}

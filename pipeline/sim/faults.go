@@ -142,7 +142,8 @@ func (w *world) overtake(p *part) {
 
 // rebuilt is what a rebuild had left of the outputs there were.
 type rebuilt struct {
-	count   int // of outputs, until then
+	start   int64 // of the input
+	count   int   // of outputs, until then
 	known   map[string]*schemas.Transition
 	refused map[int64]bool
 }

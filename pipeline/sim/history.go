@@ -87,7 +87,6 @@ func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ s
 // what is there now.
 func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
 	part := p.parts[partition]
-	p.sessions[partition].rebuilding = true
 	left := &rebuilt{known: map[string]*schemas.Transition{}, refused: map[int64]bool{}}
 	now := len(part.outputs)
 	for i := 0; i < now && (to == 0 || part.outputs[i].Item.N <= to); i++ {
@@ -107,8 +106,8 @@ func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each fu
 			left.refused[it.DeadLetter.Pos.Offset] = true
 		}
 	}
-	left.count = len(part.outputs)
-	p.sessions[partition].left = left
+	left.start, left.count = p.sessions[partition].start, len(part.outputs)
+	p.rebuilding[ownership{partition, p.sessions[partition].epoch}] = left
 	return nil
 }
 

@@ -231,10 +231,10 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	if p.mark == (schemas.Mark{}) { // the first commit there ever was
 		p.boot, p.folded = out.Mark.Bootstrap, out.Mark.Next
 	}
-	if s := &by.sessions[p.number]; s.rebuilding && s.epoch == out.Epoch {
-		p.folded, p.hashes = s.start, map[uint64]uint64{}
-		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != s.left {
-			p.rebuilt = append(p.rebuilt, s.left)
+	if r := by.rebuilds(out); r != nil {
+		p.folded, p.hashes = r.start, map[uint64]uint64{}
+		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != r {
+			p.rebuilt = append(p.rebuilt, r)
 		}
 	}
 	if w.doomed {
@@ -245,7 +245,7 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	by.cover(out.Mark)
 	w.result.Reviewed += countOf(out.Items, schemas.ByRules)
 	p.committed, p.next, p.found, p.mark = string(text), out.Mark.Next, true, out.Mark
-	if out.Mark.Next >= p.reached.Next || by.sessions[p.number].rebuilding {
+	if out.Mark.Next >= p.reached.Next || by.rebuilds(out) != nil {
 		p.reached = out.Mark
 	}
 	w.note(p.committed, uint64(p.number), uint64(p.next))

@@ -8,6 +8,7 @@ import (
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
@@ -25,6 +26,9 @@ type process struct {
 	skew     schemas.Millis // its clock is off by this
 	paused   bool           // as it has heard
 	tries    int            // commits since the last poll
+
+	// rebuilding is what is being rebuilt without a snapshot, and not live yet.
+	rebuilding map[ownership]*rebuilt
 
 	covered []schemas.Mark // by partition: the greatest that it has committed, or read
 
@@ -47,9 +51,18 @@ type session struct {
 	started bool
 	read    int // index of the next record to fetch
 
-	rebuilding bool // reads all outputs: what it commits before Start is a rebuild
-	left       *rebuilt
-	start      int64 // of the log, as it was told last
+	start int64 // of the log, as it was told last
+}
+
+// ownership is a partition under one epoch.
+type ownership struct {
+	partition int32
+	epoch     int64
+}
+
+// rebuilds tells what an output is the first of, if it is a rebuild's.
+func (p *process) rebuilds(out *worker.Output) *rebuilt {
+	return p.rebuilding[ownership{out.Mark.Partition, out.Epoch}]
 }
 
 // start begins a life in a slot.
@@ -59,7 +72,8 @@ func (w *world) start(s *slot) {
 	p := &process{
 		life:  &life{w: w, name: fmt.Sprintf("%s/%d", s.name, w.result.Lives)},
 		world: w, slot: s, sessions: make([]session, len(w.parts)), covered: make([]schemas.Mark, len(w.parts)), cancel: cancel,
-		slice: 1 + w.rng.IntN(20), using: w.rules[w.using],
+		rebuilding: map[ownership]*rebuilt{},
+		slice:      1 + w.rng.IntN(20), using: w.rules[w.using],
 	}
 	if w.opt.Slice > 0 {
 		p.slice = w.opt.Slice
@@ -117,6 +131,8 @@ func (p *process) report(f pipeline.Fact) {
 		}
 	case pipeline.SnapshotSkipped:
 		p.fault("snapshot skipped")
+	case pipeline.RecoveryWaits:
+		p.fault("waited for the bucket")
 	}
 }
 
@@ -148,8 +164,10 @@ func (w *world) took(p *process) {
 		w.result.Crashes++ // the group will notice
 		return
 	case err == nil:
-	case errors.Is(err, errAway), errors.Is(err, errBucket), errors.Is(err, snapshot.ErrDamaged) && !strings.Contains(err.Error(), "--rebuild"):
-		w.fault("ended itself: " + why(err)) // a bucket that gives back something else than it was given fails
+	case errors.Is(err, errAway):
+		w.fault("ended itself: Kafka does not answer")
+	case errors.Is(err, snapshot.ErrBucket) && p.polled == 0:
+		w.fault("did not start: the bucket fails")
 	case errors.Is(err, pipeline.ErrFenced) && p.fenced:
 		w.fault("ended itself: fenced")
 	case p.robbed:
@@ -160,7 +178,7 @@ func (w *world) took(p *process) {
 		w.fault("refused for good")
 		w.result.Refusals++
 		w.rebuild = w.rng.IntN(2) == 0 // which must not help
-	case w.helpless(err, p.hopeless):
+	case w.helpless(err, p.hopeless || w.retained >= p.polled):
 		w.fault("refused to begin")
 		w.result.Refusals++
 		w.rebuild = true
@@ -170,11 +188,4 @@ func (w *world) took(p *process) {
 		_ = w.breach("%s ended with: %w", p.name, err)
 	}
 	w.leave(p, "it has left")
-}
-
-func why(err error) string {
-	if errors.Is(err, errAway) {
-		return "Kafka does not answer"
-	}
-	return "the bucket fails"
 }
