@@ -65,7 +65,7 @@ const (
 
 func newArchives(w *world) *archives {
 	in := &archives{w: w, by: map[archive.Partition]*copied{}, decoder: w.rules[0].decoder()}
-	in.table = &Table{Dice: w.dice, Chance: in.chance, Gives: in.gives, Absent: func() bool { return w.away == TableAway }}
+	in.table = &Table{Dice: w.dice, Chance: in.chance, Gives: in.gives, Absent: func() bool { return w.away == TableAway || w.opt.absent && !w.ended() }}
 	for _, p := range w.parts {
 		in.add(&copied{Partition: archive.Partition{Topic: events, Number: p.number}, part: p, gives: map[int64]bool{}})
 		for _, s := range p.streams {

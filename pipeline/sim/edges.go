@@ -49,7 +49,9 @@ func (p *process) fetch(part *part, s *session, into *pipeline.Batch) error {
 		if first := part.input[s.read].Offset; first < part.start {
 			return gone(part, first)
 		}
-		n = 1 + p.rng.IntN(n)
+		if !p.opt.Large {
+			n = 1 + p.rng.IntN(n)
+		}
 		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: part.number, Records: part.input[s.read : s.read+n]})
 		s.read += n
 	}

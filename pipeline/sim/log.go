@@ -237,6 +237,12 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 			p.rebuilt = append(p.rebuilt, r)
 		}
 	}
+	i, _ := slices.BinarySearchFunc(p.input, out.Mark.Next-1, func(r worker.Record, o int64) int { return cmp.Compare(r.Offset, o) })
+	for ; i >= 0 && i < len(p.input) && p.input[i].Offset >= p.reached.Next; i-- {
+		if p.stepped[i] > settledIn {
+			w.result.Waited = max(w.result.Waited, w.steps-p.stepped[i])
+		}
+	}
 	if w.doomed {
 		_ = w.breach("partition %d: committed at %d, though the input is another one", p.number, out.Mark.Next)
 		return

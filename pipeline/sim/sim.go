@@ -51,7 +51,7 @@ type Options struct {
 	Retain  bool   // retention removes what nobody needs any more
 	Slice   int    // timers fired in one call at most; 0: any number, another in each life
 	Crash   int    // how many times likelier a kill is; 0: once
-	Large   bool   // transactions and slices of snapshots are as large as in production: never cut
+	Large   bool   // polls, transactions and slices of snapshots are as large as in production: never cut
 	Outage  Outage // what is away for an hour
 	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
 
@@ -62,6 +62,8 @@ type Options struct {
 	Expire   bool // the group's offsets expire
 	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
 	Late     bool // a plain commit is carried out long after its sender has given it up
+
+	absent bool // the table cannot be reached until faults stop; no time passes for it
 
 	// Controls: what is wrong on purpose, see TestNaiveSinkIsFound.
 	naive   func(archive.Log, archive.Table) func(context.Context) error // takes the archive's place
@@ -106,9 +108,10 @@ type Result struct {
 	Rebuilds int            // partitions brought back by --rebuild
 	Reviewed int            // transitions said for new rules
 	Rows     int            // in the table
+	Waited   int            // steps from a record's publication to its commit, at most; of those after settledIn
 	Faults   map[string]int // how often each happened
 	Outputs  []Said         // everything committed, by partition, in order of n
-	Early    int            // how many of Outputs there were when faults stopped
+	Early    [][]Said       // of each partition: those of Outputs that there were when faults stopped
 }
 
 // Said is one committed output, as a reader of the topics sees it.
@@ -117,6 +120,9 @@ type Said struct {
 	Topic  string
 	Record oracle.Record
 }
+
+// settledIn is how many steps a run is given to settle: a crowd comes before.
+const settledIn = 40
 
 // grace is how far ticks stay behind the wall (design 3.5).
 const grace = 2 * schemas.Second

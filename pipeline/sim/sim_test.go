@@ -153,7 +153,7 @@ func runAll(first, last uint64) (runs []run, violations int) {
 				if runs[i].Result, runs[i].err = Run(o); runs[i].err != nil {
 					failed.Add(1)
 				}
-				runs[i].Outputs, runs[i].Report = nil, nil // they are large, and the hash is of them
+				runs[i].Outputs, runs[i].Early, runs[i].Report = nil, nil, nil // they are large, and the hash is of them
 			}
 		})
 	}

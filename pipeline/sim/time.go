@@ -63,7 +63,7 @@ func (w *world) calmDown() {
 		w.jump = 0
 	}
 	for _, p := range w.parts {
-		w.result.Early += len(p.outputs)
+		w.result.Early = append(w.result.Early, p.outputs[:len(p.outputs):len(p.outputs)])
 	}
 }
 
