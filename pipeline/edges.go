@@ -17,7 +17,8 @@ type Source interface {
 	// It returns ctx.Err() when ctx ends; any other error is fatal.
 	Poll(ctx context.Context, into *Batch) error
 
-	// Start begins (or begins again) to read an assigned partition at offset.
+	// Start begins (or begins again) to read an assigned partition at offset, under
+	// the assignment that Poll has given last. It must not wait.
 	Start(partition int32, offset int64)
 
 	// Release says that a revoked partition has been drained and dropped; the

@@ -232,6 +232,18 @@ func (p *Pipeline) partition(n int32) *partition {
 	return p.parts[n]
 }
 
+// startReading makes a recovered partition live. It does so before the fetcher takes
+// it away, or not at all: the source would take a later start for one of the
+// ownership that comes next.
+func (p *Pipeline) startReading(part *partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parts[part.number] == part {
+		part.live.Store(true)
+		p.cfg.Source.Start(part.number, part.worker.Mark().Next)
+	}
+}
+
 // take removes a partition from what is ours, so that nothing more reaches it.
 func (p *Pipeline) take(n int32) *partition {
 	p.mu.Lock()

@@ -62,8 +62,7 @@ func (part *partition) recoverOnce() error {
 		}
 	}
 	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
-	part.live.Store(true)
-	cfg.Source.Start(part.number, part.worker.Mark().Next)
+	part.p.startReading(part)
 	return nil
 }
 

@@ -64,7 +64,7 @@ func (p *process) fetch(part *part, s *session, into *pipeline.Batch) error {
 // Start is pipeline.Source.
 func (p *process) Start(partition int32, offset int64) {
 	part, s := p.parts[partition], &p.sessions[partition]
-	if !s.owned || s.going {
+	if !s.owned || s.going || !s.told {
 		return
 	}
 	s.started, s.read = true, 0

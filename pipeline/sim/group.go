@@ -234,6 +234,9 @@ func (p *process) bring(into *pipeline.Batch) {
 			into.Revoked = append(into.Revoked, c.partition)
 		case assigned:
 			into.Assigned = append(into.Assigned, pipeline.Assignment{Partition: c.partition, Epoch: c.epoch})
+			if s := &p.sessions[c.partition]; s.owned && s.epoch == c.epoch {
+				s.told = true
+			}
 		}
 		p.heard = p.heard[1:]
 	}

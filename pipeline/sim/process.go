@@ -47,6 +47,7 @@ type process struct {
 type session struct {
 	epoch   int64
 	owned   bool
+	told    bool // Poll has given the assignment
 	going   bool // revoked, not yet released
 	started bool
 	read    int // index of the next record to fetch
