@@ -19,6 +19,7 @@ ARGS     ?=
 PKG      ?= ./...
 RACE     ?=
 SEEDS    ?= 300
+FROM     ?= 1
 FUZZTIME ?= 10s
 FUZZJOBS ?= 2
 FUZZ     ?=
@@ -109,12 +110,14 @@ fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: on
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
 
-mutants: ## seeded bugs of our own, each of which the simulation must find
-	FOOTFALL_TEST_MUTANTS=1 go test -count 1 -timeout 15m -v -run Mutants ./pipeline/sim
+mutants: | .build ## bugs of our own, each of which must be found by what is named beside it (ONLY=words in their names)
+	@FOOTFALL_TEST_MUTANTS="1$(ONLY)" go test -count 1 -timeout 20m -v -run Mutants ./pipeline/sim >.build/mutants.log 2>&1 || { cat .build/mutants.log; exit 1; }; \
+	grep -E '^ *[0-9]+ ' .build/mutants.log | grep -v missed$$; grep -hoE '^[0-9]+ caught, [0-9]+ missed' .build/mutants.log
 
-sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n
-	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
-	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
+sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n (ARGS=-trace: all that happens)
+	@failed=0; go test -tags smallpieces -count 1 -timeout 60m -v -run '^TestSeeds$$' ./pipeline/sim -args $(if $(SEED),-seed $(SEED),-from $(FROM) -seeds $(SEEDS)) $(ARGS) >.build/sim.log 2>&1 || failed=$$?; \
+	sed -E -e '/^(=== |---|PASS|FAIL|ok )/d' -e 's/^ +sim_test.go:[0-9]+: //' -e '/^[0-9]+ seeds, /d' .build/sim.log $(if $(SEED)$(VERBOSE),,| grep -vE '^ +[0-9]+ '); \
+	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log | tail -n 1; exit $$failed
 
 # Unless they are given: 3 seeds, from 0 on; one where the first is given.
 brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
@@ -13,6 +14,23 @@ import (
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
+	for attempt := 1; ; attempt++ {
+		err := part.recoverOnce()
+		switch {
+		case part.ctx.Err() != nil || part.stream.isLost():
+			return err
+		case errors.Is(err, snapshot.ErrBucket):
+			// Ending the process would take its live partitions with it, and whoever
+			// gets them would come to the same end.
+			part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+			part.p.cfg.Backoff(part.ctx, attempt)
+		default:
+			return err
+		}
+	}
+}
+
+func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
 	// In this order: an output that is seen was committed before the mark is asked for,
 	// so a mark that counts less was set back, and is not only older.
@@ -45,8 +63,7 @@ func (part *partition) recover() error {
 		}
 	}
 	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
-	part.live.Store(true)
-	cfg.Source.Start(part.number, part.worker.Mark().Next)
+	part.p.startReading(part)
 	return nil
 }
 
@@ -71,7 +88,7 @@ func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return &ErrForgotten{Partition: part.number, Spoken: last > 0}
 	}
@@ -114,11 +131,11 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark, last); err != nil {
+	if last > mark.N {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
-		return err
+		return part.overtaken(mark, last)
 	}
 	var problems []error
 	for _, id := range ids {
@@ -136,14 +153,14 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return err
 		}
-		if !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
+		if !slices.ContainsFunc(reasonsToSkip(), func(reason error) bool { return errors.Is(err, reason) }) {
 			return err
 		}
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
 		problems = append(problems, err)
 	}
 	if cfg.Rebuild {
-		return part.rebuild(mark)
+		return part.rebuild(mark, true, ids)
 	}
 	problems = append(problems, fmt.Errorf("partition %d: offset %d is committed and no snapshot leads there (%d found). "+
 		"Give the bucket that holds the snapshots, or start once with --rebuild: it folds what the log still has and mutes the differences",
@@ -151,12 +168,15 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 	return errors.Join(problems...)
 }
 
+// reasonsToSkip are the errors that say that a snapshot does not lead to the mark, and
+// that another may.
+func reasonsToSkip() []error {
+	return []error{snapshot.ErrDamaged, worker.ErrLineage, errUnreadable, ErrExpired}
+}
+
 // overtaken refuses a mark that counts less than what was seen to be said: going on
 // from it would say that again. Another tool that set the group's offset can do that.
 func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
-	if last <= mark.N {
-		return nil
-	}
 	return fmt.Errorf("partition %d: output n=%d is committed, and the committed mark at offset %d counts n=%d: the group's offset was set back. "+
 		"Going on would send triggers again. Start once with --rebuild: it folds what the log still has and mutes the differences",
 		part.number, last, mark.Next, mark.N)
@@ -192,7 +212,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
-	replayed, err := part.replay(w, cut.Next, mark.Next, func([]worker.Record) error { return nil })
+	replayed, err := part.replay(w, cut.Next, mark.Next, nil)
 	if err != nil {
 		return err
 	}
@@ -212,7 +232,7 @@ func (part *partition) conditions() worker.Conditions {
 }
 
 // replay gives a worker its dedup window and the input between its cut and to, which
-// witness sees first.
+// witness sees first, if there is one.
 func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed int64, err error) {
 	from := min(w.DedupStart(), cut)
 	start, _, err := part.p.cfg.History.Bounds(part.ctx, part.number)
@@ -225,8 +245,10 @@ func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]wo
 		return 0, nil
 	}
 	err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
-		if err := witness(records); err != nil {
-			return err
+		if witness != nil {
+			if err := witness(records); err != nil {
+				return err
+			}
 		}
 		i := 0
 		for i < len(records) && records[i].Offset < cut {
@@ -240,8 +262,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]wo
 }
 
 // rebuild makes a worker without a snapshot: from all committed outputs and what
-// the log still has.
-func (part *partition) rebuild(mark schemas.Mark) error {
+// the log still has. found tells that mark is what was committed, and not only where
+// the log begins; ids are the snapshots there are, the newest first.
+func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -258,11 +281,20 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if err != nil {
 		return err
 	}
+	unsaid := last.N == 0 && !found
+	if unsaid {
+		// Neither a mark nor an output is left to tell what has been said of the
+		// records that are here, so none of them is said aloud.
+		last.Next = end
+		if len(ids) > 0 { // nor how many outputs there were: their ids must not begin again
+			last.N = ids[0].N
+		}
+	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {
 		return &errOtherTopic{part.number, fmt.Sprintf("outputs speak of input up to offset %d, and the topic ends at %d", mark.Next, end)}
 	}
-	w.Skip(start)
+	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
 	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
 	if err != nil {
 		return err

@@ -21,6 +21,13 @@ type Bucket interface {
 	Delete(ctx context.Context, key string) error
 }
 
+// ErrBucket is wrapped by the errors that say that the object store did not do what it
+// was asked for: it may do so later.
+var ErrBucket = errors.New("the bucket fails")
+
+// failing marks an error as the bucket's.
+func failing(err error) error { return fmt.Errorf("%w: %w", ErrBucket, err) }
+
 // Store keeps the snapshots of a group's partitions in a bucket.
 type Store struct {
 	bucket Bucket
@@ -69,11 +76,42 @@ func ParseID(key string) (ID, bool) {
 	return ID{int32(p), next, n}, errors.Join(errP, errNext, errN) == nil
 }
 
+// layoutKey is the object that says what all snapshots of a bucket rest upon.
+const layoutKey = "layout"
+
+// Claim stores a text that says what the bucket's snapshots rest upon, where there is
+// none yet, and returns the one that is there.
+func (s *Store) Claim(ctx context.Context, text string) (string, error) {
+	keys, err := s.bucket.List(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("list the bucket's layout: %w", failing(err))
+	}
+	if !slices.Contains(keys, layoutKey) {
+		err := s.bucket.Put(ctx, layoutKey, func(to io.Writer) error {
+			_, err := io.WriteString(to, text)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("write the bucket's layout: %w", failing(err))
+		}
+	}
+	object, err := s.bucket.Get(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", failing(err))
+	}
+	defer func() { _ = object.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(object, 4096))
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", failing(err))
+	}
+	return string(b), nil
+}
+
 // List gives a partition's snapshots, the newest first.
 func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
 	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))
 	if err != nil {
-		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
+		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, failing(err))
 	}
 	var ids []ID
 	for _, k := range keys {
@@ -88,21 +126,28 @@ func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
 // Publish stores a snapshot whole, reads it back, and only then removes what is
 // more than the store keeps. write gives the bytes; when it fails nothing is stored.
 func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error) error {
+	var ours error // of whoever gives the bytes
 	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) error {
 		w, err := NewWriter(to)
 		if err != nil {
 			return err
 		}
-		if err := write(w); err != nil {
-			return err
+		if ours = write(w); ours != nil {
+			return ours
 		}
 		return w.Close()
 	})
-	if err != nil {
-		return fmt.Errorf("write snapshot %s: %w", id, err)
+	switch {
+	case ours != nil:
+		return fmt.Errorf("write snapshot %s: %w", id, ours)
+	case err != nil:
+		return fmt.Errorf("write snapshot %s: %w", id, failing(err))
 	}
 	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
+		if errors.Is(err, ErrDamaged) {
+			err = failing(err) // it gives back something else than it was given
+		}
 		return err
 	}
 	return s.prune(ctx, id)
@@ -122,7 +167,7 @@ func (s *Store) Verify(ctx context.Context, id ID) (bytes int64, err error) {
 func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) error {
 	object, err := s.bucket.Get(ctx, id.key())
 	if err != nil {
-		return fmt.Errorf("read snapshot %s: %w", id, err)
+		return fmt.Errorf("read snapshot %s: %w", id, failing(err))
 	}
 	defer func() { _ = object.Close() }() // it was only read
 	r := NewReader(object)
@@ -130,8 +175,12 @@ func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) err
 	if err == nil {
 		_, err = io.Copy(io.Discard, r)
 	}
-	if r.err != nil && !errors.Is(r.err, io.EOF) {
+	switch {
+	case r.err == nil || errors.Is(r.err, io.EOF):
+	case errors.Is(r.err, ErrDamaged):
 		err = r.err
+	default:
+		err = failing(r.err)
 	}
 	s.note(id, err)
 	if err != nil {
@@ -177,7 +226,7 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 			}
 		}
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
-			return fmt.Errorf("remove snapshot %s: %w", id, err)
+			return fmt.Errorf("remove snapshot %s: %w", id, failing(err))
 		}
 	}
 	return nil

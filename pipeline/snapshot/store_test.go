@@ -118,6 +118,21 @@ func TestListIsTheNewestFirst(t *testing.T) {
 	})
 }
 
+// What a bucket's snapshots rest upon is what its first user has said, and is no
+// snapshot.
+func TestTheFirstClaimStays(t *testing.T) {
+	each(t, func(t *testing.T, bucket *blob.Bucket) {
+		s := NewStore(Blob{bucket}, 3)
+		publish(t, s, ID{1, 5, 5})
+		for _, text := range []string{"ours", "theirs"} {
+			if got, err := s.Claim(t.Context(), text); err != nil || got != "ours" {
+				t.Errorf("claim %q: got %q, %v, want what was there first", text, got, err)
+			}
+		}
+		listed(t, s, 1, ID{1, 5, 5})
+	})
+}
+
 func TestANameIsReadBack(t *testing.T) {
 	for _, id := range []ID{{0, 0, 0}, {7, 120331, 9}, {99999, 1<<63 - 1, 1<<64 - 1}} {
 		if got, ok := ParseID(id.String()); !ok || got != id {

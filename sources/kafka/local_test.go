@@ -69,6 +69,9 @@ func TestLocalPersists(t *testing.T) {
 	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("said: %q", got)
 	}
+	if again.TopicID() != s.TopicID() || again.TopicID() == "" {
+		t.Errorf("the topic's id was %q and is %q", s.TopicID(), again.TopicID())
+	}
 	again.Close(t.Context())
 }
 
@@ -408,5 +411,32 @@ func TestChangesKeepTheirOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("batches (-want +got):\n%s", diff)
+	}
+}
+
+// A start comes from the ownership that Poll has told. One that was given meanwhile is
+// not read before it has been recovered.
+func TestStartOfAnOwnershipThatIsOver(t *testing.T) {
+	o := newOwnership()
+	as := membership{"m", 1}
+	poll := func() (b pipeline.Batch, starts []start) {
+		starts, _ = o.poll(&b, func() {})
+		return b, starts
+	}
+	o.assigned(as, []int32{0})
+	first, _ := poll()
+	o.lost(as, []int32{0})
+	o.assigned(membership{"m", 2}, []int32{0})
+	o.start(0, 5)
+	if b, starts := poll(); len(b.Lost) != 1 || len(starts) != 0 {
+		t.Errorf("got %+v, starts %+v, want the loss and no start", b, starts)
+	}
+	b, starts := poll()
+	if len(b.Assigned) != 1 || b.Assigned[0].Epoch <= first.Assigned[0].Epoch || len(starts) != 0 || len(o.startedPartitions()) != 0 {
+		t.Errorf("got %+v, starts %+v, want the new assignment and no start", b, starts)
+	}
+	o.start(0, 7)
+	if _, starts := poll(); len(starts) != 1 || starts[0].offset != 7 || starts[0].epoch != b.Assigned[0].Epoch {
+		t.Errorf("got starts %+v, want one at 7 under the new epoch", starts)
 	}
 }

@@ -47,6 +47,7 @@ type ownership struct {
 // owned is one partition of ours.
 type owned struct {
 	epoch   int64
+	told    bool          // Poll has given the assignment to the pipeline
 	going   bool          // revoked; committable until released
 	gone    chan struct{} // closed when it is not ours any more
 	started bool          // Start has been called; ends are asked for
@@ -195,12 +196,16 @@ func (o *ownership) release(partition int32) {
 	}
 }
 
-// start notes that a partition is to be read from offset.
+// start notes that a partition is to be read from offset. Who asks speaks of the
+// ownership that Poll has told last. 1. A partition is lost and given again, and Poll
+// has told neither yet. 2. The recovery of the old ownership comes to its end and starts
+// it. Were that taken for the new one, its records would be polled before it has
+// recovered, and once more after.
 func (o *ownership) start(partition int32, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	own := o.owned[partition]
-	if own == nil || own.going {
+	if own == nil || own.going || !own.told {
 		return // lost meanwhile; Poll tells, or has told
 	}
 	own.started = true
@@ -325,6 +330,9 @@ func (o *ownership) poll(into *pipeline.Batch, wake func()) (starts []start, new
 				into.Revoked = append(into.Revoked, a.Partition)
 			case changeAssigned:
 				into.Assigned = append(into.Assigned, a)
+				if own := o.owned[a.Partition]; own != nil && own.epoch == a.Epoch {
+					own.told = true
+				}
 			}
 		}
 		o.changes = o.changes[1:]

@@ -484,6 +484,10 @@ func (s *Session) Release(partition int32) { s.owns.release(partition) }
 // Partitions returns how many partitions the input topic had at start.
 func (s *Session) Partitions() int32 { return int32(len(s.topic.leaders)) }
 
+// TopicID returns the id of the input topic, which another one of the same name does
+// not have.
+func (s *Session) TopicID() string { return s.topic.id.String() }
+
 // Group returns the consumer group, Topic the input topic.
 func (s *Session) Group() string { return s.conf.Group }
 
