@@ -2,17 +2,19 @@ package sim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"footfall/pipeline/pipelinetest"
 )
 
 // mutant is a bug: one change of one file. All of them are compiled into one
@@ -192,44 +194,23 @@ func mutated(name string) bool { return switchedOn == name }
 // takes for -overlay.
 func overlay(t *testing.T, dir string) string {
 	t.Helper()
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	texts, replace := map[string]string{}, map[string]string{}
+	var edits []pipelinetest.Edit
+	switches := map[string]string{}
 	for _, m := range mutants() {
-		path := filepath.Join(root, m.file)
-		if _, ok := texts[path]; !ok {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts[path] = string(text)
-			pkg := regexp.MustCompile(`(?m)^package (\w+)`).FindStringSubmatch(texts[path])[1]
-			texts[filepath.Join(filepath.Dir(path), "mutated.go")] = fmt.Sprintf(switchFile, pkg)
-		}
-		if n := strings.Count(texts[path], m.old); n != 1 {
-			t.Fatalf("mutant %q: its place is %d times in %s:\n%s", m.name, n, m.file, m.old)
-		}
 		bug := regexp.MustCompile(`\bON\b`).ReplaceAllString(m.bug, fmt.Sprintf("mutated(%q)", m.name))
-		texts[path] = strings.Replace(texts[path], m.old, bug, 1)
-	}
-	for path, text := range texts {
-		file := filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(path, root+string(filepath.Separator)), string(filepath.Separator), "-"))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		edits = append(edits, pipelinetest.Edit{File: m.file, Old: m.old, New: bug})
+		pkg := path.Dir(m.file)
+		name := pkg
+		if pkg == "." {
+			name = "pipeline"
 		}
-		replace[path] = file
+		switches[path.Join(pkg, "mutated.go")] = fmt.Sprintf(switchFile, name)
 	}
-	spec, err := json.Marshal(map[string]any{"Replace": replace})
+	spec, err := pipelinetest.Overlay("..", dir, edits, switches)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, spec, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	return spec
 }
 
 // TestMutantsAreCaught runs the simulation with one bug after the other.
