@@ -91,6 +91,10 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("ownership lost of partitions %v", e.Partitions)
 }
 
+// ErrAway is wrapped by errors of a History that say only that nobody has answered. A
+// recovery begins again then, until somebody does; the partitions beside it go on.
+var ErrAway = errors.New("no answer")
+
 // History is what recovery reads.
 type History interface {
 	// Bounds returns the input partition's first offset and its end (last stable offset).

@@ -39,6 +39,13 @@ type (
 		Differences int // said by nobody before, said now
 		Took        schemas.Millis
 	}
+	// RecoveryWaits says that a recovery begins again, because the log or the bucket is
+	// away.
+	RecoveryWaits struct {
+		Partition int32
+		Attempt   int
+		Err       error
+	}
 	// Released says that a partition was drained and handed over.
 	Released struct {
 		Partition int32
@@ -100,6 +107,13 @@ func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
 		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
 		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
+	}
+}
+
+// Log tells the fact to the log.
+func (f RecoveryWaits) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "recovery waits", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int("attempt", f.Attempt), zap.Error(f.Err),
 	}
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"footfall/pipeline/snapshot"
@@ -108,7 +109,9 @@ func (part *partition) run() error {
 	}
 }
 
-// recoverInTurn keeps the number of recoveries at once bounded.
+// recoverInTurn keeps the number of recoveries at once bounded. One that fails only
+// because the log or the bucket is away begins again: ending the process would take
+// the live partitions down with it.
 func (part *partition) recoverInTurn() error {
 	select {
 	case part.p.recoveries <- struct{}{}:
@@ -116,7 +119,14 @@ func (part *partition) recoverInTurn() error {
 	case <-part.ctx.Done():
 		return part.ctx.Err()
 	}
-	return part.recover()
+	for attempt := 1; ; attempt++ {
+		err := part.recover()
+		if err == nil || part.ctx.Err() != nil || !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway) {
+			return err
+		}
+		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+		part.p.cfg.Backoff(part.ctx, attempt)
+	}
 }
 
 // receive waits for a task, or gives an empty one when there is something to do

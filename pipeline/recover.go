@@ -118,6 +118,7 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		return err
 	}
 	var problems []error
+	away := false
 	for _, id := range ids {
 		if id.Next > mark.Next || id.N > mark.N {
 			continue // of a past that was never committed, or just published by nobody's future
@@ -133,11 +134,16 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return err
 		}
-		if !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
+		unread := errors.Is(err, snapshot.ErrAway)
+		if !unread && !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
 			return err
 		}
+		away = away || unread
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
 		problems = append(problems, err)
+	}
+	if away { // one that can't be read now may be the one that leads there
+		return fmt.Errorf("partition %d: %w", part.number, errors.Join(problems...))
 	}
 	if cfg.Rebuild {
 		return part.rebuild(mark)

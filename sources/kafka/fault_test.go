@@ -477,3 +477,27 @@ func (c *connSwitch) kill() {
 	c.mu.Unlock()
 	c.sever()
 }
+
+// What History can't learn because no broker answers is not an answer: who asked asks
+// again. What the brokers say is one.
+func TestNoAnswerFromTheBrokers(t *testing.T) {
+	broker, err := StartLocal(LocalConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(t, broker.Addr(), broker.Cluster(), 1)
+	e.publish(0, "a")
+	conf := e.config("a")
+	conf.Options = []kgo.Opt{kgo.RetryTimeout(500 * time.Millisecond)}
+	s := e.session(conf)
+	if _, _, err := s.Bounds(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Bounds(t.Context(), 7); err == nil || errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("a partition that does not exist: got %v, want an answer", err)
+	}
+	broker.Close()
+	if _, _, err := s.Bounds(t.Context(), 0); !errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("a broker that is gone: got %v, want one that wraps %q", err, pipeline.ErrAway)
+	}
+}
