@@ -252,10 +252,12 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		for i := range all {
 			outs = append(outs, all[i].outs...)
 		}
+		//failpoint:commit.collected
 		err := c.cfg.Committer.Commit(ctx, outs)
 		var lost *LostError
 		switch {
 		case err == nil:
+			//failpoint:commit.done
 			c.settle(all)
 			return nil
 		case ctx.Err() != nil:
@@ -269,6 +271,7 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 			return err
 		default:
 			c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+			//failpoint:commit.unknown
 			all, err = c.resolve(ctx, all)
 			if err != nil {
 				return err
@@ -338,6 +341,7 @@ func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, 
 		}
 	}
 	if len(done) > 0 {
+		//failpoint:commit.resolved
 		c.settle(done)
 	}
 	return again, nil

@@ -19,6 +19,7 @@ func (part *partition) recover() error {
 		return err
 	}
 	part.stream.begin(mark, found)
+	//failpoint:recover.marked
 	ids, err := cfg.Snapshots.List(part.ctx, part.number)
 	if err != nil {
 		return err
@@ -39,6 +40,7 @@ func (part *partition) recover() error {
 		}
 	}
 	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
+	//failpoint:recover.done
 	part.live.Store(true)
 	cfg.Source.Start(part.number, part.worker.Mark().Next)
 	return nil
@@ -76,12 +78,15 @@ func (part *partition) begin(ids []snapshot.ID) error {
 	w := worker.New(part.number, part.workerConfig())
 	mark := w.Begin(start, end)
 	part.worker = w
+	//failpoint:begin.bounded
 	if err := part.publishWhole(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.published
 	if err := part.settle(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.committed
 	cfg.Report(Began{Partition: part.number, Next: start, Bootstrap: end})
 	return nil
 }
@@ -193,6 +198,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if cut.Next != id.Next || cut.N != id.N {
 		return fmt.Errorf("snapshot %s: holds the cut %d with n=%d: %w", id, cut.Next, cut.N, errUnreadable)
 	}
+	//failpoint:recover.loaded
 	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
 		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
@@ -200,10 +206,12 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
+	//failpoint:recover.read-back
 	replayed, err := part.replay(w, cut.Next, mark.Next)
 	if err != nil {
 		return err
 	}
+	//failpoint:recover.replayed
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
@@ -265,6 +273,7 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 		return fmt.Errorf("partition %d: outputs speak of input up to offset %d, and the topic ends at %d: it was deleted and made again", part.number, mark.Next, end)
 	}
 	w.Skip(start)
+	//failpoint:rebuild.read-back
 	replayed, err := part.replay(w, start, mark.Next)
 	if err != nil {
 		return err
@@ -275,6 +284,7 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if err := part.push(out); err != nil {
 		return err
 	}
+	//failpoint:rebuild.pushed
 	settled := w.Mark()
 	if err := part.settle(settled); err != nil {
 		return err
@@ -282,6 +292,7 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if part.stream.isLost() {
 		return nil
 	}
+	//failpoint:rebuild.settled
 	if err := part.publishWhole(settled); err != nil {
 		return err
 	}

@@ -153,6 +153,7 @@ func (a *Archive) Run(ctx context.Context) error {
 		if err := a.cfg.Log.Poll(ctx, until, &a.in); err != nil {
 			return err
 		}
+		//failpoint:archive.polled
 		if err := a.take(ctx); err != nil {
 			return err
 		}
@@ -246,9 +247,11 @@ func (a *Archive) flush(ctx context.Context) error {
 		return nil
 	}
 	if rows := a.rows.Len(); rows > 0 {
+		//failpoint:archive.collected
 		if err := a.commit(ctx, true); err != nil {
 			return err
 		}
+		//failpoint:archive.marked
 		spans := make([]Span, len(a.batch))
 		for i, s := range a.batch {
 			spans[i] = s.Span
@@ -259,6 +262,7 @@ func (a *Archive) flush(ctx context.Context) error {
 				return err
 			}
 		}
+		//failpoint:archive.inserted
 		a.stats.Batches.Add(1)
 		a.stats.Rows.Add(int64(rows))
 		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.cfg.Now() - began})
@@ -270,6 +274,7 @@ func (a *Archive) flush(ctx context.Context) error {
 		}
 	}
 	err := a.commit(ctx, false)
+	//failpoint:archive.committed
 	a.batch = a.batch[:0]
 	a.rows.Reset()
 	return err
@@ -287,6 +292,7 @@ func (a *Archive) doubt(ctx context.Context, reason error) error {
 	a.stats.Doubts.Add(1)
 	a.audit.suspect(a)
 	a.cfg.Report(Doubted{Spans: len(a.batch), Err: reason})
+	//failpoint:archive.doubted
 	for _, s := range a.batch {
 		if s.part == nil {
 			continue

@@ -101,10 +101,12 @@ func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error)
 	if err != nil {
 		return fmt.Errorf("write snapshot %s: %w", id, err)
 	}
+	//failpoint:snapshot.put
 	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
 		return err
 	}
+	//failpoint:snapshot.verified
 	return s.prune(ctx, id)
 }
 
@@ -176,6 +178,7 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 				continue
 			}
 		}
+		//failpoint:snapshot.pruning
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
 		}

@@ -72,7 +72,9 @@ func (s *Session) commitMarks(ctx context.Context, cut cut) error {
 	if len(gone) > 0 {
 		return &pipeline.LostError{Partitions: gone}
 	}
+	//failpoint:marks.committing
 	err := s.commitOffsets(context.WithoutCancel(ctx), as, cut)
+	//failpoint:marks.committed
 	switch {
 	case err == nil:
 		return nil

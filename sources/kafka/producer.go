@@ -72,6 +72,7 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	if _, _, err := p.cl.ProducerID(ctx); err != nil {
 		return err
 	}
+	//failpoint:producer.renewed
 	p.sound = true
 	return nil
 }
@@ -169,17 +170,21 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
+	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
 		p.abort(ctx, err)
 		return used, s.failed(p, err)
 	}
+	//failpoint:txn.produced
 	if err := s.addOffsets(ctx, p, used, cut); err != nil {
 		p.abort(ctx, err)
 		return used, s.refused(p, err)
 	}
+	//failpoint:txn.offsets-added
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
 	}
+	//failpoint:txn.ended
 	p.fenced = 0
 	return used, nil
 }

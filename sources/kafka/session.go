@@ -206,14 +206,17 @@ func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string
 				s.conf.Topic, len(s.topic.leaders), p))
 		}
 	}
+	//failpoint:group.assigned
 	s.owns.assigned(membershipOf(cl), parts[s.conf.Topic])
 }
 
 func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	//failpoint:group.revoked
 	as := membershipOf(cl)
 	s.owns.revoked(as, parts[s.conf.Topic], s.conf.RevokeLimit, func(ps []int32) []int32 {
 		return s.unassigned(ctx, as, ps)
 	})
+	//failpoint:group.released
 }
 
 func (s *Session) onLost(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
@@ -316,6 +319,7 @@ func (s *Session) Poll(ctx context.Context, into *pipeline.Batch) error {
 			return err
 		}
 		if len(into.Fetched) > 0 {
+			//failpoint:source.fetched
 			return nil
 		}
 	}
@@ -479,6 +483,7 @@ func (s *Session) Close(ctx context.Context) {
 		}
 	}
 	if s.member != nil {
+		//failpoint:group.leaving
 		s.member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
 	}
 	s.end() // from here on nothing waits for a broker
