@@ -96,5 +96,11 @@ func (b Blob) List(ctx context.Context, prefix string) ([]string, error) {
 	}
 }
 
-// Delete removes an object.
-func (b Blob) Delete(ctx context.Context, key string) error { return b.Bucket.Delete(ctx, key) }
+// Delete removes an object; one that somebody else has removed is gone just as well.
+func (b Blob) Delete(ctx context.Context, key string) error {
+	err := b.Bucket.Delete(ctx, key)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil
+	}
+	return away(ctx, err)
+}

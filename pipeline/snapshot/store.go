@@ -71,18 +71,29 @@ func ParseID(key string) (ID, bool) {
 
 // List gives a partition's snapshots, the newest first.
 func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
+	ids, _, err := s.list(ctx, partition)
+	return ids, err
+}
+
+// torn is the name of a file that a folder keeps of a snapshot whose writer was killed.
+// (gocloud.dev/blob/fileblob writes beside the file's place, and renames.)
+var torn = regexp.MustCompile(`(?:^|/)p\d{5}/\d{19}-\d{20}\.snap\.[0-9a-f]+\.tmp$`)
+
+// list gives a partition's snapshots, the newest first, and what is left of torn ones.
+func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []string, err error) {
 	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))
 	if err != nil {
-		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
+		return nil, nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
 	}
-	var ids []ID
 	for _, k := range keys {
 		if id, ok := ParseID(k); ok && id.Partition == partition {
 			ids = append(ids, id)
+		} else if torn.MatchString(k) {
+			left = append(left, k)
 		}
 	}
 	slices.SortFunc(ids, func(a, b ID) int { return b.compare(a) })
-	return ids, nil
+	return ids, left, nil
 }
 
 // Publish stores a snapshot whole, reads it back, and only then removes what is
@@ -161,11 +172,17 @@ func (s *Store) isDamaged(id ID) bool {
 
 // prune removes the partition's snapshots beyond the newest ones, and those that
 // were seen to be damaged, which would else push good ones out. What is newer
-// than the one just published belongs to a lineage that was given up.
+// than the one just published belongs to a lineage that was given up. What is left of
+// torn ones goes too; somebody who has lost the partition and still writes fails then.
 func (s *Store) prune(ctx context.Context, newest ID) error {
-	ids, err := s.List(ctx, newest.Partition)
+	ids, left, err := s.list(ctx, newest.Partition)
 	if err != nil {
 		return err
+	}
+	for _, key := range left {
+		if err := s.bucket.Delete(ctx, key); err != nil {
+			return fmt.Errorf("remove what is left of a snapshot, %s: %w", key, err)
+		}
 	}
 	kept := 0
 	for _, id := range ids {
