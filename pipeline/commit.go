@@ -131,9 +131,11 @@ func (s *stream) covers(mark schemas.Mark) bool {
 	return s.coversLocked(mark)
 }
 
+// coversLocked compares the hashes of the outputs too: a rebuild changes them, and may
+// have nothing else to say.
 func (s *stream) coversLocked(mark schemas.Mark) bool {
 	c := &s.committed
-	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock
+	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock && (c.N > mark.N || c.Hash == mark.Hash)
 }
 
 // await waits until ready (called with mu held) or the stream is lost.
@@ -349,7 +351,7 @@ func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, 
 
 // same compares what two marks promise, and not who made them.
 func same(a, b schemas.Mark) bool {
-	return a.Next == b.Next && a.N == b.N && a.Clock == b.Clock && a.Fired == b.Fired
+	return a.Next == b.Next && a.N == b.N && a.Clock == b.Clock && a.Fired == b.Fired && a.Hash == b.Hash
 }
 
 // committed asks the broker until it answers.

@@ -391,6 +391,55 @@ func TestRebuildAfterRetention(t *testing.T) {
 	})
 }
 
+// A rebuild that has nothing to say is done all the same: who starts next needs no
+// --rebuild, whether the one before was stopped or killed.
+func TestRebuildWithNothingToSay(t *testing.T) {
+	for _, unknown := range []bool{false, true} {
+		t.Run(fmt.Sprintf("outcome unknown %t", unknown), func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.member.Give(0)
+				l := b.run()
+				b.log.Publish(0, users(4)...)
+				b.committed(0)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range b.bucket.Keys() {
+					b.bucket.Set(k, nil)
+				}
+				b.next()
+				b.cfg.Rebuild = true
+				if unknown { // the first commit does not happen, and nobody says so
+					var once atomic.Bool
+					b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error {
+						if once.CompareAndSwap(false, true) {
+							return errTest
+						}
+						return nil
+					})
+				}
+				b.member.Give(0)
+				l = b.run()
+				time.Sleep(time.Minute)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				b.said(0, 4)
+
+				b.next()
+				b.member.Give(0)
+				l = b.run()
+				b.log.Publish(0, view("new", 0))
+				b.committed(0)
+				b.said(0, 5)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // All outputs are gone too: their numbers go on all the same.
 func TestRebuildWithoutOutputs(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, b *bubble) {
