@@ -96,6 +96,10 @@ func prepareHouse(t *testing.T, broker, clickhouseDSN string, lane schemas.Lane,
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			t.Logf("log of the processes (last 20 kB):\n%s", h.log.Bytes()[max(0, h.log.Len()-20_000):])
+			if f, err := os.CreateTemp("", name+"-*.log"); err == nil {
+				_, _ = f.Write(h.log.Bytes())
+				t.Logf("all of it: %s (%v)", f.Name(), f.Close())
+			}
 		}
 	})
 	return h

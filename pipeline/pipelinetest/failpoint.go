@@ -23,18 +23,31 @@ type Failpoint struct {
 	File string // from the root, with slashes
 }
 
-// FailpointVariable is the environment variable that arms one failpoint of a process,
-// as Arm writes it. Unset or empty it arms none.
+// FailpointVariable is the environment variable that arms failpoints of a process. Unset
+// or empty it arms none.
 const FailpointVariable = "FOOTFALL_TEST_FAILPOINT"
 
 // FailpointHit begins the line on standard error that a failpoint writes before it
-// sends the signal; its name follows.
+// acts; its name follows.
 const FailpointHit = "failpoint: "
 
-// Arm is the environment that has a process send itself the signal "KILL" or "STOP"
-// when it comes to a failpoint for the n-th time.
-func Arm(name string, n int, signal string) string {
-	return fmt.Sprintf("%s=%s,%d,%s", FailpointVariable, name, n, signal)
+// Armed is what a failpoint does when a process comes to it for the N-th time. "KILL" and
+// "STOP" are the signals that the process sends itself; "WAIT" holds up the goroutine
+// for half a second, for a test to do something meanwhile.
+type Armed struct {
+	Name string
+	N    int
+	Do   string
+}
+
+// Arm is the environment that arms failpoints.
+func Arm(points ...Armed) string {
+	var b strings.Builder
+	b.WriteString(FailpointVariable + "=")
+	for _, p := range points {
+		fmt.Fprintf(&b, "%s,%d,%s;", p.Name, p.N, p.Do)
+	}
+	return b.String()
 }
 
 var failpointForm = regexp.MustCompile(`(?m)^\t*//failpoint:(\S+)\n`)
@@ -98,28 +111,50 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
+	"time"
 )
 
-var (
-	failpointArmed = strings.Split(os.Getenv(%q), ",")
-	failpointHits  atomic.Int64
-)
+type failpointArmed struct {
+	left int64
+	do   string
+}
+
+var failpointMu sync.Mutex
+
+var failpoints = func() map[string]*failpointArmed {
+	armed := map[string]*failpointArmed{}
+	for _, text := range strings.Split(os.Getenv(%q), ";") {
+		if words := strings.Split(text, ","); len(words) == 3 {
+			n, _ := strconv.ParseInt(words[1], 10, 64)
+			armed[words[0]] = &failpointArmed{n, words[2]}
+		}
+	}
+	return armed
+}()
 
 func failpoint(name string) {
-	if len(failpointArmed) != 3 || failpointArmed[0] != name {
+	p := failpoints[name]
+	if p == nil {
 		return
 	}
-	if n, err := strconv.ParseInt(failpointArmed[1], 10, 64); err != nil || failpointHits.Add(1) != n {
+	failpointMu.Lock()
+	p.left--
+	hit := p.left == 0
+	failpointMu.Unlock()
+	if !hit {
 		return
 	}
 	os.Stderr.WriteString(%q + name + "\n")
-	if failpointArmed[2] == "STOP" {
+	switch p.do {
+	case "WAIT":
+		time.Sleep(500 * time.Millisecond)
+	case "STOP":
 		syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
-		return
+	default:
+		syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+		select {}
 	}
-	syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
-	select {}
 }
 `

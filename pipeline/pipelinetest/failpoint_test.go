@@ -46,16 +46,18 @@ func TestFailpoint(t *testing.T) {
 		}
 		return strings.Count(string(out), "a\n"), strings.Contains(string(out), pipelinetest.FailpointHit+"word.round\n"), signal
 	}
+	kill := func(n int) pipelinetest.Armed { return pipelinetest.Armed{Name: "word.round", N: n, Do: "KILL"} }
 	plain, armed := build(), build("-overlay", spec)
 	for _, c := range []struct {
 		program, env string
 		rounds       int
 		hit          bool
 	}{
-		{plain, pipelinetest.Arm("word.round", 2, "KILL"), 3, false},
-		{armed, pipelinetest.Arm("word.round", 2, "KILL"), 1, true},
-		{armed, pipelinetest.Arm("word.round", 4, "KILL"), 3, false},
-		{armed, pipelinetest.Arm("other", 1, "KILL"), 3, false},
+		{plain, pipelinetest.Arm(kill(2)), 3, false},
+		{armed, pipelinetest.Arm(kill(2)), 1, true},
+		{armed, pipelinetest.Arm(pipelinetest.Armed{Name: "other", N: 1, Do: "WAIT"}, kill(3)), 2, true},
+		{armed, pipelinetest.Arm(kill(4)), 3, false},
+		{armed, pipelinetest.Arm(pipelinetest.Armed{Name: "other", N: 1, Do: "KILL"}), 3, false},
 		{armed, pipelinetest.FailpointVariable + "=", 3, false},
 	} {
 		rounds, hit, signal := run(c.program, c.env)
