@@ -274,12 +274,15 @@ func broker(t *testing.T, args ...string) {
 	}
 }
 
+// brokerDir is where it keeps its data.
+func brokerDir() string { return os.Getenv("FOOTFALL_TEST_BROKER_DIR") }
+
 // signalBroker sends the brokers' processes a signal.
 func signalBroker(t *testing.T, signal syscall.Signal) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(os.Getenv("FOOTFALL_TEST_BROKER_DIR"), "n*", "pid"))
+	files, err := filepath.Glob(filepath.Join(brokerDir(), "n*", "pid"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no broker's pid below FOOTFALL_TEST_BROKER_DIR %q: %v", os.Getenv("FOOTFALL_TEST_BROKER_DIR"), err)
+		t.Fatalf("no broker's pid below FOOTFALL_TEST_BROKER_DIR %q: %v", brokerDir(), err)
 	}
 	for _, f := range files {
 		text, err := os.ReadFile(f)
