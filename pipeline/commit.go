@@ -131,11 +131,10 @@ func (s *stream) covers(mark schemas.Mark) bool {
 	return s.coversLocked(mark)
 }
 
-// coversLocked compares the hashes of the outputs too: a rebuild changes them, and may
-// have nothing else to say.
 func (s *stream) coversLocked(mark schemas.Mark) bool {
 	c := &s.committed
-	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock && (c.N > mark.N || c.Hash == mark.Hash)
+	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock &&
+		(c.N > mark.N || c.Hash == mark.Hash) // a rebuild's past is another, though nothing more was said
 }
 
 // await waits until ready (called with mu held) or the stream is lost.
@@ -225,7 +224,7 @@ func (c *commits) collect() []sending {
 		}
 		alive = append(alive, s)
 		part := sending{stream: s}
-		for len(s.outs) > 0 && total < transactionMax {
+		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
 			part.outs = append(part.outs, s.outs[0])
 			total += len(s.outs[0].Items)
 			s.outs = s.outs[1:]
@@ -351,7 +350,7 @@ func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, 
 
 // same compares what two marks promise, and not who made them.
 func same(a, b schemas.Mark) bool {
-	return a.Next == b.Next && a.N == b.N && a.Clock == b.Clock && a.Fired == b.Fired && a.Hash == b.Hash
+	return a.Next == b.Next && a.N == b.N && a.Hash == b.Hash && a.Clock == b.Clock && a.Fired == b.Fired
 }
 
 // committed asks the broker until it answers.
@@ -361,7 +360,7 @@ func (c *commits) committed(ctx context.Context, partition int32) (schemas.Mark,
 		if err == nil {
 			return mark, found, nil
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrPermanent) {
+		if ctx.Err() != nil || errors.Is(err, ErrPermanent) || errors.Is(err, ErrFenced) {
 			return mark, false, fmt.Errorf("ask for the committed mark of partition %d: %w", partition, err)
 		}
 		c.cfg.Report(Unknown{Attempt: attempt, Err: err})

@@ -2,13 +2,17 @@ package pipeline_test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
 )
 
 // Whatever lies where the newest snapshot should, recovery names it, takes the one
@@ -57,6 +61,55 @@ func TestDamagedSnapshotsArePassedOver(t *testing.T) {
 				if strings.Count(skipped, "\n") != 1 || !strings.HasPrefix(skipped, id.String()) {
 					t.Errorf("passed over: %q, want %s", skipped, id)
 				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// A rebuild that has nothing to say is done all the same: who starts next needs no
+// --rebuild, whether the one before was stopped or killed.
+func TestRebuildWithNothingToSay(t *testing.T) {
+	for _, unknown := range []bool{false, true} {
+		t.Run(fmt.Sprintf("outcome unknown %t", unknown), func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.member.Give(0)
+				l := b.run()
+				b.log.Publish(0, users(4)...)
+				b.committed(0)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range b.bucket.Keys() {
+					b.bucket.Set(k, nil)
+				}
+				b.next()
+				b.cfg.Rebuild = true
+				if unknown { // the first commit does not happen, and nobody says so
+					var once atomic.Bool
+					b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error {
+						if once.CompareAndSwap(false, true) {
+							return errTest
+						}
+						return nil
+					})
+				}
+				b.member.Give(0)
+				l = b.run()
+				time.Sleep(time.Minute)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				b.said(0, 4)
+
+				b.next()
+				b.member.Give(0)
+				l = b.run()
+				b.log.Publish(0, view("new", 0))
+				b.committed(0)
+				b.said(0, 5)
 				if err := l.end(t); err != nil {
 					t.Fatal(err)
 				}

@@ -348,6 +348,25 @@ func TestSnapshotsWithoutOffsetStopIt(t *testing.T) {
 		if err := b.run().ended(t); !errors.As(err, &forgotten) || forgotten.Spoken {
 			t.Errorf("got %v, want ErrForgotten, not spoken", err)
 		}
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.log.Publish(0, view("v", 0))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range b.log.Outputs(0) {
+			if o.N != uint64(2+i) {
+				t.Errorf("after output 1, which nobody has any more, comes %d as number %d: %+v", i+1, o.N, o.Transition)
+			}
+			if old := o.Transition.User == "u"; old != (o.Transition.Muted == schemas.MutedBootstrap) {
+				t.Errorf("%q is muted %q: what may have been said before must be, and nothing else", o.Transition.User, o.Transition.Muted)
+			}
+		}
 	})
 }
 
@@ -391,53 +410,145 @@ func TestRebuildAfterRetention(t *testing.T) {
 	})
 }
 
-// A rebuild that has nothing to say is done all the same: who starts next needs no
-// --rebuild, whether the one before was stopped or killed.
-func TestRebuildWithNothingToSay(t *testing.T) {
-	for _, unknown := range []bool{false, true} {
-		t.Run(fmt.Sprintf("outcome unknown %t", unknown), func(t *testing.T) {
-			inBubble(t, 1, func(t *testing.T, b *bubble) {
-				b.member.Give(0)
-				l := b.run()
-				b.log.Publish(0, users(4)...)
-				b.committed(0)
-				if err := l.end(t); err != nil {
-					t.Fatal(err)
-				}
-				for _, k := range b.bucket.Keys() {
-					b.bucket.Set(k, nil)
-				}
-				b.next()
-				b.cfg.Rebuild = true
-				if unknown { // the first commit does not happen, and nobody says so
-					var once atomic.Bool
-					b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error {
-						if once.CompareAndSwap(false, true) {
-							return errTest
-						}
-						return nil
-					})
-				}
-				b.member.Give(0)
-				l = b.run()
-				time.Sleep(time.Minute)
-				if err := l.end(t); err != nil {
-					t.Fatal(err)
-				}
-				b.said(0, 4)
+// Retention has removed outputs that the only snapshot needs: it stops, and what its
+// error asks for works.
+func TestRebuildAfterRetentionOfOutputs(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		for i := range 2 {
+			if err := b.again(t, view(fmt.Sprint("u", i), 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, k := range b.bucket.Keys() {
+			if !strings.Contains(k, "0000000000000000000-") { // all but the empty one
+				b.bucket.Set(k, nil)
+			}
+		}
+		b.log.RetainOutputs(0, 1)
+		b.next()
+		b.member.Give(0)
+		if err := b.run().ended(t); !errors.Is(err, pipeline.ErrExpired) || !strings.Contains(err.Error(), "--rebuild") {
+			t.Fatalf("got %v, want ErrExpired and what to do", err)
+		}
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, view("new", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatalf("with --rebuild: %v", err)
+		}
+		outs := b.log.Outputs(0)
+		if len(outs) != 3 || outs[1].Transition.User != "u0" || outs[1].Transition.Muted != schemas.MutedBootstrap || outs[2].Transition.User != "new" {
+			t.Errorf("got %+v, want u1 of before, u0 again and muted, and new", outs)
+		}
+	})
+}
 
-				b.next()
-				b.member.Give(0)
-				l = b.run()
-				b.log.Publish(0, view("new", 0))
-				b.committed(0)
-				b.said(0, 5)
-				if err := l.end(t); err != nil {
-					t.Fatal(err)
-				}
-			})
-		})
-	}
+// With --rebuild, a question that goes unanswered is not taken for the answer that
+// the group's offset was set back.
+func TestRebuildWaitsForTheAnswer(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := b.log.Mark(0)
+		b.next()
+		b.cfg.Rebuild = true
+		b.cfg.History = lastless{b.member}
+		b.member.Give(0)
+		if err := b.run().ended(t); !errors.Is(err, errTest) {
+			t.Errorf("got %v, want the failure", err)
+		}
+		if after, _ := b.log.Mark(0); after != before {
+			t.Errorf("the mark was %+v and is %+v", before, after)
+		}
+	})
+}
+
+// lastless cannot say which output was the last.
+type lastless struct{ pipeline.History }
+
+func (lastless) Last(context.Context, int32) (uint64, error) { return 0, errTest }
+
+// A rebuild has another past, though it may have nothing to say: its snapshot waits
+// for the commit that says so. Else a bucket that was given back to the owner before
+// would hold a snapshot that leads nowhere, in the place of one that did.
+func TestRebuildCommitsBeforeItPublishes(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range b.bucket.Keys() {
+			b.bucket.Set(k, nil)
+		}
+		b.next()
+		b.cfg.Rebuild = true
+		free := make(chan struct{})
+		b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error { <-free; return nil })
+		empty := len(b.bucket.Keys())
+		b.member.Give(0)
+		l := b.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if keys := b.bucket.Keys(); len(keys) != empty {
+			t.Errorf("published before the commit: %v", keys)
+		}
+		close(free)
+		synctest.Wait()
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.again(t, view("v", 0)); err != nil {
+			t.Errorf("the next life, without --rebuild: %v", err)
+		}
+	})
+}
+
+// A process that was stopped amid a recovery wakes up, and another has its partition
+// and has committed since. What it then reads does not fit together, which is not
+// the group's offset having been set back.
+func TestRobbedWhileRecovering(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		if err := b.again(t, view("u", 0)); err != nil {
+			t.Fatal(err)
+		}
+		b.next()
+		victim, robbed := b.member, false
+		b.cfg.History = hooked{victim, func() {
+			if robbed {
+				return
+			}
+			robbed = true
+			victim.Rob(0)
+			if err := b.again(t, view("v", 0)); err != nil {
+				t.Errorf("the other process: %v", err)
+			}
+		}}
+		victim.Give(0)
+		l := b.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !robbed {
+			t.Error("nobody was robbed")
+		}
+		if err := l.end(t); err != nil {
+			t.Errorf("got %v, want an end without an error", err)
+		}
+		b.said(0, 2)
+	})
+}
+
+// hooked does something before the last output is looked at.
+type hooked struct {
+	pipeline.History
+	before func()
+}
+
+func (h hooked) Last(ctx context.Context, partition int32) (uint64, error) {
+	h.before()
+	return h.History.Last(ctx, partition)
 }
 
 // All outputs are gone too: their numbers go on all the same.

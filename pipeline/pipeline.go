@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,11 @@ type Config struct {
 	Rebuild bool        // bring partitions without a usable snapshot to life from the log
 	Report  func(Fact)  // called from several goroutines
 
+	// What is done at once, at most; zero is the default. A simulation has little
+	// data and meets these limits only when they are small.
+	TransactionMax int // outputs in one transaction, about
+	SliceBytes     int // of a snapshot, between two tasks
+
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.
 	Inline bool
@@ -48,8 +54,8 @@ type Config struct {
 const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
-	transactionMax = 10_000    // outputs in one transaction, about
-	sliceBytes     = 256 << 10 // of a snapshot, between two tasks
+	transactionMax = 10_000    // Config.TransactionMax
+	sliceBytes     = 256 << 10 // Config.SliceBytes
 	recoveriesMax  = 2         // partitions recovering at once
 )
 
@@ -78,6 +84,8 @@ func New(cfg Config) *Pipeline {
 		parts:      map[int32]*partition{},
 		last:       map[int32]<-chan struct{}{},
 	}
+	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
+	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
 	p.commits = newCommits(&p.cfg)
 	return p
 }

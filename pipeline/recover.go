@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
@@ -13,6 +14,20 @@ import (
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
 func (part *partition) recover() error {
+	for {
+		err := part.recoverOnce()
+		if part.ctx.Err() != nil || part.stream.isLost() || !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+// errMoved says that the mark has been committed anew while it was recovered to: by
+// another owner, of whom we have not heard yet, or by a transaction of our own that
+// came late. Whoever is robbed will hear it, and can do no harm until then.
+var errMoved = errors.New("committed meanwhile")
+
+func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
@@ -71,7 +86,7 @@ func (part *partition) begin(ids []snapshot.ID) error {
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return &ErrForgotten{Partition: part.number, Spoken: last > 0}
 	}
@@ -116,11 +131,20 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark); err != nil {
-		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
-		}
+	last, err := cfg.History.Last(part.ctx, part.number)
+	if err != nil {
 		return err
+	}
+	if last > mark.N {
+		if now, _, err := part.p.commits.committed(part.ctx, part.number); err != nil {
+			return err
+		} else if !same(now, mark) {
+			return errMoved
+		}
+		if cfg.Rebuild {
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
+		}
+		return part.overtaken(mark, last)
 	}
 	var problems []error
 	away := false
@@ -139,11 +163,10 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return err
 		}
-		unread := errors.Is(err, snapshot.ErrAway)
-		if !unread && !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
+		if !slices.ContainsFunc(reasonsToSkip(), func(reason error) bool { return errors.Is(err, reason) }) {
 			return err
 		}
-		away = away || unread
+		away = away || errors.Is(err, snapshot.ErrAway)
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
 		problems = append(problems, err)
 	}
@@ -151,7 +174,7 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		return fmt.Errorf("partition %d: %w", part.number, errors.Join(problems...))
 	}
 	if cfg.Rebuild {
-		return part.rebuild(mark)
+		return part.rebuild(mark, true, ids)
 	}
 	problems = append(problems, fmt.Errorf("partition %d: offset %d is committed and no snapshot leads there (%d found). "+
 		"Give the bucket that holds the snapshots, or start once with --rebuild: it folds what the log still has and mutes the differences",
@@ -159,17 +182,16 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	return errors.Join(problems...)
 }
 
+// reasonsToSkip are the errors that say that a snapshot does not lead to the mark, and
+// that another may.
+func reasonsToSkip() []error {
+	return []error{snapshot.ErrDamaged, snapshot.ErrAway, worker.ErrLineage, errUnreadable, ErrExpired}
+}
+
 // overtaken refuses a mark that is older than what has been said: going on from it
 // would say it again. A commit that a broker carried out long after its sender had
 // given it up, or another tool that set the group's offset, can do that.
-func (part *partition) overtaken(mark schemas.Mark) error {
-	last, err := part.p.cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
-	if last <= mark.N {
-		return nil
-	}
+func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
 	return fmt.Errorf("partition %d: output n=%d is committed, and the committed mark at offset %d counts n=%d: the group's offset was set back. "+
 		"Going on would send triggers again. Start once with --rebuild: it folds what the log still has and mutes the differences",
 		part.number, last, mark.Next, mark.N)
@@ -252,8 +274,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 }
 
 // rebuild makes a worker without a snapshot: from all committed outputs and what
-// the log still has.
-func (part *partition) rebuild(mark schemas.Mark) error {
+// the log still has. found tells that mark is what was committed, and not only where
+// the log begins; ids are the snapshots there are, the newest first.
+func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -267,6 +290,14 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	})
 	if err != nil {
 		return err
+	}
+	if last.N == 0 && !found {
+		// Neither a mark nor an output is left to tell what has been said of the
+		// records that are here, so nothing is said of them again.
+		last.Next = end
+		if len(ids) > 0 { // nor how many outputs there were: their ids must not begin again
+			last.N = ids[0].N
+		}
 	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {

@@ -106,7 +106,7 @@ func (part *partition) slice() error {
 		to = s.buffer
 	}
 	//failpoint:snapshot.slicing
-	done, err := part.worker.Slice(to, sliceBytes)
+	done, err := part.worker.Slice(to, part.p.cfg.SliceBytes)
 	if err != nil {
 		return err // a buffer's Write never fails
 	}
@@ -200,7 +200,7 @@ func (part *partition) publishWhole(mark schemas.Mark) error {
 	id := snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}
 	err := part.p.cfg.Snapshots.Publish(part.ctx, id, func(to io.Writer) error {
 		for {
-			if done, err := part.worker.Slice(to, sliceBytes); done || err != nil {
+			if done, err := part.worker.Slice(to, part.p.cfg.SliceBytes); done || err != nil {
 				return err
 			}
 		}

@@ -154,7 +154,7 @@ func (r *Reader) next() {
 		return
 	}
 	if cap(r.block) < int(n) {
-		r.block = make([]byte, BlockMax)
+		r.block = make([]byte, min(max(int(n), 2*cap(r.block)), BlockMax))
 	}
 	r.block = r.block[:n]
 	if r.full(r.block, "bytes"); r.err != nil {

@@ -70,6 +70,12 @@ func (w *Worker) Said(it *Item) error {
 	if it.N != w.mark.N+1 {
 		return fmt.Errorf("partition %d: output n=%d follows n=%d: outputs are missing or doubled (design 3.4)", w.mark.Partition, it.N, w.mark.N)
 	}
+	if since := it.since(); since < w.mark.Next {
+		// Equal numbers and hashes do not tell: a snapshot without outputs has the same
+		// as any other without.
+		return fmt.Errorf("partition %d: output n=%d is due to the input before offset %d, and is not among the %d that were said up to there: %w",
+			w.mark.Partition, it.N, w.mark.Next, w.mark.N, ErrLineage)
+	}
 	if d := it.DeadLetter; d != nil {
 		w.dead.add(d.Pos.Offset)
 		w.chain(it)
@@ -94,18 +100,28 @@ func (w *Worker) Said(it *Item) error {
 	return nil
 }
 
-// Retell is Said for a rebuild, where retention may have removed the oldest
-// outputs: a user's first one may have any from and seq, and the first of all any n.
-func (w *Worker) Retell(it *Item) error {
-	if w.mark.N == 0 {
-		w.mark.N = it.N - 1
+// since is the least cut before which the output cannot have been said.
+func (it *Item) since() int64 {
+	switch t := it.Transition; {
+	case t == nil:
+		return it.DeadLetter.Pos.Offset
+	case t.Cause.Kind == schemas.ByEvent:
+		return t.Cause.Pos.Offset
 	}
+	return it.Next
+}
+
+// Retell is Said for a rebuild, where retention may have removed outputs, of each
+// topic by itself: any number may come after a smaller one, and a user's chain goes
+// on from wherever the next of its outputs says that it stood.
+func (w *Worker) Retell(it *Item) error {
+	w.mark.N = max(w.mark.N, it.N-1)
 	if t := it.Transition; t != nil {
 		user := w.table.Find([]byte(t.User))
 		if user < 0 {
 			user = w.add([]byte(t.User))
 		}
-		if m := w.member(user, int(t.Set)); m.seq == 0 && t.From != schemas.NoSegment {
+		if m := w.member(user, int(t.Set)); t.Seq > m.seq+1 && t.From != schemas.NoSegment {
 			w.move(user, int(t.Set), t.From, t.Seq-1, t.At)
 		}
 	}

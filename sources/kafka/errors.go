@@ -29,6 +29,9 @@ func (e *GoneError) Error() string {
 		"nothing is skipped silently: start with --rebuild", e.Topic, e.Partition, e.Offset, what)
 }
 
+// Unwrap makes it pipeline.ErrExpired.
+func (e *GoneError) Unwrap() error { return pipeline.ErrExpired }
+
 // TooLargeError says that a transaction did not happen because records are larger
 // than their topic takes.
 type TooLargeError struct {
