@@ -12,6 +12,7 @@ import (
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
+	"footfall/schemas"
 )
 
 // A log or a bucket that does not answer makes a recovery wait, and nobody else: what
@@ -123,4 +124,89 @@ func TestASnapshotThatCannotBeReadNow(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// forgetful is a Committer that answers with an old mark for a while, as a broker does
+// that is still loading what was committed.
+type forgetful struct {
+	pipeline.Committer
+	mu    sync.Mutex
+	old   schemas.Mark
+	found bool
+	times int // left
+}
+
+func (f *forgetful) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.times > 0 {
+		f.times--
+		return f.old, f.found, nil
+	}
+	return f.Committer.Committed(ctx, partition)
+}
+
+// A commit whose outcome is not known has happened, and the broker answers with the
+// mark of before: what was said is not said again.
+func TestAnOldMarkAfterAnUnknownOutcome(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		old := &forgetful{Committer: b.member}
+		b.cfg.Committer = old
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, users(3)...)
+		b.committed(0)
+		before, found := b.log.Mark(0)
+		b.member.AfterCommit.Set(func() error {
+			b.member.AfterCommit.Clear()
+			old.mu.Lock()
+			defer old.mu.Unlock()
+			old.old, old.found, old.times = before, found, 5
+			return errTest
+		})
+		b.log.Publish(0, view("once", 0))
+		b.committed(0)
+		time.Sleep(time.Minute)
+		b.log.Publish(0, view("next", 0))
+		b.committed(0)
+		b.said(0, 5)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A recovery that is answered with an old mark, or with none, asks again before it
+// draws its conclusions.
+func TestAnOldMarkInRecovery(t *testing.T) {
+	for name, found := range map[string]bool{"an old one": true, "none": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.member.Give(0)
+				l := b.run()
+				b.log.Publish(0, users(1)...)
+				b.committed(0)
+				old := &forgetful{found: found, times: 5}
+				if found {
+					old.old, _ = b.log.Mark(0)
+				}
+				b.log.Publish(0, view("late", 0))
+				b.committed(0)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				b.next()
+				old.Committer = b.member
+				b.cfg.Committer = old
+				b.member.Give(0)
+				l = b.run()
+				b.log.Publish(0, view("new", 0))
+				b.committed(0)
+				b.said(0, 3)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
 }

@@ -122,7 +122,8 @@ type History interface {
 	// removes the oldest, of each topic by itself.
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 
-	// Last is the greatest number among the partition's visible committed outputs, 0
-	// where there is none.
+	// Last is the greatest number among the partition's committed outputs, 0 where
+	// there is none. It waits until all that is written is decided, within a limit, and
+	// its error then names the transaction that hangs.
 	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

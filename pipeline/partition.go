@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 
 	"footfall/pipeline/snapshot"
@@ -39,6 +38,8 @@ type partition struct {
 	gone   chan struct{}
 	live   atomic.Bool
 	status atomic.Pointer[Status]
+
+	doubts int // how often recovery was told what cannot be
 
 	snapping *snapping
 	lastSnap snapshot.ID
@@ -109,9 +110,7 @@ func (part *partition) run() error {
 	}
 }
 
-// recoverInTurn keeps the number of recoveries at once bounded. One that fails only
-// because the log or the bucket is away begins again: ending the process would take
-// the live partitions down with it.
+// recoverInTurn keeps the number of recoveries at once bounded.
 func (part *partition) recoverInTurn() error {
 	select {
 	case part.p.recoveries <- struct{}{}:
@@ -119,14 +118,7 @@ func (part *partition) recoverInTurn() error {
 	case <-part.ctx.Done():
 		return part.ctx.Err()
 	}
-	for attempt := 1; ; attempt++ {
-		err := part.recover()
-		if err == nil || part.ctx.Err() != nil || !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway) {
-			return err
-		}
-		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
-		part.p.cfg.Backoff(part.ctx, attempt)
-	}
+	return part.recover()
 }
 
 // receive waits for a task, or gives an empty one when there is something to do

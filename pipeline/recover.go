@@ -13,12 +13,22 @@ import (
 
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
+//
+// One that fails only because the log or the bucket is away begins again: ending the
+// process would take the live partitions down with it.
 func (part *partition) recover() error {
-	for {
+	for attempt := 1; ; attempt++ {
 		err := part.recoverOnce()
-		if part.ctx.Err() != nil || part.stream.isLost() || !errors.Is(err, errMoved) {
+		switch {
+		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
+			return err
+		case errors.Is(err, errMoved):
+			continue
+		case !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway):
 			return err
 		}
+		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+		part.p.cfg.Backoff(part.ctx, attempt)
 	}
 }
 
@@ -61,6 +71,20 @@ func (part *partition) recoverOnce() error {
 	return nil
 }
 
+// doubtsMax is how many times a recovery begins again because what it was told cannot
+// be, before it believes it: some seconds.
+const doubtsMax = 15
+
+// doubt makes the recovery begin again, a few times, where the committed mark
+// contradicts what else there is: brokers have been seen to answer from a state that
+// they were still loading. Later it is taken for what it says.
+func (part *partition) doubt(what string) error {
+	if part.doubts++; part.doubts > doubtsMax || part.p.cfg.Inline {
+		return nil
+	}
+	return fmt.Errorf("partition %d: %s; asking again: %w", part.number, what, ErrAway)
+}
+
 func (part *partition) workerConfig() worker.Config {
 	c := part.p.cfg.Worker
 	c.Decoder = part.p.cfg.Decoder()
@@ -82,6 +106,11 @@ func (part *partition) begin(ids []snapshot.ID) error {
 	last, err := cfg.History.Last(part.ctx, part.number)
 	if err != nil {
 		return err
+	}
+	if last > 0 || len(ids) > 0 {
+		if err := part.doubt("nothing is committed, and it has spoken or has a snapshot"); err != nil {
+			return err
+		}
 	}
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
@@ -140,6 +169,9 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 			return err
 		} else if !same(now, mark) {
 			return errMoved
+		}
+		if err := part.doubt("the committed mark is older than what has been said"); err != nil {
+			return err
 		}
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)

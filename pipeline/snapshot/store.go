@@ -115,7 +115,7 @@ func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error)
 	//failpoint:snapshot.put
 	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
-		return err
+		return fmt.Errorf("just written: %w: %w", err, ErrAway)
 	}
 	//failpoint:snapshot.verified
 	return s.prune(ctx, id)
