@@ -42,7 +42,7 @@ func TestTransactUnderFaults(t *testing.T) {
 		{"offsets in an unknown state", kmsg.TxnOffsetCommit, kerr.InvalidTxnState, pipeline.ErrAborted},
 		{"offsets not allowed", kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, pipeline.ErrPermanent},
 		{"metadata too large", kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, pipeline.ErrPermanent},
-		{"static member taken over", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrFenced},
+		{"static member that has joined again", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrAborted},
 		{"producer fenced at the offsets", kmsg.TxnOffsetCommit, kerr.ProducerFenced, pipeline.ErrFenced},
 		{"end while another ends", kmsg.EndTxn, kerr.ConcurrentTransactions, nil},
 		{"end says abort", kmsg.EndTxn, kerr.TransactionAbortable, pipeline.ErrAborted},
@@ -408,6 +408,40 @@ func TestTwinIsFenced(t *testing.T) {
 			if err := twin.Transact(t.Context(), e.records(0, "twin"), []*worker.Output{output(mine, 1, n+1)}); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// Of two static members with one instance id the older stops, also where each has
+// transactional ids of its own: the group tells it.
+func TestStaticTwinIsFenced(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		conf := e.config("a")
+		conf.InstanceID = "a"
+		old := e.session(conf)
+		a := assigned(t, old, 1)[0]
+		conf.Instance = "b"
+		twin := e.session(conf)
+		mine := assigned(t, twin, 1)[0]
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		if err := old.Transact(ctx, e.records(0, "old"), []*worker.Output{output(a, 1, 1)}); err == nil {
+			t.Fatal("the older one's commit was accepted")
+		}
+		var err error
+		for err == nil {
+			var b pipeline.Batch
+			err = old.Poll(ctx, &b)
+		}
+		if !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("poll: got %v, want ErrFenced", err)
+		}
+		if err := old.Transact(ctx, e.records(0, "old"), []*worker.Output{output(a, 1, 1)}); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("commit: got %v, want ErrFenced", err)
+		}
+		commitUntilDone(t, twin, e.records(0, "twin"), output(mine, 1, 1))
+		if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"twin"}) {
+			t.Errorf("said: %q, want what the twin said", got)
 		}
 	})
 }

@@ -80,8 +80,6 @@ func (s *Session) commitMarks(ctx context.Context, cut cut) error {
 		return nil
 	case outdated(err):
 		return s.hear(ctx, as, cut, err)
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
 	case permanent(err):
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
 	}

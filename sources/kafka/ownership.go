@@ -213,9 +213,9 @@ func (o *ownership) commitAs(epochs map[int32]int64) (as membership, gone []int3
 func (o *ownership) await(ctx context.Context, used membership) {
 	for {
 		o.mu.Lock()
-		moved, now, closing := o.moved, o.as, o.closing
+		moved, now, over := o.moved, o.as, o.closing || o.fatal != nil
 		o.mu.Unlock()
-		if now != used || closing {
+		if now != used || over {
 			return
 		}
 		select {
@@ -255,6 +255,7 @@ func (o *ownership) fail(err error) {
 	if o.fatal == nil {
 		o.fatal = err
 	}
+	o.move(o.as) // nobody awaits a callback any more
 	o.rouse()
 }
 

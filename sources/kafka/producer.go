@@ -129,7 +129,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 // with us but we have not heard of it yet.
 func outdated(err error) bool {
 	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) ||
-		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch)
+		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.FencedInstanceID)
 }
 
 // hear waits until a callback has told us what we are, and says what that means for
@@ -137,7 +137,9 @@ func outdated(err error) bool {
 //
 // Being unknown to the group is not taken for the loss of the partitions by
 // itself: if the group still counts us in, it would give them to nobody, and so
-// nobody would read them.
+// nobody would read them. Nor is being fenced by another member of our instance id,
+// which our own joining again may be, too: who has really been replaced hears it from
+// the next heartbeat.
 func (s *Session) hear(ctx context.Context, used membership, cut cut, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.conf.SessionTimeout)
 	defer cancel()
@@ -355,16 +357,14 @@ func (s *Session) failed(p *producer, err error) error {
 
 // refused says what an error of the offset commit means, which did not happen.
 func (s *Session) refused(p *producer, err error) error {
-	switch {
-	case outdated(err):
+	if outdated(err) {
 		return err // Transact hears what has become of us
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
 	}
 	return s.failed(p, err)
 }
 
-// replaced ends the session because another process is the static member now.
+// replaced ends the session because another process is the static member now. (Or a
+// broker that is still loading the group says so: see the package comment.)
 func (s *Session) replaced(err error) error {
 	err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
 		s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
