@@ -512,6 +512,37 @@ func (c *connSwitch) kill() {
 	c.sever()
 }
 
+// The broker that is the group's coordinator is gone, and another one takes its place:
+// the committed mark is asked there.
+func TestCoordinatorGone(t *testing.T) {
+	broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(200 * time.Millisecond)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	cluster := broker.Cluster()
+	e := newEnv(t, broker.Addr(), cluster, 1)
+	conf := e.config("a")
+	conf.Brokers, conf.SessionTimeout = cluster.ListenAddrs(), time.Second
+	connections := newSwitch()
+	conf.Options = []kgo.Opt{kgo.Dialer(connections.dial)}
+	s := e.session(conf)
+	a := assigned(t, s, 1)[0]
+	commitUntilDone(t, s, e.records(0, "x"), output(a, 1, 1))
+	if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.N != 1 {
+		t.Fatalf("before: got %+v, %t, %v", mark, found, err)
+	}
+	if err := cluster.RemoveNode(cluster.CoordinatorFor(e.group)); err != nil {
+		t.Fatal(err)
+	}
+	connections.sever()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if mark, found, err := s.Committed(ctx, 0); err != nil || !found || mark.N != 1 {
+		t.Errorf("without its coordinator: got %+v, %t, %v", mark, found, err)
+	}
+}
+
 // What History can't learn because no broker answers is not an answer: who asked asks
 // again. What the brokers say is one.
 func TestNoAnswerFromTheBrokers(t *testing.T) {

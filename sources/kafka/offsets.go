@@ -191,7 +191,9 @@ func (s *Session) settle(ctx context.Context) error {
 	return nil
 }
 
-// fetchOffset is one stable fetch.
+// fetchOffset is one stable fetch. It goes through the member, whose heartbeats notice
+// a coordinator that is gone: kgo goes on to send this request to the one that it knows,
+// whether that can be reached or not.
 func (s *Session) fetchOffset(ctx context.Context, partition int32) (offset int64, text string, err error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = true
@@ -202,7 +204,7 @@ func (s *Session) fetchOffset(ctx context.Context, partition int32) (offset int6
 	topic.Partitions = []int32{partition}
 	group.Topics = append(group.Topics, topic)
 	req.Groups = append(req.Groups, group)
-	resp, err := req.RequestWith(ctx, s.admin)
+	resp, err := req.RequestWith(ctx, s.member)
 	if err != nil {
 		return 0, "", err
 	}

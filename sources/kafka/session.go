@@ -235,7 +235,7 @@ func membershipOf(cl *kgo.Client) membership {
 func (s *Session) unassigned(ctx context.Context, as membership, partitions []int32) []int32 {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	groups, err := kadm.NewClient(s.admin).DescribeGroups(ctx, s.conf.Group)
+	groups, err := kadm.NewClient(s.member).DescribeGroups(ctx, s.conf.Group)
 	if err != nil {
 		return nil
 	}
