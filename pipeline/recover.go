@@ -253,6 +253,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 		return fmt.Errorf("snapshot %s: holds the cut %d with n=%d: %w", id, cut.Next, cut.N, errUnreadable)
 	}
 	//failpoint:recover.loaded
+	loaded := cfg.Now()
 	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
 		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
@@ -261,11 +262,13 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 		}
 	}
 	//failpoint:recover.read-back
+	readBack := cfg.Now()
 	replayed, err := part.replay(w, cut.Next, mark.Next)
 	if err != nil {
 		return err
 	}
 	//failpoint:recover.replayed
+	caughtUp := cfg.Now()
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
@@ -273,6 +276,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
+		Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
 	})
 	return nil
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -129,6 +130,13 @@ func (h *house) readTopics() (*oracle.Dump, map[int32]oracle.Mark) {
 	for topic, into := range map[string]*[]oracle.Record{t.Events: &dump.Input, t.Triggers: &dump.Triggers, t.Muted: &dump.Muted, t.DeadLetters: &dump.DeadLetters} {
 		*into = h.readTopic(topic)
 	}
+	return dump, h.committedMarks()
+}
+
+// committedMarks reads what the group has committed, and of its metadata what the oracle
+// needs.
+func (h *house) committedMarks() map[int32]oracle.Mark {
+	h.t.Helper()
 	cl := h.reader()
 	defer cl.Close()
 	offsets, err := kadm.NewClient(cl).FetchOffsets(h.t.Context(), h.conf.Kafka.Group)
@@ -136,7 +144,7 @@ func (h *house) readTopics() (*oracle.Dump, map[int32]oracle.Mark) {
 		h.t.Fatal(err)
 	}
 	committed := map[int32]oracle.Mark{}
-	for p, o := range offsets[t.Events] {
+	for p, o := range offsets[h.conf.Kafka.Topics.Events] {
 		fields := map[string]int64{}
 		for word := range strings.FieldsSeq(o.Metadata) {
 			name, value, _ := strings.Cut(word, "=")
@@ -144,7 +152,7 @@ func (h *house) readTopics() (*oracle.Dump, map[int32]oracle.Mark) {
 		}
 		committed[p] = oracle.Mark{Next: o.At, Clock: fields["clock"], Fired: fields["fired"], N: fields["n"]}
 	}
-	return dump, committed
+	return committed
 }
 
 // readTopic reads a topic to its end. Markers are kept, so that it knows when it is there.
@@ -152,13 +160,14 @@ func (h *house) readTopic(topic string) (records []oracle.Record) {
 	h.t.Helper()
 	cl := h.reader(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(h.t.Context(), topic)
-	if err = errors.Join(err, ends.Error()); err != nil {
+	starts, err := kadm.NewClient(cl).ListStartOffsets(h.t.Context(), topic)
+	ends, err2 := kadm.NewClient(cl).ListEndOffsets(h.t.Context(), topic)
+	if err = errors.Join(err, err2, starts.Error(), ends.Error()); err != nil {
 		h.t.Fatal(err)
 	}
 	open := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
+		if start, _ := starts.Lookup(o.Topic, o.Partition); start.Offset < o.Offset {
 			open[o.Partition] = o.Offset
 		}
 	})
@@ -261,7 +270,7 @@ func (h *house) verifyTables(dump *oracle.Dump, v *verdict) {
 				"cause_event_id, ifNull(toString(cause_offset), ''), toString(orders), toString(revenue_minor), rules",
 			slices.Concat(dump.Triggers, dump.Muted), transitionContent,
 		},
-		{"dead_letters", "reason, source_topic, toString(source_partition), toString(source_offset), toString(n), ifNull(hex(key), 'NULL'), ifNull(hex(value), 'NULL')", dump.DeadLetters, deadLetterContent},
+		{"dead_letters", "reason, source_topic, toString(source_partition), toString(source_offset), toString(n), if(isNull(key), 'NULL', hex(SHA256(assumeNotNull(key)))), if(isNull(value), 'NULL', hex(SHA256(assumeNotNull(value))))", dump.DeadLetters, deadLetterContent},
 	} {
 		want := make(map[string]string, len(table.records))
 		for i := range table.records {
@@ -393,13 +402,13 @@ func transitionContent(r *oracle.Record) []string {
 }
 
 func deadLetterContent(r *oracle.Record) []string {
-	hex := func(b []byte) string {
+	sum := func(b []byte) string {
 		if b == nil {
 			return "NULL"
 		}
-		return fmt.Sprintf("%X", b)
+		return fmt.Sprintf("%X", sha256.Sum256(b))
 	}
-	return []string{headerOf(r, "dlq_reason"), headerOf(r, "dlq_topic"), headerOf(r, "dlq_partition"), headerOf(r, "dlq_offset"), headerOf(r, "dlq_n"), hex(r.Key), hex(r.Value)}
+	return []string{headerOf(r, "dlq_reason"), headerOf(r, "dlq_topic"), headerOf(r, "dlq_partition"), headerOf(r, "dlq_offset"), headerOf(r, "dlq_n"), sum(r.Key), sum(r.Value)}
 }
 
 // verifyViews computes what the views should say, from the topics, and asks them.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -71,7 +72,7 @@ func prepareHouse(t *testing.T, broker, clickhouseDSN string, lane schemas.Lane,
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-", "=", "-").Replace(t.Name())) + fmt.Sprintf("-%d", time.Now().UnixNano())
+	name := regexp.MustCompile("[^a-z0-9]+").ReplaceAllString(strings.ToLower(t.Name()), "-") + fmt.Sprintf("-%d", time.Now().UnixNano())
 	h := &house{t: t}
 	h.sets = append([]string{
 		"kafka.brokers=" + broker, "kafka.group=" + name, "kafka.instance=one", "kafka.lane=" + lane.String(),
