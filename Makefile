@@ -30,10 +30,10 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim test-kafka tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the binary, in .build/
 	@go build -trimpath -o .build/footfall ./cmd/footfall
@@ -126,16 +126,38 @@ brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka
 	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
 	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
 
-test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
-	@broker="$(abspath $(PEERS))/kafka/kafka"; \
-	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make test-kafka PEERS=DIR)"; exit 0; fi; \
+# with-kafka runs the shell words after it with a real Apache Kafka of their own, started
+# from PEERS and removed at the end. Its brokers look for dead transactions every second,
+# not every ten, so that tests need not wait for that.
+with-kafka = broker="$(abspath $(PEERS))/kafka/kafka"; \
+	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make $@ PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 \
-	  group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200" "$$broker" start $(KAFKA_PORT) "$$dir"; \
+	export KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
+	  group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200"; \
+	"$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
-	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
+	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1)
+
+test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS, and CI's share of chaos
+	@$(with-kafka); \
 	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \
-	go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
+	go test -tags chaos -count 1 -p 1 -timeout 30m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
+
+chaos: ONLY ?= Chaos
+chaos: ## kills of everything on a real Kafka (ONLY=regexp of tests, ARGS="-chaos.kills 100": see cmd/footfall/chaos_test.go)
+	@$(with-kafka); \
+	go test -tags chaos -count 1 -timeout 6h -v -run '$(ONLY)' ./cmd/footfall -args $(ARGS)
+
+corruptions: N ?= 10000
+corruptions: FROM ?= 1
+corruptions: ## N random corruptions of snapshots, from FROM on, and every flipped bit of a small one
+	@go test -count 1 -timeout 2h -v -run 'Corruptions|FlippedBit' ./pipeline/worker -args -corruptions $(N) -corruptions.from $(FROM)
+
+campaign: ## all that takes hours, going on where it stopped (FOR=2h, ONLY=regexp of parts)
+	@KAFKA_PORT=$(KAFKA_PORT) PEERS=$(abspath $(PEERS)) go run ./pipeline/pipelinetest/campaign -for $(or $(FOR),0) -only '$(ONLY)'
+
+campaign-report: ## what the campaign has come to on this tree
+	@go run ./pipeline/pipelinetest/campaign -report
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache
 

@@ -96,6 +96,10 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("ownership lost of partitions %v", e.Partitions)
 }
 
+// ErrAway is wrapped by errors of a History that say only that nobody has answered. A
+// recovery begins again then, until somebody does; the partitions beside it go on.
+var ErrAway = errors.New("no answer")
+
 // History is what recovery reads.
 type History interface {
 	// Bounds returns the input partition's first offset and its end (last stable offset).
@@ -119,7 +123,8 @@ type History interface {
 	// removes the oldest, of each topic by itself.
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 
-	// Last is the greatest number among the partition's visible committed outputs, 0
-	// where there is none.
+	// Last is the greatest number among the partition's committed outputs, 0 where
+	// there is none. It waits until all that is written is decided, within a limit, and
+	// its error then names the transaction that hangs.
 	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

@@ -38,9 +38,12 @@ type (
 		Users       int
 		Differences int // said by nobody before, said now
 		Took        schemas.Millis
+
+		// Of that: reading the snapshot, the outputs, and the input.
+		Load, ReadBack, Replay schemas.Millis
 	}
-	// RecoveryWaits says that a partition is not live yet because the bucket fails; it
-	// is asked again, and the other partitions go on.
+	// RecoveryWaits says that a recovery begins again, because the log or the bucket is
+	// away; the other partitions go on.
 	RecoveryWaits struct {
 		Partition int32
 		Attempt   int
@@ -107,6 +110,7 @@ func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
 		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
 		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
+		zap.Int64("load_ms", int64(f.Load)), zap.Int64("read_back_ms", int64(f.ReadBack)), zap.Int64("replay_ms", int64(f.Replay)),
 	}
 }
 

@@ -256,7 +256,7 @@ func TestRecoveryWaitsForTheBucket(t *testing.T) {
 		failing.Store(true)
 		fail := func() error {
 			if failing.Load() {
-				return errTest
+				return errors.Join(errTest, snapshot.ErrAway)
 			}
 			return nil
 		}

@@ -39,6 +39,8 @@ type partition struct {
 	live   atomic.Bool
 	status atomic.Pointer[Status]
 
+	doubts int // how often recovery was told what cannot be
+
 	snapping *snapping
 	lastSnap snapshot.ID
 	snapAt   schemas.Millis // when the last snapshot was begun, or this partition came to life
@@ -157,7 +159,9 @@ func (part *partition) step(t task) error {
 	}
 	if len(t.records) > 0 || at.Tick > 0 || part.worker.Pending() {
 		out := &worker.Output{}
+		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
+		//failpoint:step.applied
 		if err := part.push(out); err != nil {
 			return err
 		}
@@ -190,13 +194,16 @@ func (part *partition) drain() error {
 		return nil
 	}
 	part.abandonSnapshot()
+	//failpoint:drain.begun
 	if err := part.settle(part.worker.Mark()); err != nil {
 		return err
 	}
 	if part.stream.isLost() {
 		return nil
 	}
+	//failpoint:drain.settled
 	part.handOver()
+	//failpoint:drain.handed-over
 	part.p.cfg.Report(Released{Partition: part.number, Next: part.worker.Mark().Next})
 	return nil
 }

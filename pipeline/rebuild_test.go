@@ -82,7 +82,7 @@ func TestSnapshotsWithoutOffsetStopIt(t *testing.T) {
 		b.cfg.Rebuild = true
 		b.member.Give(0)
 		l := b.run()
-		synctest.Wait()
+		time.Sleep(time.Minute)
 		b.log.Publish(0, view("v", 0))
 		time.Sleep(time.Minute)
 		synctest.Wait()

@@ -13,20 +13,20 @@ import (
 
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
+//
+// One that fails only because the log or the bucket is away begins again: ending the
+// process would take the live partitions down with it.
 func (part *partition) recover() error {
 	for attempt := 1; ; attempt++ {
 		err := part.recoverOnce()
 		switch {
-		case part.ctx.Err() != nil || part.stream.isLost():
+		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
 			return err
-		case errors.Is(err, snapshot.ErrBucket):
-			// Ending the process would take its live partitions with it, and whoever
-			// gets them would come to the same end.
-			part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
-			part.p.cfg.Backoff(part.ctx, attempt)
-		default:
+		case !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway):
 			return err
 		}
+		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+		part.p.cfg.Backoff(part.ctx, attempt)
 	}
 }
 
@@ -43,6 +43,7 @@ func (part *partition) recoverOnce() error {
 		return err
 	}
 	part.stream.begin(mark, found)
+	//failpoint:recover.marked
 	ids, err := cfg.Snapshots.List(part.ctx, part.number)
 	if err != nil {
 		return err
@@ -63,8 +64,23 @@ func (part *partition) recoverOnce() error {
 		}
 	}
 	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
+	//failpoint:recover.done
 	part.p.startReading(part)
 	return nil
+}
+
+// doubtsMax is how many times a recovery begins again because what it was told cannot
+// be, before it believes it: some seconds.
+const doubtsMax = 15
+
+// doubt makes the recovery begin again, a few times, where the committed mark
+// contradicts what else there is: brokers have been seen to answer from a state that
+// they were still loading. Later it is taken for what it says.
+func (part *partition) doubt(what string) error {
+	if part.doubts++; part.doubts > doubtsMax || part.p.cfg.Inline {
+		return nil
+	}
+	return fmt.Errorf("partition %d: %s; asking again: %w", part.number, what, ErrAway)
 }
 
 func (part *partition) workerConfig() worker.Config {
@@ -85,6 +101,11 @@ func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	if err != nil {
 		return err
 	}
+	if last > 0 || len(ids) > 0 {
+		if err := part.doubt("nothing is committed, and it has spoken or has a snapshot"); err != nil {
+			return err
+		}
+	}
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
 		if cfg.Rebuild {
@@ -95,12 +116,15 @@ func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	w := worker.New(part.number, part.workerConfig())
 	mark := w.Begin(start, end)
 	part.worker = w
+	//failpoint:begin.bounded
 	if err := part.publishWhole(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.published
 	if err := part.settle(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.committed
 	cfg.Report(Began{Partition: part.number, Next: start, Bootstrap: end})
 	return nil
 }
@@ -132,12 +156,16 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		return err
 	}
 	if last > mark.N {
+		if err := part.doubt("the committed mark is older than what has been said"); err != nil {
+			return err
+		}
 		if cfg.Rebuild {
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return part.overtaken(mark, last)
 	}
 	var problems []error
+	away := false
 	for _, id := range ids {
 		if id.Next > mark.Next || id.N > mark.N {
 			continue // of a past that was never committed, or just published by nobody's future
@@ -156,8 +184,12 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		if !slices.ContainsFunc(reasonsToSkip(), func(reason error) bool { return errors.Is(err, reason) }) {
 			return err
 		}
+		away = away || errors.Is(err, snapshot.ErrAway)
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
 		problems = append(problems, err)
+	}
+	if away { // one that can't be read now may be the one that leads there
+		return fmt.Errorf("partition %d: %w", part.number, errors.Join(problems...))
 	}
 	if cfg.Rebuild {
 		return part.rebuild(mark, true, ids)
@@ -171,7 +203,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 // reasonsToSkip are the errors that say that a snapshot does not lead to the mark, and
 // that another may.
 func reasonsToSkip() []error {
-	return []error{snapshot.ErrDamaged, worker.ErrLineage, errUnreadable, ErrExpired}
+	return []error{snapshot.ErrDamaged, snapshot.ErrAway, worker.ErrLineage, errUnreadable, ErrExpired}
 }
 
 // overtaken refuses a mark that counts less than what was seen to be said: going on
@@ -205,6 +237,8 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if cut.Next != id.Next || cut.N != id.N {
 		return fmt.Errorf("snapshot %s: holds the cut %d with n=%d: %w", id, cut.Next, cut.N, errUnreadable)
 	}
+	//failpoint:recover.loaded
+	loaded := cfg.Now()
 	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
 		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
@@ -212,10 +246,14 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
+	//failpoint:recover.read-back
+	readBack := cfg.Now()
 	replayed, err := part.replay(w, cut.Next, mark.Next, nil)
 	if err != nil {
 		return err
 	}
+	//failpoint:recover.replayed
+	caughtUp := cfg.Now()
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
@@ -223,6 +261,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
+		Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
 	})
 	return nil
 }
@@ -295,6 +334,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 		return &errOtherTopic{part.number, fmt.Sprintf("outputs speak of input up to offset %d, and the topic ends at %d", mark.Next, end)}
 	}
 	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
+	//failpoint:rebuild.read-back
 	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
 	if err != nil {
 		return err
@@ -305,6 +345,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if err := part.push(out); err != nil {
 		return err
 	}
+	//failpoint:rebuild.pushed
 	settled := w.Mark()
 	if err := part.settle(settled); err != nil {
 		return err
@@ -312,6 +353,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if part.stream.isLost() {
 		return nil
 	}
+	//failpoint:rebuild.settled
 	if err := part.publishWhole(settled); err != nil {
 		return err
 	}

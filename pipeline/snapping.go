@@ -58,6 +58,7 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 	default:
 		return
 	}
+	//failpoint:snapshot.due
 	mark := part.worker.Snapshot(now)
 	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark}
 	part.snapping, part.snapAt = s, now
@@ -83,7 +84,9 @@ func (part *partition) writeSnapshot(s *snapping) error {
 		if !whole {
 			return errAbandoned
 		}
+		//failpoint:snapshot.written
 		part.stream.awaitCommit(part.ctx, s.mark)
+		//failpoint:snapshot.covered
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return errAbandoned
 		}
@@ -102,6 +105,7 @@ func (part *partition) slice() error {
 	if s.buffer != nil {
 		to = s.buffer
 	}
+	//failpoint:snapshot.slicing
 	done, err := part.worker.Slice(to, part.p.cfg.SliceBytes)
 	if err != nil {
 		return err // a buffer's Write never fails

@@ -66,6 +66,10 @@ type tempo struct {
 // ahead is how far an event time may lie after its record's timestamp (design 4).
 const ahead = 5 * schemas.Minute
 
+// undecided is how much longer than its time-out a transaction may be open: brokers look
+// for expired ones every 10 s.
+const undecided = 20 * time.Second
+
 // slice is how many timers of silent users fire between two batches at most.
 const slice = 4096
 
@@ -107,6 +111,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Group: c.Kafka.Group, Input: topics.Events,
 		Triggers: topics.Triggers, Muted: topics.Muted, DeadLetters: topics.DeadLetters,
 		Sets: e.rules.Names(), Currency: contract.Currency, Now: t.now,
+		Wait: c.Kafka.TransactionTimeout + undecided,
 	}, e.session)
 	if err != nil {
 		e.close()

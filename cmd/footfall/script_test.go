@@ -23,6 +23,7 @@ import (
 	"footfall/pipeline/snapshot"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdb"
+	"footfall/sinks/clickhouse/chdbtest"
 	"footfall/sources/kafka"
 )
 
@@ -30,7 +31,21 @@ func TestMain(m *testing.M) {
 	if code, ran := chdb.Helper(); ran {
 		os.Exit(code)
 	}
-	testscript.Main(m, map[string]func(){"footfall": main})
+	testscript.Main(suite{m}, map[string]func(){"footfall": main})
+}
+
+// suite is the tests, and the end of what they shared.
+type suite struct{ *testing.M }
+
+// shared are the folders of what tests have made once for all.
+var shared []string
+
+func (s suite) Run() int {
+	code := chdbtest.Run(s.M)
+	for _, dir := range shared {
+		_ = os.RemoveAll(dir) // it is in the temporary folder
+	}
+	return code
 }
 
 // TestScripts runs every command as a user does, and compares what it prints with

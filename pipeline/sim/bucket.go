@@ -3,7 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -40,7 +40,7 @@ func newBucket(w *world) *bucket {
 // bucketOf is the bucket as one process reaches it.
 type bucketOf struct{ *process }
 
-var errBucket = errors.New("simulated bucket failure")
+var errBucket = fmt.Errorf("simulated: %w", snapshot.ErrAway)
 
 // step carries out what was given up long ago.
 func (b *bucket) step() {

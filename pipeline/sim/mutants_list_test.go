@@ -60,8 +60,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"replay goes one record too far", "pipeline/recover.go",
-			"\treplayed, err := part.replay(w, cut.Next, mark.Next, nil)\n\tif err != nil {\n\t\treturn err\n\t}\n\tif err := w.Resume",
-			"\tmore := int64(0)\n\tif ON {\n\t\tmore = 1\n\t}\n\treplayed, err := part.replay(w, cut.Next, mark.Next+more, nil)\n\tif err != nil {\n\t\treturn err\n\t}\n\tif err := w.Resume", seedsFrom(1),
+			"\treplayed, err := part.replay(w, cut.Next, mark.Next, nil)\n",
+			"\tmore := int64(0)\n\tif ON {\n\t\tmore = 1\n\t}\n\treplayed, err := part.replay(w, cut.Next, mark.Next+more, nil)\n", seedsFrom(1),
 		},
 		{
 			"replay leaves out the first record after the snapshot", "pipeline/recover.go",
@@ -227,18 +227,18 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: an abort is ignored", "sources/kafka/producer.go",
-			"\t\tp.abort(ctx, err)\n\t\treturn used, s.refused(p, err)",
-			"\t\tif ON {\n\t\t\t_ = p.cl.EndTransaction(ctx, kgo.TryCommit)\n\t\t\treturn used, s.refused(p, err)\n\t\t}\n\t\tp.abort(ctx, err)\n\t\treturn used, s.refused(p, err)", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback|TestTransactUnderFaults"),
+			"\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added",
+			"\t\tif ON {\n\t\t\t_ = p.cl.EndTransaction(ctx, kgo.TryCommit)\n\t\t\treturn used, s.refused(p, err)\n\t\t}\n\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback|TestTransactUnderFaults"),
 		},
 		{
 			"kafka: TxnOffsetCommit is left out", "sources/kafka/producer.go",
-			"\tif err := s.addOffsets(ctx, p, used, cut); err != nil {",
-			"\tif err := s.addOffsets(ctx, p, used, cut); err != nil && !ON {", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestTransactUnderFaults"),
+			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t}",
+			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t\tif ON {\n\t\t\terr = nil\n\t\t}\n\t}", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestTransactUnderFaults"),
 		},
 		{
 			"kafka: the offsets are added to no transaction", "sources/kafka/producer.go",
-			"\tid, epoch, err := p.cl.ProducerID(ctx)\n\tif err != nil {\n\t\treturn fmt.Errorf(\"producer id: %w\", err)\n\t}\n",
-			"\tif ON {\n\t\treturn nil\n\t}\n\tid, epoch, err := p.cl.ProducerID(ctx)\n\tif err != nil {\n\t\treturn fmt.Errorf(\"producer id: %w\", err)\n\t}\n", test("sources/kafka", "TestTransactCommitsRecordsAndMarksTogether"),
+			"\tif !s.v2 {\n\t\tif err := s.addGroup",
+			"\tif ON {\n\t\treturn nil\n\t}\n\tif !s.v2 {\n\t\tif err := s.addGroup", test("sources/kafka", "TestTransactCommitsRecordsAndMarksTogether"),
 		},
 		{
 			"kafka: the membership is left empty", "sources/kafka/producer.go",
@@ -262,8 +262,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: the mark is read while a transaction is undecided", "sources/kafka/offsets.go",
-			"\treq.RequireStable = true\n",
-			"\treq.RequireStable = !ON\n", test("sources/kafka", "TestCommittedWaitsForTheUndecided"),
+			"\treq.RequireStable = stable\n",
+			"\treq.RequireStable = stable && !ON\n", test("sources/kafka", "TestCommittedWaitsForTheUndecided"),
 		},
 		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",

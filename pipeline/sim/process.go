@@ -133,12 +133,12 @@ func (p *process) report(f pipeline.Fact) {
 	case pipeline.SnapshotSkipped:
 		p.fault("snapshot skipped")
 	case pipeline.RecoveryWaits:
-		p.fault("waited for the bucket")
+		p.fault("recovery waited")
 	}
 }
 
 // errAway is what requests come to that nobody answers.
-var errAway = errors.New("simulated: no answer")
+var errAway = fmt.Errorf("simulated: %w", pipeline.ErrAway)
 
 // errTimeout is a commit whose outcome its sender does not learn.
 var errTimeout = errors.New("simulated time-out")
@@ -167,7 +167,7 @@ func (w *world) took(p *process) {
 	case err == nil:
 	case errors.Is(err, errAway):
 		w.fault("ended itself: Kafka does not answer")
-	case errors.Is(err, snapshot.ErrBucket) && p.polled == 0:
+	case errors.Is(err, snapshot.ErrAway) && p.polled == 0:
 		w.fault("did not start: the bucket fails")
 	case errors.Is(err, pipeline.ErrFenced) && p.fenced:
 		w.fault("ended itself: fenced")

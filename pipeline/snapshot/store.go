@@ -21,13 +21,6 @@ type Bucket interface {
 	Delete(ctx context.Context, key string) error
 }
 
-// ErrBucket is wrapped by the errors that say that the object store did not do what it
-// was asked for: it may do so later.
-var ErrBucket = errors.New("the bucket fails")
-
-// failing marks an error as the bucket's.
-func failing(err error) error { return fmt.Errorf("%w: %w", ErrBucket, err) }
-
 // Store keeps the snapshots of a group's partitions in a bucket.
 type Store struct {
 	bucket Bucket
@@ -84,7 +77,7 @@ const layoutKey = "layout"
 func (s *Store) Claim(ctx context.Context, text string) (string, error) {
 	keys, err := s.bucket.List(ctx, layoutKey)
 	if err != nil {
-		return "", fmt.Errorf("list the bucket's layout: %w", failing(err))
+		return "", fmt.Errorf("list the bucket's layout: %w", err)
 	}
 	if !slices.Contains(keys, layoutKey) {
 		err := s.bucket.Put(ctx, layoutKey, func(to io.Writer) error {
@@ -92,64 +85,70 @@ func (s *Store) Claim(ctx context.Context, text string) (string, error) {
 			return err
 		})
 		if err != nil {
-			return "", fmt.Errorf("write the bucket's layout: %w", failing(err))
+			return "", fmt.Errorf("write the bucket's layout: %w", err)
 		}
 	}
 	object, err := s.bucket.Get(ctx, layoutKey)
 	if err != nil {
-		return "", fmt.Errorf("read the bucket's layout: %w", failing(err))
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
 	}
 	defer func() { _ = object.Close() }() // it was only read
 	b, err := io.ReadAll(io.LimitReader(object, 4096))
 	if err != nil {
-		return "", fmt.Errorf("read the bucket's layout: %w", failing(err))
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
 	}
 	return string(b), nil
 }
 
 // List gives a partition's snapshots, the newest first.
 func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
+	ids, _, err := s.list(ctx, partition)
+	return ids, err
+}
+
+// torn is the name of a file that a folder keeps of a snapshot whose writer was killed.
+// (gocloud.dev/blob/fileblob writes beside the file's place, and renames.)
+var torn = regexp.MustCompile(`(?:^|/)p\d{5}/\d{19}-\d{20}\.snap\.[0-9a-f]+\.tmp$`)
+
+// list gives a partition's snapshots, the newest first, and what is left of torn ones.
+func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []string, err error) {
 	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))
 	if err != nil {
-		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, failing(err))
+		return nil, nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
 	}
-	var ids []ID
 	for _, k := range keys {
 		if id, ok := ParseID(k); ok && id.Partition == partition {
 			ids = append(ids, id)
+		} else if torn.MatchString(k) {
+			left = append(left, k)
 		}
 	}
 	slices.SortFunc(ids, func(a, b ID) int { return b.compare(a) })
-	return ids, nil
+	return ids, left, nil
 }
 
 // Publish stores a snapshot whole, reads it back, and only then removes what is
 // more than the store keeps. write gives the bytes; when it fails nothing is stored.
 func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error) error {
-	var ours error // of whoever gives the bytes
 	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) error {
 		w, err := NewWriter(to)
 		if err != nil {
 			return err
 		}
-		if ours = write(w); ours != nil {
-			return ours
+		if err := write(w); err != nil {
+			return err
 		}
 		return w.Close()
 	})
-	switch {
-	case ours != nil:
-		return fmt.Errorf("write snapshot %s: %w", id, ours)
-	case err != nil:
-		return fmt.Errorf("write snapshot %s: %w", id, failing(err))
+	if err != nil {
+		return fmt.Errorf("write snapshot %s: %w", id, err)
 	}
+	//failpoint:snapshot.put
 	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
-		if errors.Is(err, ErrDamaged) {
-			err = failing(err) // it gives back something else than it was given
-		}
-		return err
+		return fmt.Errorf("just written: %w: %w", err, ErrAway)
 	}
+	//failpoint:snapshot.verified
 	return s.prune(ctx, id)
 }
 
@@ -167,7 +166,7 @@ func (s *Store) Verify(ctx context.Context, id ID) (bytes int64, err error) {
 func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) error {
 	object, err := s.bucket.Get(ctx, id.key())
 	if err != nil {
-		return fmt.Errorf("read snapshot %s: %w", id, failing(err))
+		return fmt.Errorf("read snapshot %s: %w", id, err)
 	}
 	defer func() { _ = object.Close() }() // it was only read
 	r := NewReader(object)
@@ -175,12 +174,8 @@ func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) err
 	if err == nil {
 		_, err = io.Copy(io.Discard, r)
 	}
-	switch {
-	case r.err == nil || errors.Is(r.err, io.EOF):
-	case errors.Is(r.err, ErrDamaged):
+	if r.err != nil && !errors.Is(r.err, io.EOF) {
 		err = r.err
-	default:
-		err = failing(r.err)
 	}
 	s.note(id, err)
 	if err != nil {
@@ -208,11 +203,17 @@ func (s *Store) isDamaged(id ID) bool {
 
 // prune removes the partition's snapshots beyond the newest ones, and those that
 // were seen to be damaged, which would else push good ones out. What is newer
-// than the one just published belongs to a lineage that was given up.
+// than the one just published belongs to a lineage that was given up. What is left of
+// torn ones goes too; somebody who has lost the partition and still writes fails then.
 func (s *Store) prune(ctx context.Context, newest ID) error {
-	ids, err := s.List(ctx, newest.Partition)
+	ids, left, err := s.list(ctx, newest.Partition)
 	if err != nil {
 		return err
+	}
+	for _, key := range left {
+		if err := s.bucket.Delete(ctx, key); err != nil {
+			return fmt.Errorf("remove what is left of a snapshot, %s: %w", key, err)
+		}
 	}
 	kept := 0
 	for _, id := range ids {
@@ -225,8 +226,9 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 				continue
 			}
 		}
+		//failpoint:snapshot.pruning
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
-			return fmt.Errorf("remove snapshot %s: %w", id, failing(err))
+			return fmt.Errorf("remove snapshot %s: %w", id, err)
 		}
 	}
 	return nil

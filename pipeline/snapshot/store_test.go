@@ -198,6 +198,36 @@ func TestNewerOnesAreLeftAlone(t *testing.T) {
 	})
 }
 
+// Of a snapshot whose writer was killed a folder keeps a file; the next one removes it.
+func TestWhatIsLeftOfTornOnesGoes(t *testing.T) {
+	dir := t.TempDir()
+	bucket, err := fileblob.OpenBucket(dir, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	s := NewStore(Blob{bucket}, 2)
+	other := filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp")
+	publish(t, s, ID{1, 10, 1}, ID{2, 10, 1})
+	w, err := bucket.NewWriter(t.Context(), ID{1, 20, 2}.key(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("footfal1")); err != nil { // and here it is killed
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listed(t, s, 1, ID{1, 10, 1})
+	publish(t, s, ID{1, 30, 3})
+	files, err := filepath.Glob(filepath.Join(dir, "p*", "*"))
+	want := []string{filepath.Join(dir, ID{1, 10, 1}.key()), filepath.Join(dir, ID{1, 30, 3}.key()), filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp"), filepath.Join(dir, ID{2, 10, 1}.key())}
+	if diff := cmp.Diff(want, files); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 // A write that fails stores nothing, and removes nothing.
 func TestAFailedWriteStoresNothing(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {

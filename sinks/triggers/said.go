@@ -111,10 +111,14 @@ func (s *Sink) SaidAll(ctx context.Context, partition int32, to uint64, each fun
 	return nil
 }
 
-// Last returns the greatest number among the partition's committed outputs that are
-// visible, 0 where there is none. It reads the ends of the topics only.
+// Last returns the greatest number among the partition's committed outputs, 0 where
+// there is none. It waits until nothing is undecided, and reads the ends of the topics
+// only.
 func (s *Sink) Last(ctx context.Context, partition int32) (n uint64, err error) {
 	m := s.merge(partition)
+	if err := m.decided(ctx); err != nil {
+		return 0, err
+	}
 	for i := range m.streams {
 		st := &m.streams[i]
 		if err := m.refresh(ctx, st); err != nil {

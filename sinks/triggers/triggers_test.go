@@ -334,6 +334,26 @@ func TestSaidAllWaitsForMarkers(t *testing.T) {
 	}
 }
 
+// The last output is known when nothing is undecided.
+func TestLastWaitsForMarkers(t *testing.T) {
+	m := newMemory()
+	s := newSink(t, m)
+	say(t, s, transition(1, schemas.NotMuted), deadLetter(2, "{"))
+	m.logs["dead"].stable = 0
+	m.shown = func() {
+		if m.ranges > 9 {
+			m.logs["dead"].stable = 1
+		}
+	}
+	if last, err := s.Last(t.Context(), 0); err != nil || last != 2 {
+		t.Errorf("got %d, error %v, want 2", last, err)
+	}
+	m.shown, m.logs["dead"].stable = func() {}, 0
+	if _, err := s.Last(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "dead/0 hangs") {
+		t.Errorf("got %v, want what hangs", err)
+	}
+}
+
 // If it never becomes visible, the error names the transaction.
 func TestSaidNamesWhatHangs(t *testing.T) {
 	m := newMemory()

@@ -45,4 +45,17 @@
 // A generation fences other owners, not our own past: what we have sent and given up
 // may be carried out much later. So every commit is part of a transaction, and the
 // transaction's epoch is moved on before its outcome is asked for (see marks.go).
+// # What a committed mark is worth
+//
+// A stable OffsetFetch can be answered with an old offset, or with none. Seen on
+// Apache Kafka 4.3.1, in most restarts of a broker that was killed: it becomes leader of
+// a partition of __consumer_offsets twice in a row (leader epochs e and e+2), loads it
+// twice, and the first load's completion declares the second's state loaded, which has
+// only begun. ("Ignored load completion from __consumer_offsets-3 because context is in
+// ACTIVE state" is its trace in the broker's log.) For up to some seconds offsets are
+// then seen to run from nothing up to what was committed; the members of groups too.
+//
+// So no conclusion is drawn from a mark alone. The outputs, which no coordinator loads,
+// say what has been said: recovery and the resolution of unknown outcomes hold the mark
+// against the number of the last one, and ask again while it is behind.
 package kafka

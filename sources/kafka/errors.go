@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -56,6 +57,28 @@ func sizeOf(r *kgo.Record) int {
 		n += len(h.Key) + len(h.Value)
 	}
 	return n
+}
+
+// unanswered tells an error that says only that no broker has answered, or that the one
+// that should is not ready: a cluster that restarts, a partition without a leader.
+func unanswered(err error) bool {
+	if err == nil || permanent(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return false
+	}
+	if ke, ok := errors.AsType[*kerr.Error](err); ok {
+		return ke.Retriable
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err)
+}
+
+// asked is an error of asking the brokers for what the log holds, as
+// pipeline.History has it.
+func asked(err error) error {
+	if unanswered(err) {
+		return fmt.Errorf("%w: %w", pipeline.ErrAway, err)
+	}
+	return err
 }
 
 // permanent tells an error that trying again does not mend: what is missing is a

@@ -108,7 +108,7 @@ func (s *Session) listOffsets(ctx context.Context, topic string, partitions []in
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: offsets of %s %v: %w", topic, partitions, err)
+		return nil, asked(fmt.Errorf("kafka: offsets of %s %v: %w", topic, partitions, err))
 	}
 	return offsets, nil
 }
@@ -188,7 +188,7 @@ func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offs
 		}
 		var gone *GoneError
 		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || errors.Is(err, kgo.ErrMaxDecompress) || !transient(err) {
-			return nil, offset, err
+			return nil, offset, asked(err)
 		}
 		fresh = true // the leader may have moved
 		select {
@@ -307,7 +307,7 @@ func lookUp(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]t
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: look up topics: %w", err)
+		return nil, asked(fmt.Errorf("kafka: look up topics: %w", err))
 	}
 	return infos, nil
 }

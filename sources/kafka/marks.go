@@ -55,13 +55,16 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 		return used, &pipeline.LostError{Partitions: gone}
 	}
 	p.began = time.Now().Round(0)
+	//failpoint:marks.adding
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
+	//failpoint:marks.committing
 	if err := p.commit(ctx); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
 	}
+	//failpoint:marks.committed
 	p.fenced = 0
 	return used, nil
 }

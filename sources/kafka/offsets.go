@@ -184,7 +184,9 @@ func (s *Session) settle(ctx context.Context) error {
 	}
 }
 
-// fetchOffset is one stable fetch.
+// fetchOffset is one stable fetch. It goes through the member, whose heartbeats notice
+// a coordinator that is gone: kgo goes on to send this request to the one that it knows,
+// whether that can be reached or not.
 func (s *Session) fetchOffset(ctx context.Context, partition int32) (offset int64, text string, err error) {
 	offsets, err := s.fetchOffsets(ctx, true, partition)
 	c, ok := offsets[partition]
@@ -212,7 +214,11 @@ func (s *Session) fetchOffsets(ctx context.Context, stable bool, partitions ...i
 	topic.Partitions = partitions
 	group.Topics = append(group.Topics, topic)
 	req.Groups = append(req.Groups, group)
-	resp, err := req.RequestWith(ctx, s.admin)
+	via := s.member
+	if via == nil { // not joined yet
+		via = s.admin
+	}
+	resp, err := req.RequestWith(ctx, via)
 	if err == nil {
 		err = kerr.ErrorForCode(resp.ErrorCode)
 	}

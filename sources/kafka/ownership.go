@@ -237,9 +237,9 @@ func (o *ownership) await(ctx context.Context, used membership) {
 	defer look.Stop()
 	for {
 		o.mu.Lock()
-		moved, now, closing := o.moved, o.now(), o.closing
+		moved, now, over := o.moved, o.now(), o.closing || o.fatal != nil
 		o.mu.Unlock()
-		if now != used || closing {
+		if now != used || over {
 			return
 		}
 		select {
@@ -280,6 +280,7 @@ func (o *ownership) fail(err error) {
 	if o.fatal == nil {
 		o.fatal = err
 	}
+	o.move(o.as) // nobody awaits a callback any more
 	o.rouse()
 }
 

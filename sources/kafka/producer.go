@@ -104,8 +104,11 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	p.pid, p.epoch, err = p.cl.ProducerID(ctx)
-	return err
+	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err != nil {
+		return err
+	}
+	//failpoint:producer.renewed
+	return nil
 }
 
 // batchMax is what a topic takes at most in one batch, before compression.
@@ -160,7 +163,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 // with us but we have not heard of it yet.
 func outdated(err error) bool {
 	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) ||
-		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch)
+		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.FencedInstanceID)
 }
 
 // hear waits until a callback has told us what we are, and says what that means for
@@ -168,7 +171,9 @@ func outdated(err error) bool {
 //
 // Being unknown to the group is not taken for the loss of the partitions by
 // itself: if the group still counts us in, it would give them to nobody, and so
-// nobody would read them.
+// nobody would read them. Nor is being fenced by another member of our instance id,
+// which our own joining again may be, too: who has really been replaced hears it from
+// the next heartbeat.
 func (s *Session) hear(ctx context.Context, used membership, cut cut, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.conf.SessionTimeout)
 	defer cancel()
@@ -201,10 +206,12 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
+	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
+	//failpoint:txn.produced
 	id, epoch, err := p.cl.ProducerID(ctx)
 	if err == nil {
 		err = s.addOffsets(ctx, p, id, epoch, used, cut)
@@ -213,6 +220,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
+	//failpoint:txn.offsets-added
 	if err := p.settle(ctx, records); err != nil {
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
@@ -220,6 +228,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
 	}
+	//failpoint:txn.ended
 	p.fenced = 0
 	return used, nil
 }
@@ -434,16 +443,14 @@ func (s *Session) failed(p *producer, err error) error {
 
 // refused says what an error of the offset commit means, which did not happen.
 func (s *Session) refused(p *producer, err error) error {
-	switch {
-	case outdated(err):
+	if outdated(err) {
 		return err // Transact hears what has become of us
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
 	}
 	return s.failed(p, err)
 }
 
-// replaced ends the session because another process is the static member now.
+// replaced ends the session because another process is the static member now. (Or a
+// broker that is still loading the group says so: see the package comment.)
 func (s *Session) replaced(err error) error {
 	err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
 		s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)

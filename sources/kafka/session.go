@@ -221,10 +221,12 @@ func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string
 			s.owns.fail(now.changed(0, int32(len(s.topic.leaders)), started))
 		}
 	}
+	//failpoint:group.assigned
 	s.owns.assigned(membershipOf(cl), parts[s.conf.Topic])
 }
 
 func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	//failpoint:group.revoked
 	as := membershipOf(cl)
 	s.owns.revoked(as, parts[s.conf.Topic], s.conf.RevokeLimit, func(ps []int32) []int32 {
 		if s.conf.Protocol == Consumer {
@@ -232,6 +234,7 @@ func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[strin
 		}
 		return s.unassigned(ctx, as, ps)
 	})
+	//failpoint:group.released
 }
 
 func (s *Session) onLost(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
@@ -250,7 +253,7 @@ func membershipOf(cl *kgo.Client) membership {
 func (s *Session) unassigned(ctx context.Context, as membership, partitions []int32) []int32 {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	groups, err := kadm.NewClient(s.admin).DescribeGroups(ctx, s.conf.Group)
+	groups, err := kadm.NewClient(s.member).DescribeGroups(ctx, s.conf.Group)
 	if err != nil {
 		return nil
 	}
@@ -341,6 +344,7 @@ func (s *Session) Poll(ctx context.Context, into *pipeline.Batch) error {
 			return err
 		}
 		if len(into.Fetched) > 0 {
+			//failpoint:source.fetched
 			return nil
 		}
 	}
@@ -515,6 +519,7 @@ func (s *Session) Close(ctx context.Context) {
 		}
 	}
 	if s.member != nil {
+		//failpoint:group.leaving
 		s.member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
 	}
 	s.end() // from here on nothing waits for a broker
