@@ -115,7 +115,7 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"Said does not wait for the metadata's n", "pipeline/sim/history.go",
-			"for !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", "if ON && !o.visible() {\n\t\t\tbreak\n\t\t}\n\t\tfor !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", seedsFrom(1),
+			"for !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", "if ON && !o.visible() {\n\t\t\tbreak\n\t\t}\n\t\tfor !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", seedsFrom(215),
 		},
 		{
 			"epoch not checked", "pipeline/sim/edges.go",

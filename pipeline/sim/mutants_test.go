@@ -135,7 +135,7 @@ func TestMutantsAreCaught(t *testing.T) {
 		}
 		fmt.Printf("%3d  %-58s  %s\n", i+1, m.name, verdicts[i])
 	}
-	summary = fmt.Sprintf("%d caught, %d missed", caught, missed)
+	fmt.Printf("%d caught, %d missed\n", caught, missed)
 }
 
 // binaries are the test binaries with all mutants in them.
