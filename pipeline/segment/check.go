@@ -89,6 +89,7 @@ func (c *checker) check(text string) (*ast.AST, *cel.Type, []error) {
 
 var (
 	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
+	mismatched = regexp.MustCompile(`^Syntax error: (?:mismatched|extraneous|no viable alternative at) input '(.*?)'`)
 	noOverload = regexp.MustCompile(`^found no matching overload for '([^']*)' applied to '\(([^']*)\)'`)
 )
 
@@ -104,6 +105,12 @@ func (c *checker) inOurWords(message string) string {
 			}
 		}
 		return fmt.Sprintf("%s can't be applied to (%s)", strings.Trim(m[1], "_@"), m[2])
+	}
+	if m := mismatched.FindStringSubmatch(message); m != nil {
+		if m[1] == "<EOF>" {
+			return "the expression ends here, and something is missing"
+		}
+		return fmt.Sprintf("%s can't stand here", m[1])
 	}
 	first, _, _ := strings.Cut(message, "\n")
 	return strings.TrimPrefix(first, "Syntax error: ")

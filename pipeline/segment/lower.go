@@ -54,14 +54,16 @@ func (l *lowerer) expr(e ast.Expr) (*node, error) {
 		if n := l.defined[e.AsIdent()]; n != nil {
 			return n, nil
 		}
-		return nil, l.fault(e, "%s can't stand here", e.AsIdent())
+		return nil, l.fault(e, "%s", outsideEvent)
 	case ast.CallKind:
 		return l.call(e)
 	case ast.SelectKind:
-		return nil, l.fault(e, "event is the event that an aggregation looks at; use it within one, as in count(\"view\", event.category == \"shoes\")")
+		return nil, l.fault(e, "%s", outsideEvent)
 	}
 	return nil, l.fault(e, "this is not something a rule can ask; see the reference")
 }
+
+const outsideEvent = "event is the event that an aggregation looks at; use it within one, as in count(\"view\", event.category == \"shoes\")"
 
 func (l *lowerer) literal(e ast.Expr) (*node, error) {
 	switch v := e.AsLiteral().(type) {
@@ -209,6 +211,9 @@ func (l *lowerer) comparison(e ast.Expr) (*node, error) {
 	a, b, err := l.alike(e, args[0], args[1])
 	if err != nil {
 		return nil, err
+	}
+	if ordered := name != operators.Equals && name != operators.NotEquals; ordered && (a.typ == text || a.typ == truth) {
+		return nil, l.fault(e, "%v is compared by ==, != and in", a.typ)
 	}
 	switch name {
 	case operators.Greater:
