@@ -43,6 +43,8 @@ func (l *lowerer) function(e ast.Expr) (*node, error) {
 		return l.g.add(&node{op: opOnTheDay, args: []*node{x}, zone: l.zone, source: "anniversary(" + x.source + ")"}), nil
 	case "band":
 		return l.band(e)
+	case "score":
+		return l.score(e)
 	case "segment":
 		return nil, l.fault(e, "segment(...) is compared with the name of a segment, as in segment(\"lifecycle\") == \"lost\"")
 	case "calendar":
@@ -536,4 +538,3 @@ func (l *lowerer) followed(e ast.Expr) (*node, error) {
 func (l *lowerer) textConst(s string) *node {
 	return l.g.add(&node{op: opConst, typ: text, n: int64(profile.HashText([]byte(s))), list: []string{s}, source: quote(s)})
 }
-

@@ -300,6 +300,9 @@ func (c *compiler) makeNumber(n *node) number {
 		return cart(n)
 	case opBand:
 		return c.band(n)
+	case opQuantile:
+		i := n.n
+		return func(fr *frame) int64 { return fr.programs.epoch.Bounds[i] }
 	}
 	panic(fmt.Sprintf("segment: %s is no number", n.source))
 }

@@ -142,6 +142,10 @@ func functions() []function {
 		{"band", []string{"band(since(last(\"purchase\")), [days(30), days(60)])", "band(orders(), [2, 5])"}, "how many of the rising bounds a value has reached: 0 for none", cel.IntType, [][]*cel.Type{
 			{dur, cel.ListType(dur)}, {cel.IntType, cel.ListType(cel.IntType)}, {cel.DoubleType, cel.ListType(cel.DoubleType)},
 		}},
+		{"score", []string{"score(orders(), 5)", "6 - score(since(last(\"purchase\")), 5)", "score(revenue(), 5, 1.0)"}, "1 to n by the shop's own quantiles of a value, among users who have purchased; 0 for who has not. A value is above a bound when it is greater than the quantile or, with a third argument, at least the quantile plus that", cel.IntType, [][]*cel.Type{
+			{dur, cel.IntType}, {cel.IntType, cel.IntType}, {cel.DoubleType, cel.IntType},
+			{dur, cel.IntType, dur}, {cel.IntType, cel.IntType, cel.IntType}, {cel.DoubleType, cel.IntType, cel.DoubleType},
+		}},
 		{"now", []string{"now() >= timestamp(\"2026-11-27T00:00:00Z\")"}, "the clock", at, [][]*cel.Type{{}}},
 		{"days", []string{"days(30)"}, "a duration of so many times 24 hours", dur, [][]*cel.Type{{cel.IntType}}},
 		{"hours", []string{"hours(12)"}, "a duration", dur, [][]*cel.Type{{cel.IntType}}},

@@ -67,7 +67,8 @@ const (
 	opCart     // of the open cart changed last: cart
 	opNow      // the clock; it moves
 	opSince    // since(args[0]); it moves
-	opBand     // how many of bounds args[1:] are reached by args[0]
+	opBand     // how many of the bounds' conditions args hold; they rise
+	opQuantile // bound n of the shop's own quantiles
 )
 
 // Fields of the Profile, for opBase.
@@ -144,6 +145,8 @@ type graph struct {
 	byKey map[string]*node
 	cells []*cell
 	byID  map[string]*cell
+
+	quantiles []*quantile
 }
 
 func newGraph() *graph { return &graph{byKey: map[string]*node{}, byID: map[string]*cell{}} }

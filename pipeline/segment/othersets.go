@@ -53,4 +53,3 @@ func (l *lowerer) inSegments(e, set ast.Expr, names []string) (*node, error) {
 		source: fmt.Sprintf("segment(%q) in %q", setName[0], names),
 	}), nil
 }
-

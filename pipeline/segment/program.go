@@ -49,6 +49,7 @@ type set struct {
 	abouts      []string // of the segments
 	uses        []int    // sets that its rules name
 	touched     Touched  // what an evaluation looks at
+	scores      bool     // it, or a set it uses, scores by quantiles: it says nothing without an epoch
 }
 
 // Program is a checked and compiled list of segment sets. It is immutable and may be
@@ -62,7 +63,9 @@ type Program struct {
 	nodes  int
 	hash   uint64
 
-	exponent int // of the reporting currency
+	exponent  int // of the reporting currency
+	quantiles []*quantile
+	epoch     Epoch
 }
 
 // Touched is what an event may have changed of a user: cells, and fields of the
@@ -302,15 +305,21 @@ func (c *compilation) program() *Program {
 		for _, u := range p.sets[i].uses {
 			visit(u)
 			p.sets[i].touched.add(p.sets[u].touched)
+			p.sets[i].scores = p.sets[i].scores || p.sets[u].scores
 		}
 		p.order = append(p.order, i)
 	}
 	for i := range p.sets {
 		for _, r := range p.sets[i].rules {
 			p.sets[i].touched.add(touches(r.when))
+			p.sets[i].scores = p.sets[i].scores || scores(r.when)
 		}
 		visit(i)
 	}
+	for _, q := range c.graph.quantiles {
+		q.number = compile.number(q.value)
+	}
+	p.quantiles = c.graph.quantiles
 	p.hash = c.hash()
 	return p
 }
@@ -354,6 +363,9 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 			walk(r.when)
 		}
 	}
+	for _, q := range c.graph.quantiles {
+		walk(q.value)
+	}
 	slices.SortFunc(used, func(a, b *cell) int { return strings.Compare(a.Name, b.Name) })
 	cells := make([]profile.Cell, len(used))
 	for i, cl := range used {
@@ -366,6 +378,11 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 		cells[i] = cl.Cell
 	}
 	return profile.NewLayout(cells), used
+}
+
+// scores tells whether a node asks for a quantile.
+func scores(n *node) bool {
+	return n != nil && (n.op == opQuantile || slices.ContainsFunc(n.args, scores))
 }
 
 // touches is what a node looks at.
@@ -455,11 +472,12 @@ func (e *Evaluator) begin(pr *profile.Profile, v profile.View, now schemas.Milli
 }
 
 // Eval writes the segment of each set into into, [sets]segment, and returns when that
-// could change with no further event, or Never. It changes nothing.
+// could change with no further event, or Never. It changes nothing. A set that cannot
+// be answered yet is in NoSegment.
 func (e *Evaluator) Eval(pr *profile.Profile, v profile.View, now schemas.Millis, into []uint16) (due schemas.Millis) {
 	fr := e.begin(pr, v, now, into)
 	for _, i := range e.p.order {
-		into[i] = e.p.sets[i].eval(fr)
+		into[i] = e.p.eval(i, fr)
 	}
 	return fr.due
 }
@@ -471,13 +489,17 @@ func (e *Evaluator) EvalTouched(pr *profile.Profile, v profile.View, now schemas
 	fr := e.begin(pr, v, now, into)
 	for _, i := range e.p.order {
 		if s := &e.p.sets[i]; s.touched.meets(touched) {
-			into[i] = s.eval(fr)
+			into[i] = e.p.eval(i, fr)
 		}
 	}
 	return fr.due
 }
 
-func (s *set) eval(fr *frame) uint16 {
+func (p *Program) eval(set int, fr *frame) uint16 {
+	s := &p.sets[set]
+	if s.scores && p.epoch.Number == 0 {
+		return schemas.NoSegment
+	}
 	for i := range s.rules {
 		if holds := s.rules[i].holds; holds == nil || holds(fr) {
 			return uint16(i)
@@ -515,7 +537,7 @@ func (e *Evaluator) evalSet(pr *profile.Profile, v profile.View, now schemas.Mil
 		for _, u := range e.p.sets[i].uses {
 			eval(u)
 		}
-		segments[i] = e.p.sets[i].eval(fr)
+		segments[i] = e.p.eval(i, fr)
 	}
 	eval(set)
 	return fr.due
