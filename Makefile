@@ -66,11 +66,15 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 vet:
 	go vet ./...
 
+# The go command reports "context deadline exceeded" when FUZZTIME ends in the middle of an
+# execution (golang.org/issue/75804): no input has failed then.
 fuzz: | .build ## every fuzzer for FUZZTIME
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -rn1 dirname | sort -u | while read -r pkg; do \
 	  grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | while read -r name; do \
 	    echo "fuzz $$pkg $$name"; \
-	    go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) >.build/fuzz.log 2>&1 </dev/null || { cat .build/fuzz.log; exit 1; }; \
+	    go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) >.build/fuzz.log 2>&1 </dev/null && continue; \
+	    if grep -q '^    context deadline exceeded$$' .build/fuzz.log && ! grep -q 'Failing input written' .build/fuzz.log; then continue; fi; \
+	    cat .build/fuzz.log; exit 1; \
 	  done; \
 	done
 

@@ -29,10 +29,12 @@
 // token and keeping the rows drops the second attempt, too, and reports success
 // (measured: 3 acknowledged batches lost in 180 kills).
 //
-// A member that was thrown out of the group may still insert, beside the
-// partition's new owner. The same rows are then there twice, with the same
-// position: a table that keeps one row a position makes them one. Nothing can be
-// lost by it, because an offset is committed only when every row before it is there.
+// A partition that is revoked is let go when its rows are sent and committed, and
+// who takes one over first waits for inserts that are under way. But a member that
+// was thrown out of the group without knowing may still begin an insert, beside the
+// partition's new owner. The same rows are then there twice, with the same position:
+// a table that keeps one row a position makes them one. Nothing can be lost by it,
+// because an offset is committed only when every row before it is there.
 package archive
 
 import (
@@ -140,10 +142,11 @@ func New(cfg Config) *Archive {
 // Stats returns the archive's counters.
 func (a *Archive) Stats() *Stats { return &a.stats }
 
-// Run copies until ctx ends, and then returns its error; or until something is
-// wrong that waiting does not mend. What is in the making when it ends is read
-// again by the next one.
-func (a *Archive) Run(ctx context.Context) error {
+// Run copies until ctx ends, sends what is in the making, and then returns ctx's
+// error; or until something is wrong that waiting does not mend. What is under way
+// when ctx ends goes on until work ends: an insert that is broken off may be carried
+// out all the same, behind the next owner's back.
+func (a *Archive) Run(ctx, work context.Context) error {
 	a.audit.due = a.cfg.Now() + a.cfg.AuditEvery
 	for {
 		until := a.audit.due
@@ -151,19 +154,22 @@ func (a *Archive) Run(ctx context.Context) error {
 			until = min(until, a.since+a.cfg.AgeMax)
 		}
 		if err := a.cfg.Log.Poll(ctx, until, &a.in); err != nil {
+			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+				return errors.Join(err, a.flush(work))
+			}
 			return err
 		}
-		if err := a.take(ctx); err != nil {
+		if err := a.take(work); err != nil {
 			return err
 		}
 		now := a.cfg.Now()
 		if a.rows.Len() >= a.cfg.RowsMax || a.rows.Size() >= a.cfg.BytesMax || len(a.batch) > 0 && now >= a.since+a.cfg.AgeMax {
-			if err := a.flush(ctx); err != nil {
+			if err := a.flush(work); err != nil {
 				return err
 			}
 		}
-		if now >= a.audit.due {
-			if err := a.round(ctx); err != nil {
+		if now >= a.audit.due && ctx.Err() == nil {
+			if err := a.round(work); err != nil {
 				return err
 			}
 		}
@@ -172,15 +178,21 @@ func (a *Archive) Run(ctx context.Context) error {
 
 // take deals with what was polled.
 func (a *Archive) take(ctx context.Context) error {
-	if len(a.in.Lost)+len(a.in.Assigned) > 0 {
-		// The batch's rows are sent first: a partition that comes back at an earlier
-		// offset would add the same rows to the same batch.
-		for _, p := range a.in.Lost {
-			a.drop(p)
+	if len(a.in.Lost) > 0 {
+		if err := a.lose(ctx); err != nil {
+			return err
 		}
+	}
+	if len(a.in.Revoked)+len(a.in.Assigned) > 0 {
+		// The batch goes first: what is revoked is still ours to send and to commit,
+		// and a partition that comes back at an earlier offset would add the same rows
+		// to the same batch.
 		if err := a.flush(ctx); err != nil {
 			return err
 		}
+	}
+	for _, p := range a.in.Revoked {
+		delete(a.parts, p)
 	}
 	for i := range a.in.Assigned {
 		if err := a.assign(ctx, &a.in.Assigned[i]); err != nil {
@@ -199,15 +211,30 @@ func (a *Archive) take(ctx context.Context) error {
 	return nil
 }
 
-// drop forgets a partition. What of it is in the batch is sent all the same: the
-// batch's token names it.
-func (a *Archive) drop(p Partition) {
-	if pt := a.parts[p]; pt != nil {
-		if pt.open != nil {
-			pt.open.part = nil
+// lose forgets the partitions that are gone. Their rows are their new owner's to
+// send. Where the batch has some it is given up, and what it has of the others is
+// read and sent again, which is rare enough not to need a way of its own.
+func (a *Archive) lose(ctx context.Context) error {
+	given := false
+	for _, p := range a.in.Lost {
+		if pt := a.parts[p]; pt != nil && pt.open != nil {
+			pt.open.part, given = nil, true
 		}
 		delete(a.parts, p)
 	}
+	if !given {
+		return nil
+	}
+	a.rows.Reset()
+	for _, s := range a.batch {
+		if s.part == nil {
+			continue
+		}
+		if _, err := a.mend(ctx, s.Partition, s.First, s.Next); err != nil {
+			return err
+		}
+	}
+	return a.flush(ctx)
 }
 
 // collect adds a run's rows to the batch.
@@ -264,7 +291,7 @@ func (a *Archive) flush(ctx context.Context) error {
 		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.cfg.Now() - began})
 	}
 	for _, s := range a.batch {
-		if s.part != nil {
+		if s.part != nil { // the partition was not lost
 			s.part.committed, s.part.open = s.Next, nil
 			s.part.ledger.add(s.First, s.Next, s.Sum, a.cfg.SealRows)
 		}

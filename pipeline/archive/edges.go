@@ -28,7 +28,7 @@ type Log interface {
 	// Poll waits until there is something to report, until at the latest, and fills
 	// into, reusing its memory. Records of a partition come in offset order, from
 	// the offset of its assignment on. Any error is fatal; it returns ctx.Err() when
-	// ctx ends.
+	// ctx ends. What it reported as Revoked it lets go when it is called again.
 	Poll(ctx context.Context, until schemas.Millis, into *Batch) error
 
 	// Commit writes marks for partitions of this member. One that has been lost is
@@ -50,7 +50,8 @@ const RunMax = 20_000
 
 // Batch is what one Poll reports, in this order.
 type Batch struct {
-	Lost     []Partition
+	Lost     []Partition // gone already: others may have them
+	Revoked  []Partition // going: still this member's, until the next Poll
 	Assigned []Assignment
 	Runs     []Run
 }
@@ -92,6 +93,10 @@ type Table interface {
 
 	// After returns the offset behind the last row at or after first, or first.
 	After(ctx context.Context, p Partition, first int64) (int64, error)
+
+	// Settle waits until every insert that was under way when it was called has
+	// ended, whoever sent it: a member that is gone may have left one behind.
+	Settle(ctx context.Context) error
 
 	// Epoch changes when the server restarts.
 	Epoch(ctx context.Context) (string, error)

@@ -9,7 +9,6 @@ import (
 // offset is settled first: what the commit says was under way, and what is there
 // although no commit says so (the commits have expired, or were moved by hand).
 func (a *Archive) assign(ctx context.Context, as *Assignment) error {
-	a.drop(as.Partition)
 	p := &part{partition: as.Partition}
 	var after, start int64
 	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
@@ -19,6 +18,9 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 		p.committed = start
 		if as.Committed {
 			p.committed = as.Next
+		}
+		if err := a.cfg.Table.Settle(ctx); err != nil {
+			return err
 		}
 		after, err = a.cfg.Table.After(ctx, as.Partition, p.committed)
 		return err

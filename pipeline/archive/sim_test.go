@@ -30,6 +30,7 @@ type world struct {
 	start     map[Partition]int64
 	committed map[Partition]Commit
 	owned     map[Partition]int64 // position of the member; absent: not its own
+	revoked   []Partition         // go with the next poll
 	calm      int                 // polls since the log was read
 	clean     int                 // rounds of the audit in a row that found nothing to mend
 
@@ -139,9 +140,17 @@ func (w *world) apply(in insert, part int) {
 func (w *world) Poll(_ context.Context, until schemas.Millis, into *Batch) error {
 	*into = Batch{}
 	w.kill()
+	for _, p := range w.revoked {
+		delete(w.owned, p)
+	}
+	w.revoked = nil
 	for _, p := range w.partitions() {
 		_, owned := w.owned[p]
 		switch {
+		case owned && w.chance(100):
+			w.revoked = append(w.revoked, p)
+			into.Revoked = append(into.Revoked, p)
+			continue
 		case owned && !w.honest && w.chance(100):
 			delete(w.owned, p)
 			into.Lost = append(into.Lost, p)
@@ -305,6 +314,21 @@ func (w *world) After(_ context.Context, p Partition, first int64) (int64, error
 	return first, nil
 }
 
+// Settle waits for what is under way: what comes late in spite of it is the doing of
+// members that do not know they are out.
+func (w *world) Settle(context.Context) error {
+	if w.chance(15) {
+		return errors.New("settle: no answer")
+	}
+	if w.IntN(2) == 0 {
+		for _, in := range w.late {
+			w.apply(in, 1<<30)
+		}
+		w.late = nil
+	}
+	return nil
+}
+
 func (w *world) Epoch(context.Context) (string, error) {
 	w.crash()
 	return fmt.Sprint(w.epoch), nil
@@ -371,7 +395,7 @@ func (r *simRows) Insert(_ context.Context, token string) error {
 func (w *world) live() (facts []string, err error) {
 	ctx := context.Background()
 	for {
-		w.owned = map[Partition]int64{}
+		w.owned, w.revoked = map[Partition]int64{}, nil
 		a := New(Config{
 			Log: w, Table: w, RowsMax: 1 + w.IntN(150), SealRows: 1 + w.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
 			Now: func() schemas.Millis { return w.now },
@@ -390,7 +414,7 @@ func (w *world) live() (facts []string, err error) {
 					facts = append(facts, "KILLED")
 				}
 			}()
-			return a.Run(ctx)
+			return a.Run(ctx, ctx)
 		}()
 		if err != nil {
 			return facts, err

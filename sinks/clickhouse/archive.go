@@ -129,12 +129,23 @@ func (a *Archive) Group() string { return a.group }
 // Stats returns the archive's counters.
 func (a *Archive) Stats() *Stats { return a.stats }
 
-// Run copies until ctx ends, and then returns nil and leaves the group; or until
-// something is wrong that waiting does not mend. ClickHouse being away is waited
-// for, however long. It is called once.
+// drainMax is how long the archive has, when it is to end, to send what is in the
+// making.
+const drainMax = 10 * time.Second
+
+// Run copies until ctx ends, and then sends what is in the making, leaves the group
+// and returns nil; or until something is wrong that waiting does not mend. ClickHouse
+// being away is waited for, however long. It is called once.
 func (a *Archive) Run(ctx context.Context) error {
 	defer a.log.close()
-	err := a.inner.Run(ctx)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		if sleep(work, millis(drainMax)) == nil {
+			stop()
+		}
+	})()
+	err := a.inner.Run(ctx, work)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}

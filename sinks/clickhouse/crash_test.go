@@ -218,9 +218,11 @@ func TestKilledBeforeCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dying.Run(ctx); err != nil {
+	// Without the time that Run has to send what is in the making.
+	if err := dying.inner.Run(ctx, ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
+	dying.log.close()
 	if rows, _ := count(t, dsn); rows == 0 {
 		t.Fatal("it died too early for this test")
 	}
@@ -374,4 +376,45 @@ func TestCommitsFail(t *testing.T) {
 	a, _ := k.archive(db, nil)
 	k.drain(a)
 	expect(t, dsn, "SELECT count() FROM events", "50")
+}
+
+// Handed over while inserts are under way, again and again: nothing is sent by both,
+// because who lets a partition go has sent and committed what it had of it.
+func TestHandedOverOnce(t *testing.T) {
+	db, dsn := open(t)
+	k := startKafka(t)
+	p := newProxy(t, dsn)
+	slow := func(w http.ResponseWriter, r *http.Request, forward http.Handler) bool {
+		time.Sleep(100 * time.Millisecond) // an insert takes its time, so that changes fall into it
+		return false
+	}
+	p.fault.Store(&slow)
+	through := openAt(t, p.URL+"/"+db.Database())
+	a, stop := k.archive(through, nil)
+	done, produced := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				produced <- n
+				return
+			default:
+				k.produce(event(10+n%500, `,"type":"view"`))
+			}
+		}
+	}()
+	for range 3 {
+		b, stopB := k.archive(through, nil)
+		k.eventually("the new member to have partitions", func() bool { return b.Stats().Partitions.Load() > 0 })
+		stop()
+		k.eventually("the new member to have all partitions", func() bool { return b.Stats().Partitions.Load() == 4*partitions })
+		a, stop = b, stopB
+	}
+	close(done)
+	want := <-produced
+	k.drain(a)
+	stop()
+	if rows, positions := count(t, dsn); rows != want || positions != want {
+		t.Errorf("got %d rows of %d positions, want %d of as many\n%s", rows, positions, want, k.reported())
+	}
 }

@@ -27,12 +27,17 @@ const (
 	readIdleMax         = 30 * time.Second
 )
 
+// revokeMax is how long a rebalance waits for the batch under way; below the
+// rebalance timeout, 60 s, after which the group goes on without this member.
+const revokeMax = 30 * time.Second
+
 // log is the archive's member of its consumer group. It implements archive.Log.
 //
-// The client may change assignments only between two polls (BlockRebalanceOnPoll),
-// so what it called back before a poll returned holds for that poll's records.
-// While a batch is inserted assignments may change: commits leave out what was
-// lost, and the next poll reports it.
+// Poll and Commit are the archive's goroutine's. The client calls back on its own,
+// one at a time: a revocation waits there until the archive has sent and committed
+// what it has of the partitions, that is, until the Poll after the one that
+// reported it. What was called back before a poll returned holds for that poll's
+// records: those of partitions that are not owned are left out.
 type log struct {
 	group  string
 	base   []kgo.Opt // to connect
@@ -45,8 +50,18 @@ type log struct {
 	owned    map[archive.Partition]bool
 	lost     []archive.Partition
 	assigned []archive.Partition
+	going    *revocation        // that waits, or nil
+	wake     context.CancelFunc // ends the wait of a poll; nil: none waits
+	closed   bool
 
 	headers []schemas.Header // of the records polled last
+}
+
+// revocation is partitions that are to go.
+type revocation struct {
+	partitions []archive.Partition
+	reported   bool
+	settled    chan struct{} // closed when they may go
 }
 
 func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*log, error) {
@@ -55,10 +70,9 @@ func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Mi
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.gain(m) }),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, m map[string][]int32) { l.revoke(ctx, m) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
 	)...)
 	if err != nil {
@@ -81,7 +95,14 @@ func (l *log) reading() []kgo.Opt {
 	}
 }
 
-func (l *log) close() { l.client.CloseAllowingRebalance() }
+// close leaves the group. Nothing is in the making any more.
+func (l *log) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.letGo()
+	l.mu.Unlock()
+	l.client.Close()
+}
 
 func (l *log) gain(m map[string][]int32) {
 	l.mu.Lock()
@@ -95,11 +116,62 @@ func (l *log) gain(m map[string][]int32) {
 func (l *log) lose(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.going = nil
 	for p := range partitionsOf(m) {
-		delete(l.owned, p)
-		l.lost = append(l.lost, p)
+		if l.owned[p] {
+			delete(l.owned, p)
+			l.lost = append(l.lost, p)
+		}
 		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
 	}
+}
+
+// revoke keeps the rebalance waiting until the archive has settled what it has of the
+// partitions, or for too long: they are lost then.
+func (l *log) revoke(ctx context.Context, m map[string][]int32) {
+	r := &revocation{settled: make(chan struct{})}
+	l.mu.Lock()
+	for p := range partitionsOf(m) {
+		fresh := len(l.assigned)
+		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
+		switch {
+		case len(l.assigned) < fresh: // not reported yet: nothing of it is in the making
+			delete(l.owned, p)
+		case l.owned[p]:
+			r.partitions = append(r.partitions, p)
+		}
+	}
+	if len(r.partitions) == 0 || l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.going = r
+	if l.wake != nil {
+		l.wake()
+	}
+	l.mu.Unlock()
+	limit := time.NewTimer(revokeMax)
+	defer limit.Stop()
+	select {
+	case <-r.settled:
+	case <-limit.C:
+		l.lose(m)
+	case <-ctx.Done():
+		l.lose(m)
+	}
+}
+
+// letGo ends the wait of a revocation that was reported. mu is held.
+func (l *log) letGo() {
+	r := l.going
+	if r == nil || !r.reported && !l.closed {
+		return
+	}
+	for _, p := range r.partitions {
+		delete(l.owned, p)
+	}
+	l.going = nil
+	close(r.settled)
 }
 
 func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool) {
@@ -114,19 +186,28 @@ func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool)
 	}
 }
 
-// Poll waits for records or assignments, until at the latest, but never long: an
-// assignment does not end the wait.
+// Poll waits for records or changes of ownership, until at the latest, but never long:
+// an assignment does not end the wait.
 func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
-	into.Lost, into.Assigned = into.Lost[:0], into.Assigned[:0]
+	into.Lost, into.Revoked, into.Assigned = into.Lost[:0], into.Revoked[:0], into.Assigned[:0]
 	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
 	waiting, cancel := context.WithTimeout(ctx, wait)
+	l.mu.Lock()
+	l.letGo()
+	if l.wake = cancel; l.going != nil {
+		cancel() // came before there was somebody to wake
+	}
+	l.mu.Unlock()
 	fetches := l.client.PollRecords(waiting, pollRecords)
 	cancel()
 	l.mu.Lock()
+	l.wake = nil
 	lost, assigned := l.lost, l.assigned
 	l.lost, l.assigned = nil, nil
+	if r := l.going; r != nil {
+		into.Revoked, r.reported = append(into.Revoked, r.partitions...), true
+	}
 	l.mu.Unlock()
-	l.client.AllowRebalance()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -223,8 +304,10 @@ func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	l.headers = l.headers[:0]
 	runs := into.Runs
 	into.Runs = into.Runs[:0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) == 0 {
+		if len(p.Records) == 0 || !l.owned[archive.Partition{Topic: p.Topic, Number: p.Partition}] {
 			return
 		}
 		run := archive.Run{Partition: archive.Partition{Topic: p.Topic, Number: p.Partition}, End: p.LastStableOffset}

@@ -82,6 +82,32 @@ func (t *tables) After(ctx context.Context, p archive.Partition, first int64) (a
 	return after, plain(err)
 }
 
+// Settle waits until the inserts of archives that the server was carrying out when it
+// was called have ended. On a cluster it sees those of the replica that is asked.
+func (t *tables) Settle(ctx context.Context) error {
+	const every = 100 // ms
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	var asked int64
+	if err := t.db.QueryRow(ctx, "SELECT toUnixTimestamp64Milli(now64(3))").Scan(&asked); err != nil {
+		return plain(err)
+	}
+	for {
+		var running uint64
+		err := t.db.QueryRow(ctx, `SELECT count() FROM system.processes
+			WHERE Settings['insert_deduplication_token'] != '' AND toUnixTimestamp64Milli(now64(3)) - toInt64(elapsed * 1000) <= ?`, asked).Scan(&running)
+		if err != nil {
+			return plain(err)
+		}
+		if running == 0 {
+			return nil
+		}
+		if err := sleep(ctx, every); err != nil {
+			return err
+		}
+	}
+}
+
 // Epoch returns when the server was started, as far as it is known to a few
 // seconds: one that answers the same as before within those has not been
 // restarted.
