@@ -285,7 +285,7 @@ func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 		total, orders := l.g.total(&a, grossAmount()), l.g.count(&a)
 		return l.g.add(&node{op: opDiv, typ: money, args: []*node{total, orders}, source: "average_order(" + a.win.source() + ")"}), nil
 	case "largest_order":
-		c := l.g.cell(&cell{Cell: profile.Cell{Name: "greatest(purchase, event.amount)", Keeps: profile.Greatest, Kinds: a.kinds, Value: grossAmount().amount}})
+		c := l.g.cell(&cell{Cell: profile.Cell{Name: "greatest(purchase, event.amount)", Keeps: profile.Greatest, Kinds: a.kinds, Value: grossAmount().amount}, valueSQL: grossAmount().sql})
 		return l.g.add(&node{op: opWhole, typ: money, cell: c, source: "largest_order()"}), nil
 	case "sum":
 		if a.value.amount == nil {
@@ -431,12 +431,12 @@ func (g *graph) total(a *asked, of *filter) *node {
 		source = "revenue(" + a.win.source() + ")"
 	}
 	if a.win.open() {
-		c := g.cell(&cell{Cell: profile.Cell{Name: with.call("total"), Keeps: profile.Total, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Value: of.amount}, filter: a.filter})
+		c := g.cell(&cell{Cell: profile.Cell{Name: with.call("total"), Keeps: profile.Total, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Value: of.amount}, filter: a.filter, valueSQL: of.sql})
 		return g.add(&node{op: opWhole, typ: money, cell: c, source: source})
 	}
 	c := g.cell(&cell{
 		Cell:   profile.Cell{Name: "moments(" + with.events() + ")", Keeps: profile.Moments, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Value: of.amount, K: profile.MomentsMax},
-		filter: a.filter, source: with.events(),
+		filter: a.filter, source: with.events(), valueSQL: of.sql,
 	})
 	return g.add(&node{op: opSum, typ: money, cell: c, win: a.win, source: source})
 }
@@ -444,7 +444,7 @@ func (g *graph) total(a *asked, of *filter) *node {
 func (g *graph) distinct(a *asked) *node {
 	c := g.cell(&cell{
 		Cell:   profile.Cell{Name: "distinct(" + a.events() + ")", Keeps: profile.Distinct, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Text: a.value.text, K: profile.DistinctMax},
-		filter: a.filter,
+		filter: a.filter, valueSQL: a.value.sql,
 	})
 	return g.add(&node{op: opDistinct, typ: integer, cell: c, win: a.win, source: a.call("distinct")})
 }
@@ -468,7 +468,7 @@ func (g *graph) textOf(name string, a *asked) *node {
 	keeps := map[string]profile.Keeps{"first_value": profile.FirstOf, "last_value": profile.LastOf, "top": profile.Tally}[name]
 	c := g.cell(&cell{
 		Cell:   profile.Cell{Name: a.call(name), Keeps: keeps, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Text: a.value.text, K: profile.TallyMax},
-		filter: a.filter,
+		filter: a.filter, valueSQL: a.value.sql,
 	})
 	o := opTextOf
 	if name == "top" {

@@ -113,11 +113,12 @@ func (n *node) isConst() (int64, bool) { return n.n, n.op == opConst }
 // cell is a cell in the making: what all expressions together ask of it.
 type cell struct {
 	profile.Cell
-	source  string // as a person would write it
-	filter  *filter
-	windows []window // that it is looked at through; one that is open: forever
-	id      int      // in the order of making
-	number  int      // in the layout
+	source   string // as a person would write it
+	filter   *filter
+	valueSQL string   // of Value or Text
+	windows  []window // that it is looked at through; one that is open: forever
+	id       int      // in the order of making
+	number   int      // in the layout
 }
 
 // key identifies a node: equal keys, equal meaning.
