@@ -105,5 +105,7 @@ func (c *contract) worth(ev *Event) {
 	}
 	var product wide
 	product.addProduct(uint64(ev.Price), uint64(ev.Quantity))
-	ev.Worth, _ = product.minor(r, c.exponent)
+	if worth, ok := product.minor(r, c.exponent); ok {
+		ev.Worth = worth
+	}
 }

@@ -128,12 +128,14 @@ func (c CauseKind) String() string {
 		return "rules"
 	case ByRecovery:
 		return "recovery"
+	case ByEpoch:
+		return "threshold_epoch"
 	}
 	return fmt.Sprintf("CauseKind(%d)", uint8(c))
 }
 
 // ParseCauseKind is the inverse of CauseKind.String.
-func ParseCauseKind(s string) (CauseKind, bool) { return parseName(s, ByRecovery+1) }
+func ParseCauseKind(s string) (CauseKind, bool) { return parseName(s, ByEpoch+1) }
 
 // parseName finds the value below end whose name is s. It is for the few names
 // of a configuration or a header; the decoder has its own switch.

@@ -3,6 +3,10 @@ package schemas
 // NoSegment stands for "none yet": a user's first transition has it as From.
 const NoSegment uint16 = 0xffff
 
+// Retired stands for a set or a segment that the rules in force do not have; its name
+// is beside it.
+const Retired uint16 = 0xfffe
+
 // SetNames are the names of one segment set and of its segments; a Transition's
 // Set, From and To are indexes into a []SetNames.
 type SetNames struct {
@@ -19,6 +23,7 @@ const (
 	ByTimer                     // silence until Due
 	ByRules                     // the rules changed
 	ByRecovery                  // a recovery found what had not been said
+	ByEpoch                     // the bounds of quantiles changed: others moved
 )
 
 // Cause is the record (ByEvent), or the due time of the silence (ByTimer).
@@ -28,6 +33,7 @@ type Cause struct {
 	Event Kind     // ByEvent
 	ID    string   // ByEvent: the event's id
 	Due   Millis   // ByTimer
+	Epoch uint64   // ByEpoch: its number
 }
 
 // Muted is why a transition goes to the muted topic instead of the trigger topic.
@@ -63,15 +69,40 @@ type Expected struct {
 type Transition struct {
 	User          string
 	Set, From, To uint16
-	Seq           uint32 // from 1, per user and set, over triggers and muted alike
+	Names         *RetiredNames // of those that are Retired; else nil
+	Seq           uint32        // from 1, per user and set, over triggers and muted alike
 	At            Millis
 	Cause         Cause
 	Muted         Muted
 	Facts         Facts
 	Segments      []uint16 // the user's segment in every set, after this transition
 	Expected      Expected
+	Evidence      Evidence
 	Rules         uint64
 }
+
+// RetiredNames are the names that a transition has and the rules in force have not.
+type RetiredNames struct{ Set, From, To string }
+
+// Evidence is the clause of a rule that flipped, and what it looked at before and
+// after. The zero value is none: a first transition has none, nor has a change of rules.
+type Evidence struct {
+	Clause  string
+	Kind    ValueKind
+	Was, Is int64
+}
+
+// ValueKind says what an evidence's numbers are.
+type ValueKind uint8
+
+// The kinds of values.
+const (
+	TruthValue  ValueKind = iota // 0 or 1
+	NumberValue                  // a whole number
+	MoneyValue                   // minor units of the reporting currency
+	MomentValue                  // Unix milliseconds; 0: never
+	SpanValue                    // milliseconds; Never: since what never happened
+)
 
 // DeadLetter is a record that was refused, with its reason. It owns its memory.
 type DeadLetter struct {
