@@ -105,7 +105,7 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 		out.Events[schemas.Kind(kind).String()] = int64(n)
 	}
 	for _, s := range ex.Sets {
-		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule, Since: Moment(s.Since), Seq: s.Seq}
+		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq}
 		if s.NextSegment != "" {
 			set.Next = &ExplainNext{Segment: s.NextSegment, At: Moment(s.NextAt)}
 		}

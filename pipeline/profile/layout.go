@@ -31,11 +31,14 @@ const (
 	Carts                 // lines of carts that no order has closed: a list
 )
 
-// lists tells whether a cell keeps a list, of which its words hold the handle.
-func (k Keeps) lists() bool { return k >= Recent }
+// Lists tells whether a cell keeps a list, of which its words hold the handle.
+func (k Keeps) Lists() bool { return k >= Recent }
 
-// words is how many 32-bit words of a row a cell takes.
-func (k Keeps) words() int {
+// Valid tells whether there is such a kind of cell.
+func (k Keeps) Valid() bool { return k <= Carts }
+
+// Words is how many 32-bit words of a row a cell takes.
+func (k Keeps) Words() int {
 	switch k {
 	case Number, Recent, Moments, Distinct, Tally, Carts:
 		return 1
@@ -100,7 +103,7 @@ func NewLayout(cells []Cell) *Layout {
 	l := &Layout{cells: cells, at: make([]int, len(cells))}
 	for i := range cells {
 		l.at[i] = l.words
-		l.words += cells[i].Keeps.words()
+		l.words += cells[i].Keeps.Words()
 		for kind := range schemas.Kinds {
 			if cells[i].Kinds.Has(kind) {
 				l.byKind[kind] = append(l.byKind[kind], uint8(i))
@@ -185,6 +188,18 @@ func (v View) List(cell int) []Entry {
 		}
 	}
 	return v.rows.lists.get(handle)
+}
+
+// Words are the words of a cell, to be read or, of a cell that keeps no list, written.
+func (v View) Words(cell int) []uint32 {
+	at := v.rows.layout.at[cell]
+	return v.words[at : at+v.rows.layout.cells[cell].Keeps.Words()]
+}
+
+// SetList sets the entries of a user's cell that keeps a list.
+func (r *Rows) SetList(i int32, cell int, entries []Entry) {
+	w := r.row(i)[r.layout.at[cell]:]
+	w[0] = r.lists.set(w[0], entries)
 }
 
 // HashText is what a text is kept as; 0 is no text.

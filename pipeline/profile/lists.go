@@ -25,6 +25,9 @@ type lists struct {
 	classes [classesMax]class
 }
 
+// ListMax is the most entries a list has.
+const ListMax = 1 << (classesMax - 1)
+
 const (
 	classesMax = 17 // blocks of 1 to 65,536 entries
 	handleBits = 27
@@ -69,7 +72,7 @@ func (l *lists) block(class int, block uint32) []Entry {
 func (l *lists) make(n int) uint32 {
 	class := bits.Len32(uint32(n - 1))
 	if class >= classesMax {
-		panic(fmt.Sprintf("profile: a list of %d entries, and %d are the most", n, 1<<(classesMax-1)))
+		panic(fmt.Sprintf("profile: a list of %d entries, and %d are the most", n, ListMax))
 	}
 	c := &l.classes[class]
 	var block uint32

@@ -315,7 +315,7 @@ func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 	case "gap":
 		c := l.g.recent(&cell{Cell: profile.Cell{Name: a.events(), Kinds: a.kinds, Filter: a.filter.truthOrNil()}, filter: a.filter})
 		c.K = max(c.K, gapTimes)
-		return l.g.add(&node{op: opGap, typ: span, cell: c, source: "gap(" + a.events() + ")"}), nil
+		return l.g.add(&node{op: opGap, typ: span, cell: c, source: a.source("gap")}), nil
 	}
 	return nil, l.fault(e, "%s can't stand here", strings.Trim(name, "_@"))
 }
@@ -370,12 +370,50 @@ func (w window) source() string {
 	return ""
 }
 
-// call writes an aggregation as a person would.
+// call names an aggregation, for cells.
 func (a *asked) call(name string) string {
 	if w := a.win.source(); w != "" {
 		return name + "(" + a.events() + ", " + w + ")"
 	}
 	return name + "(" + a.events() + ")"
+}
+
+// source writes an aggregation as a person would.
+func (a *asked) source(name string) string {
+	var args []string
+	if a.kinds != profile.AllKinds {
+		for k := range schemas.Kinds {
+			if a.kinds.Has(k) {
+				args = append(args, quote(k.String()))
+			}
+		}
+		if len(args) > 1 {
+			args = []string{"[" + strings.Join(args, ", ") + "]"}
+		}
+	} else if a.value != nil || a.filter != nil || name == "count" {
+		args = append(args, `"any"`)
+	}
+	if name == "orders" {
+		args = nil
+	}
+	if a.value != nil {
+		args = append(args, a.value.source)
+	}
+	if a.filter != nil {
+		args = append(args, a.filter.source)
+	}
+	if w := a.win.source(); w != "" {
+		args = append(args, w)
+	}
+	return name + "(" + strings.Join(args, ", ") + ")"
+}
+
+// counted writes a count as a person would.
+func (a *asked) counted() string {
+	if a.kinds == profile.KindsOf(schemas.Purchase) && a.filter == nil {
+		return a.source("orders")
+	}
+	return a.source("count")
 }
 
 // count is how many events: of what the Profile counts, a Number, or Moments.
@@ -386,25 +424,26 @@ func (g *graph) count(a *asked) *node {
 			if !a.kinds.Has(k) {
 				continue
 			}
-			one := g.add(&node{op: opBase, n: int64(baseCount) + int64(k), typ: integer, source: fmt.Sprintf("count(%q)", k.String())})
+			single := asked{kinds: profile.KindsOf(k)}
+			one := g.add(&node{op: opBase, n: int64(baseCount) + int64(k), typ: integer, source: single.counted()})
 			if sum == nil {
 				sum = one
 			} else {
-				sum = g.add(&node{op: opAdd, typ: integer, args: []*node{sum, one}, source: a.call("count")})
+				sum = g.add(&node{op: opAdd, typ: integer, args: []*node{sum, one}, source: a.counted()})
 			}
 		}
 		return sum
 	}
 	if a.win.open() {
 		c := g.cell(&cell{Cell: profile.Cell{Name: a.call("number"), Keeps: profile.Number, Kinds: a.kinds, Filter: a.filter.truthOrNil()}, filter: a.filter})
-		return g.add(&node{op: opNumber, typ: integer, cell: c, source: a.call("count")})
+		return g.add(&node{op: opNumber, typ: integer, cell: c, source: a.counted()})
 	}
 	one := func(*schemas.Event) int64 { return 1 }
 	c := g.cell(&cell{
 		Cell:   profile.Cell{Name: "moments(" + a.events() + ")", Keeps: profile.Moments, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Value: one, K: profile.MomentsMax},
 		filter: a.filter, source: a.events(),
 	})
-	return g.add(&node{op: opCount, typ: integer, cell: c, win: a.win, source: a.call("count")})
+	return g.add(&node{op: opCount, typ: integer, cell: c, win: a.win, source: a.counted()})
 }
 
 // recent is the cell with the last times of the events of another.
@@ -426,7 +465,7 @@ func (g *graph) total(a *asked, of *filter) *node {
 	}
 	with := *a
 	with.value = of
-	source := with.call("sum")
+	source := with.source("sum")
 	if of.source == "net" {
 		source = "revenue(" + a.win.source() + ")"
 	}
@@ -446,7 +485,7 @@ func (g *graph) distinct(a *asked) *node {
 		Cell:   profile.Cell{Name: "distinct(" + a.events() + ")", Keeps: profile.Distinct, Kinds: a.kinds, Filter: a.filter.truthOrNil(), Text: a.value.text, K: profile.DistinctMax},
 		filter: a.filter, valueSQL: a.value.sql,
 	})
-	return g.add(&node{op: opDistinct, typ: integer, cell: c, win: a.win, source: a.call("distinct")})
+	return g.add(&node{op: opDistinct, typ: integer, cell: c, win: a.win, source: a.source("distinct")})
 }
 
 // when is the first or the last time of events.
@@ -455,12 +494,12 @@ func (g *graph) when(name string, a *asked) *node {
 	if a.kinds == profile.KindsOf(schemas.Purchase) {
 		of += baseFirstPurchase - baseFirst
 	}
-	source := a.call(name)
+	source := a.source(name)
 	if a.filter == nil && (a.kinds == profile.AllKinds || a.kinds == profile.KindsOf(schemas.Purchase)) {
 		return g.add(&node{op: opBase, n: of, typ: moment, source: source})
 	}
 	keeps := map[string]profile.Keeps{"first": profile.Earliest, "last": profile.Newest}[name]
-	c := g.cell(&cell{Cell: profile.Cell{Name: source, Keeps: keeps, Kinds: a.kinds, Filter: a.filter.truthOrNil()}, filter: a.filter})
+	c := g.cell(&cell{Cell: profile.Cell{Name: a.call(name), Keeps: keeps, Kinds: a.kinds, Filter: a.filter.truthOrNil()}, filter: a.filter})
 	return g.add(&node{op: opWhole, typ: moment, cell: c, source: source})
 }
 
@@ -474,7 +513,7 @@ func (g *graph) textOf(name string, a *asked) *node {
 	if name == "top" {
 		o = opTop
 	}
-	return g.add(&node{op: o, typ: text, cell: c, source: a.call(name)})
+	return g.add(&node{op: o, typ: text, cell: c, source: a.source(name)})
 }
 
 // topTime is the most frequent hour or day of the week in a zone.
@@ -491,7 +530,7 @@ func (g *graph) topTime(name string, a *asked, z *zone) *node {
 	if name == "top_weekday" {
 		none = 0
 	}
-	return g.add(&node{op: opTopKey, typ: integer, n: none, cell: c, zone: z, source: a.call(name)})
+	return g.add(&node{op: opTopKey, typ: integer, n: none, cell: c, zone: z, source: a.source(name)})
 }
 
 // cartsKept is how long a cart is open after its last change, and how late an order

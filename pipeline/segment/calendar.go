@@ -80,6 +80,22 @@ func (w window) bounds(now schemas.Millis) (from, to, ends schemas.Millis) {
 	return minTime, schemas.Never, schemas.Never
 }
 
+// reach is how far back a window may look at most.
+func (w window) reach() schemas.Millis {
+	const hour = schemas.Hour // a period may be longer by what a zone's clocks go back
+	longest := map[unit]schemas.Millis{
+		unitDay: schemas.Day + hour, unitWeek: 7*schemas.Day + hour, unitMonth: 31*schemas.Day + hour,
+		unitQuarter: 92*schemas.Day + hour, unitYear: 366*schemas.Day + hour,
+	}
+	switch {
+	case w.unit != unitNone:
+		return longest[w.unit] * schemas.Millis(w.back+1)
+	case w.span > 0:
+		return w.span
+	}
+	return schemas.Never
+}
+
 // minTime is before every event time.
 const minTime = schemas.Millis(-1 << 62)
 

@@ -16,14 +16,115 @@ type Clause struct {
 	Holds  bool
 }
 
+// Moment is a user at a moment: what an evaluation looks at.
+type Moment struct {
+	Profile *profile.Profile
+	View    profile.View
+	Now     schemas.Millis
+	In      []uint16 // the segment in each set of the rules
+}
+
+// clause is one condition of a rule, compiled to be asked by itself.
+type clause struct {
+	source, denied string // as a person would write it, and its negation
+	not            bool
+	holds          condition
+	kind           schemas.ValueKind
+	value          number // what it looks at; nil: only whether it holds
+}
+
+// clausesOf are the conditions of a rule, in the order of writing.
+func (c *compiler) clausesOf(n *node, not bool) []clause {
+	switch {
+	case n == nil:
+		return nil
+	case n.op == opAnd, n.op == opOr:
+		return append(c.clausesOf(n.args[0], not), c.clausesOf(n.args[1], not)...)
+	case n.op == opNot:
+		return c.clausesOf(n.args[0], !not)
+	}
+	cl := clause{source: n.source, denied: denied(n), not: not, holds: c.condition(n)}
+	switch n.op {
+	case opSinceIs:
+		x := c.number(n.args[0])
+		cl.kind, cl.value = schemas.SpanValue, func(fr *frame) int64 {
+			if at := x(fr); at != 0 {
+				return max(0, int64(fr.now)-at)
+			}
+			return int64(schemas.Never)
+		}
+	case opAtLeast:
+		cl.kind, cl.value = schemas.NumberValue, counted(n)
+	case opLess, opEqual:
+		for i, a := range n.args {
+			if _, ok := n.args[1-i].isConst(); ok && a.typ != text {
+				cl.kind = map[typ]schemas.ValueKind{integer: schemas.NumberValue, money: schemas.MoneyValue, moment: schemas.MomentValue, span: schemas.SpanValue}[a.typ]
+				cl.value = c.number(a)
+			}
+		}
+	}
+	return []clause{cl}
+}
+
+// counted is how many events are in a window, as far as the cell keeps them.
+func counted(n *node) number {
+	cell, win := n.cell, n.win
+	return func(fr *frame) int64 {
+		from, _, _ := win.bounds(fr.now)
+		count := int64(0)
+		for _, e := range fr.v.List(cell.number) {
+			if e.A >= int64(from) {
+				count++
+			}
+		}
+		return count
+	}
+}
+
+func (cl *clause) name(holds bool) string {
+	if holds {
+		return cl.source
+	}
+	return cl.denied
+}
+
+// Evidence gives the clause that made a user move in a set: the first of the new
+// segment's rule that holds after and did not before; where there is none, the first
+// that no longer holds of the rule of the segment that was left.
+func (e *Evaluator) Evidence(before, after Moment, set int, from, to uint16) schemas.Evidence {
+	for _, segment := range []uint16{to, from} {
+		for i := range e.p.sets[set].rules[segment].clauses {
+			cl := &e.p.sets[set].rules[segment].clauses[i]
+			fr := e.begin(before.Profile, before.View, before.Now, before.In)
+			was, value := cl.holds(fr), int64(0)
+			if cl.value != nil {
+				value = cl.value(fr)
+			}
+			fr = e.begin(after.Profile, after.View, after.Now, after.In)
+			is := cl.holds(fr)
+			if was == is {
+				continue
+			}
+			ev := schemas.Evidence{Clause: cl.name(is), Kind: cl.kind, Was: value}
+			if cl.value != nil {
+				ev.Is = cl.value(fr)
+			} else {
+				ev.Was, ev.Is = 0, 1 // it, as it is written, did not hold, and holds
+			}
+			return ev
+		}
+	}
+	return schemas.Evidence{}
+}
+
 // Clauses are the conditions that put the user into a segment of a set at a moment:
 // those of its rule. Of the segment that takes everybody who is left there are none.
-func (e *Evaluator) Clauses(pr *profile.Profile, v profile.View, now schemas.Millis, set int, segment uint16, in []uint16) []Clause {
+func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
 	when := e.p.sets[set].rules[segment].when
 	if when == nil {
 		return nil
 	}
-	fr := e.begin(pr, v, now, in)
+	fr := e.begin(m.Profile, m.View, m.Now, m.In)
 	var all []Clause
 	var walk func(n *node, not bool)
 	walk = func(n *node, not bool) {

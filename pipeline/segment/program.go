@@ -35,9 +35,10 @@ const semantics = 2
 
 // rule puts a user into a segment.
 type rule struct {
-	when  *node     // nil: everybody who is left
-	holds condition // of when
-	where *Error    // its place, for who has to point at it
+	when    *node     // nil: everybody who is left
+	holds   condition // of when
+	clauses []clause  // of when
+	where   *Error    // its place, for who has to point at it
 }
 
 // set is a segment set: the first rule that holds wins.
@@ -291,6 +292,7 @@ func (c *compilation) program() *Program {
 			if r := &s.rules[j]; r.when != nil {
 				r.when.uses++
 				r.holds = compile.condition(r.when)
+				r.clauses = compile.clausesOf(r.when, false)
 			}
 		}
 		p.names = append(p.names, schemas.SetNames{Name: s.name, Segments: segmentNames(c.written[i])})
@@ -371,9 +373,11 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 	for i, cl := range used {
 		cl.number = i
 		cl.Cell.Since = since(cl.windows)
-		if slices.ContainsFunc(cl.windows, window.open) || len(cl.windows) == 0 {
-			cl.Cell.Since = nil
-			cl.Keep = profile.Forever
+		for _, w := range cl.windows {
+			cl.Keep = max(cl.Keep, w.reach())
+		}
+		if len(cl.windows) == 0 || cl.Keep == profile.Forever {
+			cl.Cell.Since, cl.Keep = nil, profile.Forever
 		}
 		cells[i] = cl.Cell
 	}

@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/cespare/xxhash/v2"
 
+	"footfall/pipeline/profile"
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
@@ -80,18 +83,68 @@ func (w *Worker) Said(it *Item) error {
 	if user < 0 {
 		user = w.add([]byte(t.User))
 	}
-	m := w.member(user, int(t.Set))
-	from := schemas.NoSegment
+	set, from, to := w.place(t)
+	m := w.member(user, set)
+	was := schemas.NoSegment
 	if m.seq > 0 {
-		from = m.segment
+		was = m.segment
 	}
-	if t.Seq != m.seq+1 || t.From != from {
-		return fmt.Errorf("partition %d: output n=%d moves user %q of set %d from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4): %w",
-			w.mark.Partition, it.N, t.User, t.Set, int16(t.From), t.Seq, int16(from), m.seq, ErrLineage)
+	if t.Seq != m.seq+1 || from != was {
+		return fmt.Errorf("partition %d: output n=%d moves user %q of set %q from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4): %w",
+			w.mark.Partition, it.N, t.User, w.names[set].Name, int16(from), t.Seq, int16(was), m.seq, ErrLineage)
 	}
-	w.move(user, int(t.Set), t.To, t.Seq, t.At)
+	w.move(user, set, to, t.Seq, t.At)
 	w.chain(it)
 	return nil
+}
+
+// place gives the worker's own numbers for a transition's set and segments, those
+// included that the rules have not any more.
+func (w *Worker) place(t *schemas.Transition) (set int, from, to uint16) {
+	set, from, to = int(t.Set), t.From, t.To
+	if t.Set == schemas.Retired {
+		set = w.retiredSet(t.Names.Set)
+	}
+	if t.From == schemas.Retired {
+		from = w.retiredSegment(set, t.Names.From)
+	}
+	if t.To == schemas.Retired {
+		to = w.retiredSegment(set, t.Names.To)
+	}
+	return set, from, to
+}
+
+// retiredSet is the number of a set that the rules have not any more. What was said of
+// it is kept, so that its chains go on should it come back.
+func (w *Worker) retiredSet(name string) int {
+	for set := range w.names {
+		if w.names[set].Name == name {
+			return set
+		}
+	}
+	old, sets := w.members, w.sets()
+	w.members = profile.Slab[member]{}
+	for i := range old.Len() {
+		*w.members.At(w.members.Append()) = *old.At(int32(i))
+		if i%sets == sets-1 {
+			w.members.Append()
+		}
+	}
+	w.names = append(w.names, schemas.SetNames{Name: name})
+	w.population = append(w.population, nil)
+	return sets
+}
+
+// retiredSegment is the number of a segment that the rules may not have any more.
+func (w *Worker) retiredSegment(set int, name string) uint16 {
+	s := &w.names[set]
+	i := slices.Index(s.Segments, name)
+	if i < 0 {
+		i = len(s.Segments)
+		s.Segments = append(s.Segments, name)
+		w.population[set] = append(w.population[set], 0)
+	}
+	return uint16(i)
 }
 
 // Retell is Said for a rebuild, where retention may have removed the oldest
@@ -105,8 +158,9 @@ func (w *Worker) Retell(it *Item) error {
 		if user < 0 {
 			user = w.add([]byte(t.User))
 		}
-		if m := w.member(user, int(t.Set)); m.seq == 0 && t.From != schemas.NoSegment {
-			w.move(user, int(t.Set), t.From, t.Seq-1, t.At)
+		set, from, _ := w.place(t)
+		if m := w.member(user, set); m.seq == 0 && from != schemas.NoSegment {
+			w.move(user, set, from, t.Seq-1, t.At)
 		}
 	}
 	return w.Said(it)
@@ -164,7 +218,7 @@ func (w *Worker) Replay(records []Record) error {
 				w.mark.Partition, r.Offset, err, ErrLineage)
 		}
 		w.advance(r)
-		if user, _ := w.count(r, w.table.Find(w.event.User)); user >= 0 {
+		if user, _, _ := w.count(r, w.table.Find(w.event.User), w.mark.Fired); user >= 0 {
 			w.replaying.touch(user, w.mark.Clock)
 		}
 	}
@@ -243,15 +297,15 @@ func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Condition
 		if fired < w.mark.Clock && last <= fired && !w.agrees(user, fired) && w.agrees(user, fired+1) {
 			e = fired + 1
 		}
-		w.evaluate(user, e, schemas.Cause{Kind: schemas.ByRecovery}, schemas.NotMuted, at, out)
+		w.evaluate(user, e, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.NotMuted, at, out)
 	}
 }
 
 // agrees tells whether the rules make of a user at time now what was last said of it.
 func (w *Worker) agrees(user int32, now schemas.Millis) bool {
-	w.cfg.Rules.Eval(&w.rows.At(user).profile, now, w.segments)
-	for set, segment := range w.segments {
-		if m := w.member(user, set); m.seq == 0 || m.segment != segment {
+	w.eval.Eval(&w.rows.At(user).profile, w.cells.View(user), now, w.segments)
+	for set, to := range w.segments {
+		if m := w.member(user, set); to != schemas.NoSegment && (m.seq == 0 || m.segment != to) {
 			return false
 		}
 	}
@@ -295,9 +349,9 @@ func (w *Worker) review(user int32, at Conditions, out *Output) {
 	}
 	rv.early[user/64] |= 1 << (user % 64)
 	w.touch(user)
-	due := w.differences(user, max(rv.last.at(user), rv.fired), schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules, at, out)
+	due := w.differences(user, max(rv.last.at(user), rv.fired), segment.Everything(), schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules, at, out)
 	for due <= w.mark.Clock {
-		due = w.differences(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
+		due = w.differences(user, due, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
 	}
 	w.wheel.arm(user, due)
 }
@@ -320,7 +374,7 @@ func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
 	out.Items = out.Items[:0]
 	w.wheel.restart(w.mark.Clock + 1)
 	for user := range int32(w.rows.Len()) {
-		w.evaluate(user, w.mark.Clock, schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
+		w.evaluate(user, w.mark.Clock, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
 	}
 	out.Mark = w.Mark()
 }

@@ -23,14 +23,16 @@ import (
 //	  i64 dedup from offset, i64 latest record timestamp there
 //	  u32 runs of refused offsets: i64 from, i64 to
 //	  u8 sets: text name, u16 segments: text each
+//	  u16 cells: text name, u8 what it keeps, i64 for how long, u32 how many   (since version 2)
 //	  u32 rows
 //	rows, in any order
 //	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
 //	  a set each: u16 segment, u32 seq, u32 since (seconds)
 //	  u32 orders ever, 8 x u64 hashes where that is not 0
+//	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // slicer is the snapshot under way.
 type slicer struct {
@@ -107,12 +109,19 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, r := range w.dead.runs {
 		b = le.AppendUint64(le.AppendUint64(b, uint64(r.from)), uint64(r.to))
 	}
-	b = append(b, byte(w.sets))
-	for _, set := range w.cfg.Rules.Names() {
+	b = append(b, byte(w.sets()))
+	for _, set := range w.names {
 		b = le.AppendUint16(appendText(b, set.Name), uint16(len(set.Segments)))
 		for _, s := range set.Segments {
 			b = appendText(b, s)
 		}
+	}
+	cells := w.cfg.Rules.Layout().Cells()
+	b = le.AppendUint16(b, uint16(len(cells)))
+	for i := range cells {
+		c := &cells[i]
+		b = append(appendText(b, c.Name), byte(c.Keeps))
+		b = le.AppendUint32(le.AppendUint64(b, uint64(c.Keep)), uint32(c.K))
 	}
 	return le.AppendUint32(b, uint32(w.rows.Len()))
 }
@@ -134,17 +143,32 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		b = le.AppendUint32(b, c)
 	}
 	b = le.AppendUint64(b, uint64(w.wheel.due(user)))
-	for set := range w.sets {
+	for set := range w.sets() {
 		m := w.member(user, set)
 		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, m.segment), m.seq), m.since)
 	}
 	if row.buyer == 0 {
-		return le.AppendUint32(b, 0)
+		b = le.AppendUint32(b, 0)
+	} else {
+		buyer := w.buyers.At(row.buyer - 1)
+		b = le.AppendUint32(b, buyer.n)
+		for _, o := range buyer.orders {
+			b = le.AppendUint64(b, o)
+		}
 	}
-	buyer := w.buyers.At(row.buyer - 1)
-	b = le.AppendUint32(b, buyer.n)
-	for _, o := range buyer.orders {
-		b = le.AppendUint64(b, o)
+	v := w.cells.View(user)
+	for i, c := range w.cfg.Rules.Layout().Cells() {
+		if !c.Keeps.Lists() {
+			for _, word := range v.Words(i) {
+				b = le.AppendUint32(b, word)
+			}
+			continue
+		}
+		list := v.List(i)
+		b = le.AppendUint32(b, uint32(len(list)))
+		for _, e := range list {
+			b = le.AppendUint64(le.AppendUint64(b, uint64(e.A)), uint64(e.B))
+		}
 	}
 	return b
 }
@@ -154,12 +178,12 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	w := New(partition, cfg)
 	r := &reader{from: bufio.NewReaderSize(from, 64<<10)}
-	rows, sets := w.readHeader(r)
+	rows, in := w.readHeader(r)
 	if r.err != nil {
 		return nil, fmt.Errorf("header: %w", r.err)
 	}
 	for i := range rows {
-		if w.readRow(r, sets); r.err != nil {
+		if w.readRow(r, in); r.err != nil {
 			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
 		}
 	}
@@ -169,20 +193,33 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// setMap turns the set and segments of a snapshot into those of the rules.
+// setMap turns the set and segments of a snapshot into the worker's.
 type setMap struct {
 	set      int
 	segments []uint16
 }
 
-func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
-	if v := r.u16(); v != snapshotVersion {
-		r.fail("version %d, and this footfall reads %d", v, snapshotVersion)
-		return 0, nil
+// cellMap turns a cell of a snapshot into one of the rules'.
+type cellMap struct {
+	cell  int // -1: the rules do not ask for it any more
+	keeps profile.Keeps
+}
+
+// layout is what a snapshot's rows are made of.
+type layout struct {
+	sets  []setMap
+	cells []cellMap
+}
+
+func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
+	version := r.u16()
+	if version < 1 || version > snapshotVersion {
+		r.fail("version %d, and this footfall reads 1 to %d", version, snapshotVersion)
+		return 0, in
 	}
 	if p := int32(r.u32()); p != w.mark.Partition {
 		r.fail("of partition %d, not %d", p, w.mark.Partition)
-		return 0, nil
+		return 0, in
 	}
 	m := &w.mark
 	m.Next, m.Clock, m.Fired = int64(r.u64()), schemas.Millis(r.u64()), schemas.Millis(r.u64())
@@ -196,7 +233,7 @@ func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
 	for range r.u32() {
 		run := offsetRun{int64(r.u64()), int64(r.u64())}
 		if r.err != nil {
-			return 0, nil
+			return 0, in
 		}
 		w.dead.runs = append(w.dead.runs, run)
 	}
@@ -206,33 +243,58 @@ func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
 			segments[i] = r.text()
 		}
 		if r.err != nil {
-			return 0, nil
+			return 0, in
 		}
-		sets = append(sets, w.mapSet(name, segments, r))
+		in.sets = append(in.sets, w.mapSet(name, segments))
 	}
-	return r.u32(), sets
+	w.readCells(r, version, &in)
+	return r.u32(), in
 }
 
-// mapSet finds a snapshot's set among the rules' ones, by names.
-func (w *Worker) mapSet(name string, segments []string, r *reader) setMap {
-	names := w.cfg.Rules.Names()
-	set := slices.IndexFunc(names, func(s schemas.SetNames) bool { return s.Name == name })
-	if set < 0 {
-		r.fail("holds segment set %q, which the rules do not have", name)
-		return setMap{}
-	}
-	m := setMap{set: set}
+// mapSet finds a snapshot's set and segments among the worker's, by their names.
+func (w *Worker) mapSet(name string, segments []string) setMap {
+	m := setMap{set: w.retiredSet(name)}
 	for _, s := range segments {
-		i := slices.Index(names[set].Segments, s)
-		if i < 0 {
-			r.fail("holds segment %q of set %q, which the rules do not have", s, name)
-		}
-		m.segments = append(m.segments, uint16(i))
+		m.segments = append(m.segments, w.retiredSegment(m.set, s))
 	}
 	return m
 }
 
-func (w *Worker) readRow(r *reader, sets []setMap) {
+// readCells finds a snapshot's cells among the rules', by their names. What the rules
+// ask for and the snapshot has not, or not for as long, has to be filled.
+func (w *Worker) readCells(r *reader, version uint16, in *layout) {
+	cells := w.cfg.Rules.Layout().Cells()
+	known := make([]bool, len(cells))
+	n := uint16(0)
+	if version > 1 {
+		n = r.u16()
+	}
+	for range n {
+		name, keeps := r.text(), profile.Keeps(r.u8())
+		keep, k := schemas.Millis(r.u64()), int(r.u32())
+		if r.err != nil {
+			return
+		}
+		if !keeps.Valid() {
+			r.fail("cell %q keeps what this footfall does not know", name)
+			return
+		}
+		m := cellMap{-1, keeps}
+		for i := range cells {
+			if c := &cells[i]; c.Name == name && c.Keeps == keeps && c.Keep <= keep && c.K <= k {
+				m.cell, known[i] = i, true
+			}
+		}
+		in.cells = append(in.cells, m)
+	}
+	for i, k := range known {
+		if !k {
+			w.filling = append(w.filling, i)
+		}
+	}
+}
+
+func (w *Worker) readRow(r *reader, in layout) {
 	id := r.bytes()
 	if r.err == nil && w.table.Find(id) >= 0 {
 		r.fail("user %q twice", id)
@@ -244,7 +306,7 @@ func (w *Worker) readRow(r *reader, sets []setMap) {
 	row := w.rows.At(user)
 	readProfile(r, &row.profile)
 	w.wheel.links.At(user).due = schemas.Millis(r.u64())
-	for _, s := range sets {
+	for _, s := range in.sets {
 		segment, seq, since := r.u16(), r.u32(), r.u32()
 		if int(segment) >= len(s.segments) {
 			r.fail("user %q in segment %d of %d", id, segment, len(s.segments))
@@ -261,6 +323,38 @@ func (w *Worker) readRow(r *reader, sets []setMap) {
 		for i := range b.orders {
 			b.orders[i] = r.u64()
 		}
+	}
+	for _, c := range in.cells {
+		w.readCell(r, user, c)
+	}
+}
+
+func (w *Worker) readCell(r *reader, user int32, c cellMap) {
+	if !c.keeps.Lists() {
+		var words [4]uint32
+		for i := range c.keeps.Words() {
+			words[i] = r.u32()
+		}
+		if c.cell >= 0 && r.err == nil {
+			copy(w.cells.View(user).Words(c.cell), words[:])
+		}
+		return
+	}
+	n := r.u32()
+	if n > profile.ListMax {
+		r.fail("a list of %d entries, and %d are the most", n, profile.ListMax)
+		return
+	}
+	w.entries = w.entries[:0]
+	for range n {
+		e := profile.Entry{A: int64(r.u64()), B: int64(r.u64())}
+		if r.err != nil {
+			return
+		}
+		w.entries = append(w.entries, e)
+	}
+	if c.cell >= 0 {
+		w.cells.SetList(user, c.cell, w.entries)
 	}
 }
 

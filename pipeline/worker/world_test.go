@@ -177,10 +177,10 @@ func (w *Worker) digest(tb testing.TB, exact bool) string {
 		row := w.rows.At(user)
 		line := fmt.Sprintf("user %q %+v", w.table.ID(user), row.profile)
 		change := schemas.Never
-		for set := range w.sets {
+		for set := range w.segments {
 			m := w.member(user, set)
 			line += fmt.Sprintf(" set %d %+v", set, *m)
-			change = min(change, w.cfg.Rules.Expected(&row.profile, w.fired(), set, m.segment).At)
+			change = min(change, w.eval.Expected(&row.profile, w.cells.View(user), w.fired(), set, m.segment, w.others).At)
 		}
 		if row.buyer > 0 {
 			line += fmt.Sprintf(" orders %x", *w.buyers.At(row.buyer - 1))
