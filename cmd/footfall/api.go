@@ -93,10 +93,21 @@ type SnapshotStatus struct {
 
 // ArchiveStatus is the archive's way into ClickHouse.
 type ArchiveStatus struct {
-	Lag  int64  `json:"lag"` // records read but not yet in ClickHouse, or not yet read
-	Rows int64  `json:"rows"`
-	Last Moment `json:"last"`  // when the last batch was in
+	Lag  int64  `json:"lag"`   // records read but not yet in ClickHouse, or not yet read
+	Rows int64  `json:"rows"`  // sent since the instance began
+	Last Moment `json:"last"`  // when the last batch was in; null: none
 	Err  string `json:"error"` // what keeps it; empty: nothing
+
+	Audit AuditStatus `json:"audit"`
+}
+
+// AuditStatus is what the archive has found by comparing ClickHouse with what it sent.
+type AuditStatus struct {
+	Spans      int64  `json:"spans"`      // compared
+	Wrong      int64  `json:"wrong"`      // of them: those that differed
+	Mended     int64  `json:"mended"`     // rows sent again
+	Unmendable int64  `json:"unmendable"` // spans that sending again does not mend
+	Oldest     Moment `json:"oldest"`     // since then every span was compared; null: not yet
 }
 
 // ExplainAnswer is why a user is in its segments, and until when.
@@ -122,9 +133,16 @@ type ExplainSet struct {
 	Set     string       `json:"set"`
 	Segment string       `json:"segment"`
 	Rule    string       `json:"rule"`  // the rule that holds, in words
+	Not     []ExplainNot `json:"not"`   // the segments before it in the set, and what keeps the user out of each
 	Since   Moment       `json:"since"` // null: said before this instance can tell
 	Seq     uint32       `json:"seq"`
 	Next    *ExplainNext `json:"next"` // null: silence changes nothing more
+}
+
+// ExplainNot is a segment that the user is not in.
+type ExplainNot struct {
+	Segment string `json:"segment"`
+	Because string `json:"because"`
 }
 
 // ExplainNext is the next transition, if nothing else happens.

@@ -267,8 +267,8 @@ func (k *checkup) clickhouse(ctx context.Context) {
 	defer func() { _ = db.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var version string
-	if err := db.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+	version, err := db.Version(ctx)
+	if err != nil {
 		remedy := "check clickhouse.dsn; triggers work without it, and the archive catches up when it is back"
 		if errors.Is(err, context.DeadlineExceeded) {
 			remedy = "is the address right, and does a firewall drop it? " + remedy

@@ -24,7 +24,7 @@ func newDeadLetters(g *global) *cobra.Command {
 		Use:     "deadletters",
 		GroupID: "operate",
 		Short:   "What was refused, by reason; put mended records back",
-		Args:    noArgs,
+		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDeadLettersList(g), newRepublish(g))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,7 +32,8 @@ import (
 type demoOptions struct {
 	from, mapping, dump, dir, output string
 
-	length   time.Duration
+	span     string
+	length   time.Duration // span
 	speed    string
 	rate     float64
 	history  string
@@ -74,10 +76,10 @@ fast as it goes, and the demo ends when all of it is through.`,
 	f := cmd.Flags()
 	f.StringVar(&o.from, "from", "", "replay recorded events from a `FILE` instead of the simulated storefront")
 	f.StringVar(&o.mapping, "mapping", "", "`NAME` of a built-in mapping, or a YAML file, for --from")
-	f.DurationVar(&o.length, "for", 0, "stop after that long, counted from the first record (default until Ctrl-C)")
+	f.StringVar(&o.span, "for", "", "stop after that `duration`, such as 30s, counted from the first record (default until Ctrl-C)")
 	f.StringVar(&o.speed, "speed", "86400x", "how fast time runs: 1x is real time, 86400x a day a second")
 	f.Float64Var(&o.rate, "rate", 1500, "events a second, about")
-	f.StringVar(&o.history, "history", "200d", "how long the shop has been open when the demo begins")
+	f.StringVar(&o.history, "history", "", "how long the shop has been open when the demo begins, a `duration` (default 200d, less where that would be more than 300,000 events)")
 	f.Uint64Var(&o.seed, "seed", 1, "of the simulated storefront: the same seed, the same shop")
 	f.BoolVar(&o.headless, "headless", false, "no live view")
 	f.StringVar(&o.output, "output", "text", "of the summary: text, or json (one line)")
@@ -93,6 +95,12 @@ func (o *demoOptions) check() error {
 	}
 	if _, err := o.factor(); err != nil {
 		errs = append(errs, err)
+	}
+	if o.span != "" {
+		var err error
+		if o.length, err = parseDuration(o.span); err != nil {
+			errs = append(errs, &usageError{fmt.Errorf("--for %w", err)})
+		}
 	}
 	if o.rate <= 0 {
 		errs = append(errs, &usageError{fmt.Errorf("--rate %v: want more than 0", o.rate)})
@@ -127,6 +135,9 @@ type demonstration struct {
 	view   *demoView
 	tally  storefront.Tally
 }
+
+// fastSpeed is the speed from which on the shop's days go by while one watches.
+const fastSpeed = 3600
 
 // demoStart is where the simulated shop's time begins.
 const demoStart = schemas.Millis(1_735_689_600_000) // 2025-01-01
@@ -177,22 +188,26 @@ func (d *demonstration) simulate() error {
 	if err != nil {
 		return err
 	}
-	history, err := parseDuration(d.o.history)
+	history, err := d.o.past(speed)
 	if err != nil {
-		return &usageError{fmt.Errorf("--history: %w", err)}
+		return err
+	}
+	start := demoStart
+	if speed < fastSpeed {
+		start += 12 * schemas.Hour // whoever watches it in real time should not have to wait for the morning
 	}
 	shoppers := min(max(int(d.o.rate*86400/speed/storefront.EventsPerShopperDay), 100), 1_000_000)
 	d.shop, err = storefront.New(storefront.Config{
-		Seed: d.o.seed, Start: demoStart, History: millis(history), Shoppers: shoppers, Currency: d.conf.Shop.Currency,
+		Seed: d.o.seed, Start: start, History: millis(history), Shoppers: shoppers, Currency: d.conf.Shop.Currency,
 		Ahead: schemas.Millis(10_000 * speed), // beyond what a busy machine is late
 	})
 	if err != nil {
 		return err
 	}
-	d.clock = newDemoClock(demoStart, speed)
+	d.clock = newDemoClock(start, speed)
 	scale := func(t time.Duration) schemas.Millis { return schemas.Millis(float64(millis(t)) * speed) }
 	d.tempo = tempo{
-		now: d.clock.Now, grace: scale(d.conf.Clock.Grace), maxSkew: scale(d.conf.Clock.MaxSkew), maxAge: scale(d.conf.Clock.MaxAge),
+		now: d.clock.Now, speed: speed, grace: scale(d.conf.Clock.Grace), maxSkew: scale(d.conf.Clock.MaxSkew), maxAge: scale(d.conf.Clock.MaxAge),
 		window: scale(d.conf.Dedup.Window), snapshotsEvery: scale(5 * time.Second),
 	}
 	return nil
@@ -231,7 +246,10 @@ func (d *demonstration) run(ctx context.Context) (err error) {
 
 // place makes the directory for snapshots and tables.
 func (d *demonstration) place() (remove func(), err error) {
-	if d.dir = d.o.dir; d.dir != "" {
+	if d.o.dir != "" {
+		if d.dir, err = filepath.Abs(d.o.dir); err != nil { // a bucket's address has no other
+			return nil, err
+		}
 		return func() {}, os.MkdirAll(d.dir, 0o700)
 	}
 	d.dir, err = os.MkdirTemp("", "footfall-demo-")
@@ -245,7 +263,7 @@ func (d *demonstration) startKafka(ctx context.Context) (err error) {
 		return err
 	}
 	c := d.conf
-	c.Kafka.Brokers, c.Kafka.Group, c.Kafka.Instance = []string{d.broker.Addr()}, "demo", "demo"
+	c.Kafka.Brokers, c.Kafka.Instance = []string{d.broker.Addr()}, "demo"
 	c.Kafka.Partitions, c.Kafka.Replication, c.Kafka.Lane = 8, 1, d.lane
 	c.Clock.Tick = 100 * time.Millisecond
 	c.Snapshots.Bucket = "file://" + filepath.ToSlash(filepath.Join(d.dir, "snapshots"))
@@ -458,7 +476,7 @@ func (d *demonstration) applied(ctx context.Context) (bool, error) {
 
 // hints says what a person may try meanwhile, where no live view does.
 func (d *demonstration) hints() {
-	for _, line := range d.view.hints() {
+	for _, line := range d.view.hints(math.MaxInt) {
 		d.say("%s", line)
 	}
 }

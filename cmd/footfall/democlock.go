@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -68,4 +69,32 @@ func (c *demoClock) Sleep(ctx context.Context, until schemas.Millis) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// The shop's past, all of which is published before it opens: how much of it there is
+// unless told otherwise, and at most.
+const (
+	pastDefault   = 200 * 24 * time.Hour
+	pastEvents    = 300_000
+	pastEventsMax = 5_000_000
+)
+
+// past is how long the shop has been open. In real time a day has as many events as
+// 200 days have when time runs fast.
+func (o *demoOptions) past(speed float64) (time.Duration, error) {
+	of := func(events float64) time.Duration {
+		return time.Duration(min(events/o.rate*speed, pastDefault.Seconds()*100) * float64(time.Second)).Truncate(time.Minute)
+	}
+	if o.history == "" {
+		return min(pastDefault, of(pastEvents)), nil
+	}
+	past, err := parseDuration(o.history)
+	if err != nil {
+		return 0, &usageError{fmt.Errorf("--history %w", err)}
+	}
+	if most := of(pastEventsMax); past > most {
+		return 0, &usageError{fmt.Errorf("--history %s: at --rate %g and --speed %gx that is more than %s events to publish before the shop opens; want at most %s",
+			o.history, o.rate, speed, grouped(pastEventsMax), formatDuration(most))}
+	}
+	return past, nil
 }

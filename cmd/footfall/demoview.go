@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -29,6 +31,7 @@ type demoView struct {
 
 	rows   atomic.Pointer[demoRows]
 	width  int
+	height int
 	before demoSample
 	now    demoSample
 }
@@ -94,8 +97,15 @@ func (v *demoView) askOnce(ctx context.Context, db *clickhouse.DB) *demoRows {
 	if r.err != nil {
 		return r
 	}
-	// The newest whole day of the shop.
-	day := time.UnixMilli(int64(v.d.clock.Now() - schemas.Day)).UTC()
+	// The newest whole day of the shop; today where days are long.
+	now := v.d.clock.Now()
+	if v.d.clock.speed >= fastSpeed {
+		now -= schemas.Day
+	}
+	if now <= 0 {
+		return r // a recorded log whose time has not begun
+	}
+	day := time.UnixMilli(int64(now)).UTC()
 	r.day = day.Format("2006-01-02")
 	r.err = db.QueryRow(ctx, `SELECT uniqExactIf(user_id, type = 'view'), uniqExactIf(user_id, type = 'add_to_cart'), uniqExactIf(user_id, type = 'purchase')
 		FROM events WHERE toDate(time) = ?`, r.day).Scan(&r.viewed, &r.carted, &r.ordered)
@@ -136,7 +146,7 @@ func (v *demoView) Init() tea.Cmd { return tick() }
 func (v *demoView) Update(m tea.Msg) (tea.Model, tea.Cmd) {
 	switch m := m.(type) {
 	case tea.WindowSizeMsg:
-		v.width = m.Width
+		v.width, v.height = m.Width, m.Height
 	case tea.KeyMsg:
 		if slices.Contains([]string{"ctrl+c", "q", "esc"}, m.String()) {
 			v.stop()
@@ -170,17 +180,42 @@ func (v *demoView) View() string {
 	v.segments(&b, bold)
 	v.transitions(&b, bold, dim)
 	v.clickhouse(&b, bold, dim)
-	for _, line := range v.hints() {
-		b.WriteString(dim.Render(line) + "\n")
+	b.WriteString(dim.Render(strings.Join(v.hints(v.width), "\n")))
+	if v.small() {
+		return strings.ReplaceAll(b.String(), "\n\n", "\n")
 	}
 	return b.String()
+}
+
+// Lines of the view besides the transitions, and how many transitions it shows. What
+// does not fit is cut at the top, where the rates are.
+const (
+	viewLines      = 18 // and the hints
+	viewBlank      = 5  // of them: those that are empty
+	transitionsMin = 1
+	transitionsMax = 20
+)
+
+// small tells that the terminal has no lines to spare, as one of 24 has not.
+func (v *demoView) small() bool { return v.height < viewLines+len(v.hints(v.width))+8 }
+
+// room is for how many transitions there is room.
+func (v *demoView) room() int {
+	lines := viewLines + len(v.hints(v.width))
+	if v.small() {
+		lines -= viewBlank
+	}
+	return min(max(v.height-lines, transitionsMin), transitionsMax)
 }
 
 func (v *demoView) daySpan() string {
 	if v.d.clock.speed == 0 {
 		return "no time: a recorded log is replayed"
 	}
-	return (time.Duration(86400/v.d.clock.speed*1000) * time.Millisecond).String()
+	if v.d.clock.speed == 1 {
+		return "a day: it is real time"
+	}
+	return formatDuration(time.Duration(86400/v.d.clock.speed*1000) * time.Millisecond)
 }
 
 func (v *demoView) rates(b *strings.Builder) {
@@ -192,23 +227,25 @@ func (v *demoView) rates(b *strings.Builder) {
 		return float64(now-before) / span
 	}
 	l := v.watch.latency()
-	fmt.Fprintf(b, "%8.0f events/s    %8.0f transitions/s    %d repeated, %d dead letters\n",
-		perSecond(v.now.applied, v.before.applied), perSecond(v.now.transitions, v.before.transitions), v.now.duplicates, v.now.dead)
+	fmt.Fprintf(b, "%8.0f events/s    %8.0f transitions/s    %s repeated, %s dead letters\n",
+		perSecond(v.now.applied, v.before.applied), perSecond(v.now.transitions, v.before.transitions), grouped(int64(v.now.duplicates)), grouped(int64(v.now.dead)))
 	if l.N > 0 {
-		fmt.Fprintf(b, "event to trigger    p50 %.1f ms    p99 %.1f ms    (%d measured)\n", *l.P50, *l.P99, l.N)
+		fmt.Fprintf(b, "event to trigger    p50 %.1f ms    p99 %.1f ms    (%s measured)\n", *l.P50, *l.P99, grouped(int64(l.N)))
+	} else {
+		b.WriteString("event to trigger    nothing to measure yet\n")
 	}
 	b.WriteString("\n")
 }
 
 func (v *demoView) segments(b *strings.Builder, bold lipgloss.Style) {
-	fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("%d users, by segment", v.now.users)))
+	fmt.Fprintf(b, "%s\n", bold.Render(grouped(int64(v.now.users))+" users, by segment"))
 	colours := []string{"1", "5", "6", "2", "3", "4"}
 	most := max(1, slices.Max(v.now.segments))
-	room := max(10, min(v.width, 100)-26)
+	room := max(10, min(v.width, 100)-28)
 	for i, name := range v.d.engine.rules.Names()[0].Segments {
 		n := v.now.segments[i]
 		bar := strings.Repeat("█", n*room/most)
-		fmt.Fprintf(b, "  %-9s %7d  %s\n", name, n, lipgloss.NewStyle().Foreground(lipgloss.Color(colours[i%len(colours)])).Render(bar))
+		fmt.Fprintf(b, "  %-9s %9s  %s\n", name, grouped(int64(n)), lipgloss.NewStyle().Foreground(lipgloss.Color(colours[i%len(colours)])).Render(bar))
 	}
 	b.WriteString("\n")
 }
@@ -218,8 +255,8 @@ func (v *demoView) transitions(b *strings.Builder, bold, dim lipgloss.Style) {
 	last := slices.Clone(v.watch.last)
 	triggers, muted := v.watch.triggers, v.watch.muted
 	v.watch.mu.Unlock()
-	fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("transitions: %d triggers, %d muted", triggers, muted)))
-	for _, t := range last[max(0, len(last)-8):] {
+	fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("transitions: %s triggers, %s muted", grouped(int64(triggers)), grouped(int64(muted)))))
+	for _, t := range last[max(0, len(last)-v.room()):] {
 		line := fmt.Sprintf("  %s  %-14s %9s -> %-9s by %s", time.UnixMilli(int64(t.at)).UTC().Format("01-02 15:04"), t.user, t.from, t.to, t.cause)
 		if t.muted != "" && t.muted != schemas.NotMuted.String() {
 			line = dim.Render(line + " (muted: " + t.muted + ")")
@@ -233,16 +270,22 @@ func (v *demoView) clickhouse(b *strings.Builder, bold, dim lipgloss.Style) {
 	r := v.rows.Load()
 	switch {
 	case r == nil:
+		fmt.Fprintf(b, "%s\n\n", dim.Render("ClickHouse: being asked"))
 	case r.err != nil:
 		fmt.Fprintf(b, "%s\n\n", dim.Render("ClickHouse: "+r.err.Error()))
 	default:
-		fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("ClickHouse: %d events, %d transitions", r.events, r.transitions)))
-		fmt.Fprintf(b, "  %s: %d users viewed, %d put into a cart, %d ordered\n\n", r.day, r.viewed, r.carted, r.ordered)
+		fmt.Fprintf(b, "%s\n", bold.Render(fmt.Sprintf("ClickHouse: %s events, %s transitions", grouped(int64(r.events)), grouped(int64(r.transitions)))))
+		if r.day == "" {
+			b.WriteString("  its first day is still to come\n\n")
+			return
+		}
+		fmt.Fprintf(b, "  %s: %s users viewed, %s put into a cart, %s ordered\n\n", r.day, grouped(int64(r.viewed)), grouped(int64(r.carted)), grouped(int64(r.ordered)))
 	}
 }
 
-// hints are the addresses, with a command to try for each.
-func (v *demoView) hints() []string {
+// hints are the addresses, with a command to try for each, in lines of at most width: to
+// be copied as they stand, so what is longer goes on in the next line as shells have it.
+func (v *demoView) hints(width int) (lines []string) {
 	d := v.d
 	user := "USER"
 	v.watch.mu.Lock()
@@ -251,28 +294,45 @@ func (v *demoView) hints() []string {
 	}
 	v.watch.mu.Unlock()
 	broker, house := d.broker.Addr(), d.house.Addr()
-	return []string{
-		"Kafka       kcat -b " + broker + " -t triggers -X isolation.level=read_committed",
-		"ClickHouse  curl -s 'http://" + house + "/?database=footfall' -d 'SELECT * FROM segment_daily ORDER BY day DESC LIMIT 6 FORMAT PrettyCompact'",
-		"Why, when?  footfall explain " + user + " --brokers " + broker + " --set kafka.group=demo",
-		"Metrics     curl -s http://" + d.conf.HTTP.Advertise + "/metrics",
+	for _, hint := range []string{
+		"kafka    kcat -C -b " + broker + " -t triggers -f '%k %s\\n'",
+		"sql      curl " + house + " -d 'SELECT * FROM footfall.funnel_daily FORMAT Pretty'",
+		"why      " + program() + " explain " + user + " --brokers " + broker,
+		"metrics  curl -s " + d.conf.HTTP.Advertise + "/metrics",
+	} {
+		if at := strings.LastIndex(hint, " -"); len(hint) > width && at > 0 {
+			lines = append(lines, hint[:at]+" \\")
+			hint = strings.Repeat(" ", 8) + hint[at:]
+		}
+		lines = append(lines, hint)
 	}
+	return lines
+}
+
+// program is how this program was called: what a person types to call it again.
+func program() string {
+	if strings.ContainsAny(os.Args[0], `/\`) {
+		if here, err := os.Getwd(); err == nil {
+			if rel, err := filepath.Rel(here, os.Args[0]); err == nil && filepath.IsAbs(os.Args[0]) && !strings.HasPrefix(rel, "..") {
+				return "." + string(filepath.Separator) + rel
+			}
+		}
+	}
+	return os.Args[0]
 }
 
 // print is the summary for people.
 func (r *demoReport) print(to io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%9d records published\n%9d events applied, %d repeated, %d dead letters\n", r.RecordsPublished, r.EventsApplied, r.Duplicates, r.DeadLetters.Total)
-	fmt.Fprintf(&b, "%9d transitions: %d triggers, %d muted\n%9d users:", r.Transitions, r.Triggers, r.Muted, r.Users)
-	for i, name := range slices.Sorted(maps.Keys(r.Segments)) {
-		if i > 0 {
-			b.WriteString(",")
-		}
-		fmt.Fprintf(&b, " %d %s", r.Segments[name], name)
+	n := func(n int) string { return grouped(int64(n)) }
+	fmt.Fprintf(&b, "%11s records published\n%11s events applied, %s repeated, %s dead letters\n", grouped(r.RecordsPublished), n(r.EventsApplied), n(r.Duplicates), n(r.DeadLetters.Total))
+	fmt.Fprintf(&b, "%11s transitions: %s triggers, %s muted\n%11s users\n", n(r.Transitions), n(r.Triggers), n(r.Muted), n(r.Users))
+	for _, name := range slices.Sorted(maps.Keys(r.Segments)) {
+		fmt.Fprintf(&b, "%11s   %s\n", n(r.Segments[name]), name)
 	}
-	fmt.Fprintf(&b, "\n%9d events and %d transitions in ClickHouse\n", r.ClickHouse["events"], r.ClickHouse["transitions"])
+	fmt.Fprintf(&b, "%11s events and %s transitions in ClickHouse\n", grouped(r.ClickHouse["events"]), grouped(r.ClickHouse["transitions"]))
 	if r.Latency.N > 0 {
-		fmt.Fprintf(&b, "event to trigger: p50 %.1f ms, p99 %.1f ms (%d measured)\n", *r.Latency.P50, *r.Latency.P99, r.Latency.N)
+		fmt.Fprintf(&b, "event to trigger: p50 %.1f ms, p99 %.1f ms (%s measured)\n", *r.Latency.P50, *r.Latency.P99, n(r.Latency.N))
 	}
 	fmt.Fprintf(&b, "compared with an independent oracle, record by record: %d lost, %d doubled\n", r.Lost, r.Doubled)
 	_, err := io.WriteString(to, b.String())

@@ -557,7 +557,11 @@ func TestEndToEndHTTP(t *testing.T) {
 	h.until("the metrics count what was published", time.Minute, func() bool {
 		return strings.Contains(h.run("status"), "live") && h.lags()[0] == 0
 	})
-	for path, want := range map[string]string{"/healthz": "ok", "/metrics": "footfall_events_applied_total", "/status": `"state":"running"`} {
+	h.archived() // the archive's metrics are there once it has begun
+	for path, want := range map[string]string{
+		"/healthz": "ok", "/metrics": "footfall_events_applied_total", "/metrics?name": "footfall_archive_audit_age_seconds ",
+		"/status": `"state":"running"`, "/status?archive": `"audit":{"spans":`,
+	} {
 		res, err := http.Get(base + path)
 		if err != nil {
 			t.Fatal(err)

@@ -29,6 +29,7 @@ import (
 // a storefront of its own.
 type engine struct {
 	conf     *Config
+	tempo    tempo
 	log      *zap.Logger
 	started  time.Time
 	instance string
@@ -49,12 +50,15 @@ type archiveState struct {
 	mu  sync.Mutex
 	now *clickhouse.Archive // nil: not started yet, or not wanted
 	err error               // what keeps it
+
+	stats *clickhouse.Stats // of the last one; nil: there was none yet
 }
 
 // tempo is what a demo changes of the configuration: the wall, and with it every
 // span that is measured by it.
 type tempo struct {
 	now                          func() schemas.Millis
+	speed                        float64 // of now against real time; 0: the same
 	grace, maxSkew, maxAge       schemas.Millis
 	window, lazy, snapshotsEvery schemas.Millis
 }
@@ -83,7 +87,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	e := &engine{conf: c, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
+	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
 	if err := e.checkTopics(ctx); err != nil {
@@ -246,16 +250,33 @@ func (e *engine) close() {
 // runArchive copies the topics to ClickHouse until ctx ends. It is apart on
 // purpose: whatever happens to it delays no trigger.
 func (e *engine) runArchive(ctx context.Context) {
-	for attempt := 5; ctx.Err() == nil; attempt++ {
+	wait := archiveWaitMin
+	for {
+		began := time.Now()
 		err := e.archiveOnce(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		if time.Since(began) > archiveWaitMax {
+			wait = archiveWaitMin
+		}
 		e.archive.set(nil, err)
-		e.log.Error("archive stopped and begins again; triggers are not affected", zap.Error(err))
-		backoff(ctx, attempt)
+		e.log.Error("archive stopped and begins again; triggers are not affected", zap.Error(err), zap.Duration("in", wait))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		wait = min(2*wait, archiveWaitMax)
 	}
 }
+
+// How long the archive waits before it begins again: ClickHouse may be away for long,
+// and a log of nothing else helps nobody.
+const (
+	archiveWaitMin = time.Second
+	archiveWaitMax = 15 * time.Second
+)
 
 func (e *engine) archiveOnce(ctx context.Context) error {
 	db, err := clickhouse.Open(e.conf.clickhouseDSN())
@@ -274,14 +295,9 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 	if e.conf.Kafka.Instance != "" {
 		opts = append(opts, kgo.InstanceID(e.conf.Kafka.Instance)) // a restart takes its partitions back at once
 	}
-	topics := &e.conf.Kafka.Topics
-	a, err := clickhouse.NewArchive(clickhouse.ArchiveConfig{
-		DB: db, Client: opts, Group: e.conf.Kafka.Group,
-		Inputs:   []clickhouse.InputTopic{{Name: topics.Events, Lane: e.conf.Kafka.Lane}},
-		Triggers: topics.Triggers, Muted: topics.Muted, Dead: topics.DeadLetters,
-		Contract: e.conf.contract(), Report: e.reportArchive,
-		RowsMax: e.conf.ClickHouse.Batch.Rows, AgeMax: e.conf.ClickHouse.Batch.Age,
-	})
+	conf := e.conf.archiveConfig(db, opts)
+	conf.Report = e.reportArchive
+	a, err := clickhouse.NewArchive(conf)
 	if err != nil {
 		return err
 	}
@@ -294,8 +310,10 @@ func (e *engine) reportArchive(f archive.Fact) {
 	switch f.(type) {
 	case archive.Inserted, archive.Audited:
 		level = zap.DebugLevel
-	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten:
+	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten, archive.Differed:
 		level = zap.WarnLevel
+	case archive.Unmendable:
+		level = zap.ErrorLevel
 	}
 	e.log.Named("archive").Log(level, f.String())
 }
@@ -304,6 +322,16 @@ func (a *archiveState) set(now *clickhouse.Archive, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.now, a.err = now, err
+	if now != nil {
+		a.stats = now.Stats()
+	}
+}
+
+// counted returns the counters of the archive that runs, or ran last.
+func (a *archiveState) counted() *clickhouse.Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stats
 }
 
 func (a *archiveState) get() (*clickhouse.Archive, error) {

@@ -98,6 +98,9 @@ func printExplain(to io.Writer, a *ExplainAnswer) error {
 	for _, s := range a.Sets {
 		fmt.Fprintf(&b, "\n  %s: %s\n", s.Set, s.Segment)
 		fmt.Fprintf(&b, "    because  %s\n", s.Rule)
+		for _, n := range s.Not {
+			fmt.Fprintf(&b, "             not %s: %s\n", n.Segment, n.Because)
+		}
 		if s.Since != 0 {
 			fmt.Fprintf(&b, "    since    %s (%s), transition %d\n", clock(schemas.Millis(s.Since)), about(a.Clock-s.Since)+" ago", s.Seq)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	_ "footfall/cmd/footfall/quiet" // before anything asks the terminal
 	"footfall/sinks/clickhouse/chdb"
 )
 
@@ -77,6 +78,8 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &usage) || !began:
 		complain(stderr, err)
 		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
 	}
 	complain(stderr, err)
 	return exitFailed
@@ -119,16 +122,7 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
   footfall triggers pause --reason "campaign on hold"`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return fmt.Errorf("unknown command %q%s (see footfall --help)", args[0], suggest(args[0], names))
-		},
+		Args:          noSuchCommand,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			*began = true
 		},
@@ -164,6 +158,7 @@ func newCommands(g *global) []*cobra.Command {
 		newTriggers(g),
 		newDeadLetters(g),
 		newSnapshot(g),
+		newAudit(g),
 		newCheck(g),
 		newClickHouse(),
 		newConfig(g),
@@ -194,6 +189,18 @@ func (g *global) config(flags ...setting) (*Config, error) {
 		return nil, &usageError{err}
 	}
 	return c, nil
+}
+
+// noSuchCommand refuses what is not the name of a command below this one.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return fmt.Errorf("unknown command %q%s (see %s --help)", args[0], suggest(args[0], names), cmd.CommandPath())
 }
 
 // noArgs refuses arguments.

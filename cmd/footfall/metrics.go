@@ -14,6 +14,7 @@ import (
 
 	"footfall/pipeline"
 	"footfall/schemas"
+	"footfall/sinks/clickhouse"
 )
 
 // metrics are what /metrics says. Partitions are read from their published status
@@ -52,6 +53,73 @@ func partitionMetrics() []metric {
 		{name: "footfall_duplicates_total", help: "Repeated events dropped since the partition is here.", counter: true},
 		{name: "footfall_transitions_total", help: "Transitions said since the partition is here.", counter: true},
 		{name: "footfall_timers_total", help: "Timers fired since the partition is here.", counter: true},
+	}
+}
+
+// archiveCounter is a metric of the archive, without a label.
+type archiveCounter struct {
+	name, help string
+	value      func(*clickhouse.Stats) float64
+	gauge      bool
+}
+
+// archiveMetrics are those of the archive. Its counters begin anew when it does.
+func archiveMetrics() []archiveCounter {
+	return []archiveCounter{
+		{
+			name: "footfall_archive_lag_records", help: "Records of this instance's share of the topics that were not yet read for ClickHouse when it last read. While ClickHouse is away nothing is read: see the retries.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Lag.Load()) },
+		},
+		{
+			name: "footfall_archive_partitions", help: "Partitions, of all topics, that this instance archives.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Partitions.Load()) },
+		},
+		{
+			name: "footfall_archive_last_batch_seconds", help: "When the last batch was in ClickHouse, Unix time. 0: none was yet.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return seconds(schemas.Millis(s.Last.Load())) },
+		},
+		{
+			name: "footfall_archive_batches_total", help: "Batches that ClickHouse has.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Batches.Load()) },
+		},
+		{
+			name: "footfall_archive_doubts_total", help: "Times it was not known what ClickHouse has, so that it was read back: failed inserts, partitions taken over in the middle of one.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Doubts.Load()) },
+		},
+		{
+			name: "footfall_archive_retries_total", help: "Attempts at something that failed before.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Retries.Load()) },
+		},
+		{
+			name: "footfall_archive_foreign_records_total", help: "Records of the trigger, muted and dead-letter topics that footfall did not write; they give no row.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Foreign.Load()) },
+		},
+		{
+			name: "footfall_archive_audited_spans_total", help: "Spans of offsets whose rows were compared with what was archived.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Audited.Load()) },
+		},
+		{
+			name: "footfall_archive_wrong_spans_total", help: "Spans that differed: ClickHouse did not have what it had acknowledged, or more. What was missing is sent again.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Wrong.Load()) },
+		},
+		{
+			name: "footfall_archive_mended_rows_total", help: "Rows that were missing and sent again, after a doubt or by the audit.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Mended.Load()) },
+		},
+		{
+			name: "footfall_archive_unmendable_spans_total", help: "Spans that differed and that sending again does not mend: rows too many, or records that the topic has deleted since. footfall audit names them.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Unmendable.Load()) },
+		},
+		{
+			name: "footfall_archive_audit_age_seconds", help: "How long ago the span was compared that was compared longest ago: at most about an hour while all is well. 0: none is known yet.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 {
+				oldest := schemas.Millis(s.Oldest.Load())
+				if oldest == 0 {
+					return 0
+				}
+				return seconds(max(0, wall()-oldest))
+			},
+		},
 	}
 }
 
@@ -144,7 +212,7 @@ const (
 	segmentMetric     = "footfall_segment_users"
 	segmentHelp       = "Users by partition, set and segment."
 	archiveMetric     = "footfall_archive_rows_total"
-	archiveHelp       = "Rows that ClickHouse has acknowledged, by table. The archive's lag is that of its consumer group, GROUP-archive."
+	archiveHelp       = "Rows that ClickHouse has acknowledged, by table."
 	retentionMetric   = "footfall_retention_seconds"
 	retentionHelp     = "How long a topic keeps records, by topic, when the instance started. Topics without a limit are not listed."
 )
@@ -156,6 +224,9 @@ func (m *metrics) reference() (string, error) {
 	}
 	for _, p := range partitionMetrics() {
 		help[p.name] = p.help + " By partition."
+	}
+	for _, a := range archiveMetrics() {
+		help[a.name] = a.help
 	}
 	families, err := m.registry.Gather()
 	if err != nil {
@@ -174,16 +245,22 @@ func (m *metrics) reference() (string, error) {
 	return b.String(), nil
 }
 
-// collectArchive counts rows by table, while there is an archive.
+// collectArchive tells of the archive, once there was one.
 func (m *metrics) collectArchive(out chan<- prometheus.Metric) {
-	a, _ := m.engine.archive.get()
-	if a == nil {
+	st := m.engine.archive.counted()
+	if st == nil {
 		return
 	}
 	desc := prometheus.NewDesc(archiveMetric, archiveHelp, []string{"table"}, nil)
-	st := a.Stats()
 	for table, rows := range map[string]*atomic.Int64{"events": &st.Events, "transitions": &st.Transitions, "dead_letters": &st.DeadLetters} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(rows.Load()), table)
+	}
+	for _, a := range archiveMetrics() {
+		kind := prometheus.CounterValue
+		if a.gauge {
+			kind = prometheus.GaugeValue
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(a.name, a.help, nil, nil), kind, a.value(st))
 	}
 }
 

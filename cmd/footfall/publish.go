@@ -42,8 +42,9 @@ take it in, and what it changes is muted. "replay" gives each record its event's
 that time itself is lived again; it needs an events topic of its own, made by "topics
 create" with kafka.lane replay.
 
-When interrupted, start it again the same way: it goes on where it was. Rows that are no
-event are counted by reason.`,
+When interrupted, start it again the same way: it goes on where it was, which it keeps in
+the offsets of the consumer group GROUP-publish-NAME. Rows that are no event are counted by
+reason.`,
 		Example: `  footfall publish 2019-Oct.csv.gz --mapping rees46
   footfall publish orders.csv --mapping ./our-orders.yaml --lane replay --topic history`,
 		Args: oneArg("file"),
@@ -130,22 +131,32 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 	if name == "" {
 		name = filepath.Base(p.path) + " by " + p.mapping
 	}
-	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Rate: p.rate})
+	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Group: c.Kafka.Group + "-publish", Rate: p.rate})
 	if err != nil {
 		return err
 	}
-	if !p.again {
-		if _, err := pub.Resume(ctx); err != nil {
-			return errors.Join(err, pub.Close())
+	if p.again {
+		err = pub.Restart(ctx)
+	} else {
+		_, err = pub.Resume(ctx)
+	}
+	if err != nil {
+		closed := pub.Close()
+		if ctx.Err() != nil {
+			return errors.New("interrupted before anything was published")
 		}
+		return errors.Join(err, closed)
 	}
 	err = p.all(ctx, r, pub, newBar(progress, r))
 	if closed := pub.Close(); err == nil {
 		err = closed // else it is the same again
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
 		n := pub.Counts()
-		return fmt.Errorf("%w; %d of the events are published, start it again to go on", err, n.Acked+n.Skipped)
+		return fmt.Errorf("%w; %s events are published, start it again to go on", err, grouped(n.Acked+n.Skipped))
 	}
 	n, stats := pub.Counts(), r.Stats()
 	result := published{
@@ -195,8 +206,9 @@ func (s *published) print(out io.Writer, reports []string) error {
 // publisher opens a publisher to the events topic, with what the configuration says of
 // brokers and security.
 func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig) (*storefront.Publisher, error) {
-	// The client is opened for its tls.Config only: files are read and checked in one place.
-	cl, err := c.client()
+	// The client is opened for its tls.Config, so that files are read and checked in one
+	// place, and to say what to do where no broker answers.
+	cl, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

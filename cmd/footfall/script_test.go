@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +63,31 @@ func startKafka(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(broker.Close)
 	ts.Setenv("FOOTFALL_KAFKA_BROKERS", broker.Addr())
+}
+
+// TestNoQuestionsToTheTerminal runs a command on a terminal that never answers.
+func TestNoQuestionsToTheTerminal(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip("script(1) is not here to be the terminal")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	footfall := filepath.Join(t.TempDir(), "footfall") // see TestMain
+	if err := os.Symlink(self, footfall); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), script, "-qec", footfall+" version", "/dev/null") //nolint:gosec // this test binary
+	c.Env = append(os.Environ(), "TERM=xterm-256color")
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(out), "footfall ") {
+		t.Errorf("got %q, want nothing but the version: a terminal that is asked may not answer", out)
+	}
 }
 
 func scriptClient(ts *testscript.TestScript, opts ...kgo.Opt) *kgo.Client {

@@ -105,7 +105,10 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 		out.Events[schemas.Kind(kind).String()] = int64(n)
 	}
 	for _, s := range ex.Sets {
-		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq}
+		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq, Not: []ExplainNot{}}
+		for _, p := range s.Passed {
+			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why})
+		}
 		if s.NextSegment != "" {
 			set.Next = &ExplainNext{Segment: s.NextSegment, At: Moment(s.NextAt)}
 		}
@@ -117,7 +120,7 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 func (e *engine) statusz(w http.ResponseWriter, r *http.Request) {
 	out := StatusAnswer{
 		Instance: e.instance, Group: e.conf.Kafka.Group, Version: buildVersion(),
-		Started: Moment(e.started.UnixMilli()), Now: Moment(wall()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
+		Started: Moment(e.started.UnixMilli()), Now: Moment(e.tempo.now()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
 		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.rules.Hash()), Partitions: []PartitionStatus{},
 	}
 	for _, s := range e.pipe.Status() {
@@ -138,7 +141,7 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 		Partition: s.Partition, State: "live", Next: s.Mark.Next, End: s.End, Clock: Moment(s.Mark.Clock),
 		Users: int64(s.Users), N: s.Mark.N,
 		Applied: int64(s.Stats.Applied), Duplicates: int64(s.Stats.Duplicates), Transitions: int64(s.Stats.Transitions),
-		PerSecond: s.PerSecond, Segments: map[string]int64{},
+		PerSecond: s.PerSecond * max(1, e.tempo.speed), Segments: map[string]int64{},
 	}
 	for _, n := range s.Stats.DeadLetters {
 		p.DeadLetters += int64(n)
@@ -158,13 +161,18 @@ func (e *engine) archiveStatus(ctx context.Context) *ArchiveStatus {
 	if err != nil {
 		out.Err = err.Error()
 	}
+	if st := e.archive.counted(); st != nil {
+		out.Rows = st.Events.Load() + st.Transitions.Load() + st.DeadLetters.Load()
+		out.Last = Moment(st.Last.Load())
+		out.Audit = AuditStatus{
+			Spans: st.Audited.Load(), Wrong: st.Wrong.Load(), Mended: st.Mended.Load(), Unmendable: st.Unmendable.Load(), Oldest: Moment(st.Oldest.Load()),
+		}
+	}
 	if a == nil {
 		return out
 	}
 	if out.Lag, err = a.Behind(ctx); err != nil {
 		out.Lag, out.Err = -1, err.Error()
 	}
-	st := a.Stats()
-	out.Rows = st.Events.Load() + st.Transitions.Load() + st.DeadLetters.Load()
 	return out
 }

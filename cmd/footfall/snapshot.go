@@ -21,7 +21,7 @@ func newSnapshot(g *global) *cobra.Command {
 		Use:     "snapshot",
 		GroupID: "operate",
 		Short:   "List snapshots, or read them to see that they are whole",
-		Args:    noArgs,
+		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	ls := &cobra.Command{

@@ -176,19 +176,35 @@ func (s *groupStatus) print(to io.Writer) error {
 	}
 	s.printSegments(to)
 	for _, a := range s.Instances {
-		if a.Archive == nil {
-			continue
+		if a.Archive != nil {
+			printArchive(to, a.Instance, a.Archive)
 		}
-		fmt.Fprintf(to, "archive at %s: %d rows in ClickHouse, %d records behind", a.Instance, a.Archive.Rows, a.Archive.Lag)
-		if a.Archive.Err != "" {
-			fmt.Fprintf(to, "; held up: %s", a.Archive.Err)
-		}
-		fmt.Fprintln(to)
 	}
 	for _, u := range s.Unreachable {
 		fmt.Fprintf(to, "! %s\n", u)
 	}
 	return nil
+}
+
+func printArchive(to io.Writer, instance string, a *ArchiveStatus) {
+	fmt.Fprintf(to, "archive at %s: %s rows sent since it began", instance, grouped(a.Rows))
+	if a.Lag >= 0 {
+		fmt.Fprintf(to, ", %s records behind", grouped(a.Lag))
+	}
+	if a.Last != 0 {
+		fmt.Fprintf(to, ", the last batch %s ago", about(Moment(wall())-a.Last))
+	}
+	if a.Err != "" {
+		fmt.Fprintf(to, "; held up: %s", a.Err)
+	}
+	fmt.Fprintln(to)
+	if u := &a.Audit; u.Oldest != 0 {
+		fmt.Fprintf(to, "  audit: %s spans compared, %s differed, %s rows sent again; every span was compared in the last %s\n",
+			grouped(u.Spans), grouped(u.Wrong), grouped(u.Mended), about(Moment(wall())-u.Oldest))
+	}
+	if n := a.Audit.Unmendable; n > 0 {
+		fmt.Fprintf(to, "! %s spans in ClickHouse can't be mended by sending rows again; footfall audit names them, and what to do\n", grouped(n))
+	}
 }
 
 // now is the wall of the instance that owns a partition.

@@ -19,7 +19,7 @@ func newTopics(g *global) *cobra.Command {
 		Use:     "topics",
 		GroupID: "operate",
 		Short:   "Make the topics, or check them",
-		Args:    noArgs,
+		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var b brokersFlag

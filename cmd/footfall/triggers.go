@@ -22,7 +22,7 @@ what was muted: a shopper's next transition is the next trigger.
 
 The switch is a record in a compacted topic of its own (kafka.topics.control). All
 instances read it, those that start later too; it stays until it is thrown again.`,
-		Args: noArgs,
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(

@@ -120,6 +120,7 @@ type validation struct {
 	repeated                  int64
 	unknown                   map[string]int64
 	skipped                   map[string]int64 // rows of a mapped file
+	hints                     hints
 }
 
 // record is a line that holds a whole record instead of an event.
@@ -154,6 +155,9 @@ func (v *validation) lines(path string, stdin io.Reader) error {
 			return fmt.Errorf("%s:%d: %w", name, n, err)
 		}
 		where := fmt.Sprintf("%s:%d", name, n)
+		if n == 1 {
+			v.hints.head(line)
+		}
 		switch {
 		case tooLong:
 			v.refuse(where, &schemas.RefusedError{Reason: schemas.TooLarge, Detail: fmt.Sprintf("value: got more than %d bytes, want at most %d", lineMax, schemas.ValueMax)})
@@ -282,6 +286,7 @@ func (v *validation) event(where string, key, value []byte, timestamp *schemas.M
 	switch {
 	case errors.As(err, &refused):
 		v.refuse(where, refused)
+		v.hints.refused(value, refused.Reason)
 		return
 	case ev.At > at+futureMax:
 		v.refuse(where, &schemas.RefusedError{Reason: schemas.Future, Detail: fmt.Sprintf("time: got %s, want at most %s after the record's timestamp, %s", clock(ev.At), span(futureMax), clock(at))})
@@ -389,6 +394,9 @@ func (v *validation) print() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
 		fmt.Fprintf(v.out, "unknown field %q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, eventFields()))
+	}
+	if v.refused > 0 {
+		v.hints.print(v.out)
 	}
 	if v.unkeyed {
 		fmt.Fprintln(v.out, "keys were not given: publish each event with its user_id as the record's key")

@@ -30,8 +30,9 @@ func (s Secret) GoString() string { return s.String() }
 // MarshalText keeps encoders from telling it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// set parses text into the field that target points to.
-func set(target any, text string) (err error) {
+// set parses text into the field that target points to. A text that can't be parsed
+// leaves the field as it is: what is wrong is said once, not again of a value nobody gave.
+func set(target any, text string) error {
 	switch t := target.(type) {
 	case *string:
 		*t = text
@@ -40,19 +41,29 @@ func set(target any, text string) (err error) {
 	case *[]string:
 		*t = splitList(text)
 	case *bool:
-		*t, err = parseBool(text)
+		return into(t)(parseBool(text))
 	case *int:
-		*t, err = parseInt(text)
+		return into(t)(parseInt(text))
 	case *time.Duration:
-		*t, err = parseDuration(text)
+		return into(t)(parseDuration(text))
 	case *schemas.Lane:
-		*t, err = parseLane(text)
+		return into(t)(parseLane(text))
 	case *map[string]string:
-		*t, err = parseRates(text)
+		return into(t)(parseRates(text))
 	default:
 		panic(fmt.Sprintf("config: no way to parse a %T", target))
 	}
-	return err
+	return nil
+}
+
+// into returns what keeps a parsed value, unless there was an error.
+func into[T any](target *T) func(T, error) error {
+	return func(value T, err error) error {
+		if err == nil {
+			*target = value
+		}
+		return err
+	}
 }
 
 // text is what set would read again; lists and maps as flow YAML.

@@ -23,6 +23,9 @@
 // old ones now and then, all of them soon after an error or a restart of the
 // server, and mends what differs.
 //
+// A Comparison asks more, and is asked for by a person: it reads the topics again and
+// compares each record with its row, contents too.
+//
 // # Non-obvious
 //
 // A token alone is not enough: a server that is killed between remembering the
@@ -129,6 +132,9 @@ type Stats struct {
 	Retries    atomic.Int64 // attempts at something that failed before
 	Audited    atomic.Int64 // spans compared
 	Wrong      atomic.Int64 // spans that differed
+	Unmendable atomic.Int64 // of them: those that sending again does not mend
+	Oldest     atomic.Int64 // Unix milliseconds: every span was seen whole since, or is younger; 0: not audited yet
+	Last       atomic.Int64 // Unix milliseconds: when the last batch was in; 0: none
 	Lag        atomic.Int64 // records polled by nobody yet, in the partitions that are ours
 	Partitions atomic.Int64 // that are ours
 }
@@ -287,6 +293,7 @@ func (a *Archive) flush(ctx context.Context) error {
 			}
 		}
 		a.stats.Batches.Add(1)
+		a.stats.Last.Store(int64(a.cfg.Now()))
 		a.stats.Rows.Add(int64(rows))
 		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.cfg.Now() - began})
 	}

@@ -55,6 +55,7 @@ func (a *Archive) round(ctx context.Context) error {
 	if err := a.trim(ctx); err != nil {
 		return err
 	}
+	defer a.age()
 	targets, more := a.targets()
 	if len(targets) == 0 {
 		return nil
@@ -85,6 +86,7 @@ func (a *Archive) round(ctx context.Context) error {
 			continue // and look again
 		}
 		t.entry.checked = a.cfg.Now()
+		t.entry.since = t.entry.checked
 	}
 	a.stats.Audited.Add(int64(len(targets)))
 	a.stats.Wrong.Add(int64(wrong))
@@ -93,6 +95,22 @@ func (a *Archive) round(ctx context.Context) error {
 		a.audit.due = min(a.audit.due, a.cfg.Now()+schemas.Second)
 	}
 	return nil
+}
+
+// age notes how long ago the span was seen whole that was seen so longest ago.
+func (a *Archive) age() {
+	now := a.cfg.Now()
+	oldest := now
+	for _, p := range a.parts {
+		for i := range p.ledger.spans {
+			e := &p.ledger.spans[i]
+			if e.since == 0 {
+				e.since = now
+			}
+			oldest = min(oldest, e.since)
+		}
+	}
+	a.stats.Oldest.Store(int64(oldest))
 }
 
 // trim makes one partition's ledger forget what lies before the beginning of the
@@ -170,6 +188,7 @@ func (a *Archive) repair(ctx context.Context, t target, got Sum) error {
 	if from > e.first {
 		gone := Span{p.partition, e.first, from, Sum{e.sum.Rows - want.Rows, e.sum.Hash - want.Hash}}
 		if left, err := a.cfg.Table.Sums(ctx, []Span{gone}); err == nil && left[0] != gone.Sum {
+			a.stats.Unmendable.Add(1)
 			a.cfg.Report(Unmendable{Span: gone, Got: left[0], Start: start})
 		}
 		p.ledger.trim(e.first)
@@ -177,6 +196,7 @@ func (a *Archive) repair(ctx context.Context, t target, got Sum) error {
 	e.first, e.sum = from, want // the log is right, also where the contract has changed since
 	now, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, e.next, e.sum}})
 	if err == nil && now[0].Rows > want.Rows {
+		a.stats.Unmendable.Add(1)
 		a.cfg.Report(Unmendable{Span: Span{p.partition, e.first, e.next, want}, Got: now[0], Start: start})
 		e.sum = now[0] // said once
 	}

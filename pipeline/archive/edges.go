@@ -102,11 +102,44 @@ type Table interface {
 	Epoch(ctx context.Context) (string, error)
 }
 
+// AuditTable is a table that tells more, for a Comparison.
+type AuditTable interface {
+	Table
+
+	// Tallies returns what the rows of each span come to; without contents, the
+	// columns are not read and every Content is 0.
+	Tallies(ctx context.Context, spans []Span, contents bool) ([]Tally, error)
+
+	// Found returns the rows of a span by their offset, those that are alike as one.
+	Found(ctx context.Context, s Span, contents bool) ([]Found, error)
+
+	// Refused returns which offsets of a span are known to have been refused, in
+	// order: their records give no row, whatever the contract says today.
+	Refused(ctx context.Context, s Span) ([]int64, error)
+}
+
+// Tally is what a span's rows come to. Sum and Content are of different rows: those
+// that are alike in offset, hash and content count once.
+type Tally struct {
+	Sum
+	Content uint64 // sum of the contents' hashes, modulo 2^64
+	Copies  int64  // rows beyond one of each
+}
+
+// Found is a row as the table has it.
+type Found struct {
+	Row
+	Content uint64
+	Copies  int64 // how many there are, the first one counted
+}
+
 // Rows is a set of rows in the making. It keeps nothing of the records it is given.
 type Rows interface {
-	// Decode tells whether a record gives a row. Add adds the row of the last Decode.
+	// Decode tells whether a record gives a row. Add adds the row of the last Decode,
+	// and Content hashes it, as AuditTable does when the table has it.
 	Decode(p Partition, r *Record) bool
 	Add(hash uint64)
+	Content(hash uint64) uint64
 
 	// Len is how many rows there are, and Size about how many bytes.
 	Len() int

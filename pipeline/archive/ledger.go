@@ -16,7 +16,9 @@ type entry struct {
 	first, next int64
 	sum         Sum
 
-	checked schemas.Millis // when the table was last seen to have it; 0: not since it grew. Not committed
+	// Not committed.
+	checked schemas.Millis // when the table was last seen to have it; 0: not since it grew
+	since   schemas.Millis // the same, whether it has grown since or not; if never: when the audit first knew of it
 }
 
 const (
@@ -53,7 +55,7 @@ func (l *Ledger) merge() {
 		}
 	}
 	a, b := &l.spans[best], l.spans[best+1]
-	a.next, a.checked = b.next, min(a.checked, b.checked)
+	a.next, a.checked, a.since = b.next, min(a.checked, b.checked), min(a.since, b.since)
 	a.sum.plus(b.sum)
 	l.spans = append(l.spans[:best+1], l.spans[best+2:]...)
 }

@@ -41,12 +41,17 @@ type world struct {
 	tokens map[string]bool
 	epoch  int
 
+	changed map[Partition]map[Row]uint64 // what was done to a row's content
+	dead    map[Partition]map[int64]bool // offsets known to have been refused
+
 	honest  bool // the table keeps what it acknowledged and does nothing late; no partition is lost
 	forgets bool // the log is deleted from its beginning
 	blind   bool // the audit sees what it wants to see
 	faults  bool // whether anything goes wrong
 	kills   int  // how many kills of either side are left
 	lost    int  // rows that were acknowledged and are gone
+
+	archive *Archive // that lives, or lived last
 }
 
 type insert map[Partition][]Row
@@ -405,6 +410,7 @@ func (w *world) live() (facts []string, err error) {
 			},
 			Report: func(f Fact) { facts = append(facts, f.String()) },
 		})
+		w.archive = a
 		err = func() (err error) {
 			defer func() {
 				if r := recover(); r != nil {
@@ -527,6 +533,24 @@ func TestOnceByReadBack(t *testing.T) {
 		}
 		if len(faults) > 0 || !errors.Is(err, errEnough) {
 			t.Fatalf("seed %d: %v:\n%s\nafter:\n%s", seed, err, strings.Join(faults[:min(5, len(faults))], "\n"), strings.Join(facts[max(0, len(facts)-30):], "\n"))
+		}
+	}
+}
+
+// Every span is looked at again and again, and it is known since when all have been.
+func TestAuditAge(t *testing.T) {
+	for seed := range uint64(100) {
+		w := newWorld(seed)
+		w.faults, w.kills, w.forgets = false, 0, false
+		if _, err := w.live(); !errors.Is(err, errEnough) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		s := w.archive.Stats()
+		if age := w.now - schemas.Millis(s.Oldest.Load()); s.Oldest.Load() == 0 || age < 0 || age > 30*schemas.Second {
+			t.Errorf("seed %d: the oldest look was %d ms ago; want at most the 20 s after which spans are looked at again, and some rounds", seed, age)
+		}
+		if s.Rows.Load() > 0 && s.Last.Load() == 0 || s.Unmendable.Load() != 0 {
+			t.Errorf("seed %d: got %d rows, the last at %d, and %d spans that can't be mended", seed, s.Rows.Load(), s.Last.Load(), s.Unmendable.Load())
 		}
 	}
 }

@@ -147,6 +147,24 @@ func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
 	return all
 }
 
+// Passed is a segment that a user is not in, although its rule comes before that of
+// its own, and why.
+type Passed struct{ Segment, Why string }
+
+// Passed says why a user is in none of the segments of a set before the one given: of
+// each rule, the first condition that does not hold.
+func (e *Evaluator) Passed(m Moment, set int, segment uint16) (passed []Passed) {
+	for i := range segment {
+		for _, c := range e.Clauses(m, set, i) {
+			if !c.Holds {
+				passed = append(passed, Passed{e.p.names[set].Segments[i], fmt.Sprintf("%s (%s)", c.Source, c.Value)})
+				break
+			}
+		}
+	}
+	return passed
+}
+
 // denied writes the negation of a condition.
 func denied(n *node) string {
 	for _, pair := range [][2]string{{" >= ", " < "}, {" < ", " >= "}, {" == ", " != "}} {

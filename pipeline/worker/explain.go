@@ -21,6 +21,7 @@ type Explanation struct {
 type SetExplanation struct {
 	Set, Segment string
 	Clauses      []segment.Clause // of the segment's rule; none: no rule before it holds
+	Passed       []segment.Passed // the segments before it in the set, and why not
 	Seq          uint32
 	Since        schemas.Millis // whole seconds
 	NextSegment  string         // what silence alone leads to; empty: nowhere
@@ -59,7 +60,8 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 			Set: names.Name, Segment: names.Segments[m.segment], Seq: m.seq,
 			Since: schemas.Millis(m.since) * schemas.Second,
 		}
-		s.Clauses = w.eval.Clauses(segment.Moment{Profile: &pr, View: v, Now: w.mark.Clock, In: w.segments}, set, m.segment)
+		now := segment.Moment{Profile: &pr, View: v, Now: w.mark.Clock, In: w.segments}
+		s.Clauses, s.Passed = w.eval.Clauses(now, set, m.segment), w.eval.Passed(now, set, m.segment)
 		if next := w.eval.Expected(&pr, v, w.mark.Clock, set, m.segment, w.others); next.To != schemas.NoSegment {
 			s.NextSegment, s.NextAt = names.Segments[next.To], next.At
 		}

@@ -68,17 +68,15 @@ type Archive struct {
 	stats  *Stats
 }
 
-// NewArchive returns an archive. It joins its consumer group at once: close it by
-// ending the context of Run.
-func NewArchive(c ArchiveConfig) (*Archive, error) {
+// tables returns the tables that the topics belong into, and the topics' names.
+func (c *ArchiveConfig) tables(stats *Stats) (*tables, []string, error) {
 	if _, err := schemas.NewDecoder(c.Contract); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exponent, ok := schemas.Exponent(c.Contract.Currency)
 	if !ok {
-		return nil, fmt.Errorf("reporting currency %q has no minor unit", c.Contract.Currency)
+		return nil, nil, fmt.Errorf("reporting currency %q has no minor unit", c.Contract.Currency)
 	}
-	stats := &Stats{}
 	t := &tables{
 		db: c.DB, contract: c.Contract, exponent: exponent, stats: stats, topics: map[string]topic{},
 		events:      newTable("events", eventColumns),
@@ -99,14 +97,25 @@ func NewArchive(c ArchiveConfig) (*Archive, error) {
 		errs = append(errs, add(in.Name, topic{t.events, in.Lane}))
 	}
 	errs = append(errs, add(c.Triggers, topic{table: t.transitions}), add(c.Muted, topic{table: t.transitions}), add(c.Dead, topic{table: t.deadLetters}))
-	if err := errors.Join(errs...); err != nil {
+	return t, names, errors.Join(errs...)
+}
+
+// group is the archive's consumer group.
+func (c *ArchiveConfig) group() string { return c.Group + "-archive" }
+
+// NewArchive returns an archive. It joins its consumer group at once: close it by
+// ending the context of Run.
+func NewArchive(c ArchiveConfig) (*Archive, error) {
+	stats := &Stats{}
+	t, names, err := c.tables(stats)
+	if err != nil {
 		return nil, err
 	}
 	report := c.Report
 	if report == nil {
 		report = func(archive.Fact) {}
 	}
-	group := c.Group + "-archive"
+	group := c.group()
 	l, err := newLog(group, names, c.Client, now, report)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 // those of its decimals and NULLs.
 type column interface {
 	appendTo(to driver.BatchColumn) error
+	print(to []byte) []byte // appends its one value as contents.go has it
 	reset()
 }
 
@@ -39,7 +41,10 @@ func (c *texts) appendTo(to driver.BatchColumn) error {
 }
 
 // values is a column of anything that the driver takes as a slice.
-type values[T any] struct{ v []T }
+type values[T any] struct {
+	v     []T
+	scale int // of decimals
+}
 
 func (c *values[T]) reset()                               { clear(c.v); c.v = c.v[:0] }
 func (c *values[T]) appendTo(to driver.BatchColumn) error { return to.Append(c.v) }
@@ -73,7 +78,7 @@ func columnOf(chType string) column {
 	case chType == "UInt64":
 		return &values[uint64]{}
 	case strings.HasPrefix(chType, "Decimal"):
-		return &values[decimal.Decimal]{}
+		return &values[decimal.Decimal]{scale: scaleOf(chType)}
 	case nullable && inner == "String)":
 		return &values[*string]{}
 	case nullable && inner == "Int32)":
@@ -81,7 +86,7 @@ func columnOf(chType string) column {
 	case nullable && (inner == "Int64)" || strings.HasPrefix(inner, "DateTime64")):
 		return &values[*int64]{}
 	case nullable && strings.HasPrefix(inner, "Decimal"):
-		return &values[*decimal.Decimal]{}
+		return &values[*decimal.Decimal]{scale: scaleOf(strings.TrimSuffix(inner, ")"))}
 	case strings.HasPrefix(chType, "Map("), strings.HasPrefix(chType, "Array("):
 		return &others{}
 	}
@@ -188,11 +193,12 @@ func (b *block) decimalOrNull(v int64, decimals int, given bool) {
 	put(b, &d)
 }
 
-// The first and the last moment of DateTime64(3). What lies beyond is a dead
-// letter's in any case (future), and there it counts nowhere.
+// The first moment of DateTime64(3), and the last one that reaches it: the driver
+// counts in nanoseconds on the way. What lies beyond is a dead letter's in any case
+// (future), and there it counts nowhere.
 const (
-	firstMoment schemas.Millis = -2208988800000 // 1900-01-01
-	lastMoment  schemas.Millis = 10413791999999 // 2299-12-31
+	firstMoment schemas.Millis = -2208988800000            // 1900-01-01
+	lastMoment  schemas.Millis = math.MaxInt64 / 1_000_000 // 2262-04-11
 )
 
 func clamp(v schemas.Millis) schemas.Millis { return min(max(v, firstMoment), lastMoment) }

@@ -63,6 +63,12 @@ func Open(dsn string) (*DB, error) {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// Version asks the server for its version: whether it can be reached, too.
+func (db *DB) Version(ctx context.Context) (version string, err error) {
+	err = db.QueryRow(ctx, "SELECT version()").Scan(&version)
+	return version, plain(err)
+}
+
 // Database returns the name of the database.
 func (db *DB) Database() string { return db.database }
 
@@ -78,7 +84,7 @@ func (db *DB) Migrate(ctx context.Context) error {
 		return db.check(all, applied)
 	}
 	if err := db.create(ctx); err != nil {
-		return fmt.Errorf("clickhouse: create database %s: %w", db.database, err)
+		return fmt.Errorf("clickhouse: create database %s: %w", db.database, plain(err))
 	}
 	const versions = `CREATE TABLE IF NOT EXISTS schema_versions
 (
@@ -90,11 +96,11 @@ func (db *DB) Migrate(ctx context.Context) error {
 ENGINE = ReplacingMergeTree ORDER BY version
 COMMENT 'The migrations that have been applied'`
 	if err := db.Exec(ctx, versions); err != nil {
-		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
+		return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
 	}
 	applied, err := db.applied(ctx)
 	if err != nil {
-		return fmt.Errorf("clickhouse: table schema_versions: %w", err)
+		return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
 	}
 	if err := db.check(all, applied); err != nil {
 		return err
@@ -102,11 +108,11 @@ COMMENT 'The migrations that have been applied'`
 	for _, m := range all[min(len(applied), len(all)):] {
 		for i, s := range m.Statements {
 			if err := db.Exec(ctx, s); err != nil {
-				return fmt.Errorf("clickhouse: migration %s, statement %d: %w", m.Name, i+1, err)
+				return fmt.Errorf("clickhouse: migration %s, statement %d: %w", m.Name, i+1, plain(err))
 			}
 		}
 		if err := db.Exec(ctx, "INSERT INTO schema_versions SELECT ?, ?, ?, now64(3)", uint32(m.Version), m.Name, m.Hash); err != nil {
-			return fmt.Errorf("clickhouse: migration %s: %w", m.Name, err)
+			return fmt.Errorf("clickhouse: migration %s: %w", m.Name, plain(err))
 		}
 	}
 	return nil

@@ -82,6 +82,15 @@ func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Mi
 	return l, nil
 }
 
+// newReader returns a log that is no member of any group: for Bounds and Read.
+func newReader(base []kgo.Opt, report func(archive.Fact)) (*log, error) {
+	client, err := kgo.NewClient(base...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	return &log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report}, nil
+}
+
 // reading is how committed records are read, with the markers of transactions, and
 // never from anywhere else than asked for.
 func (l *log) reading() []kgo.Opt {

@@ -39,6 +39,9 @@ type rows struct {
 	blocks  map[blockKey]*block
 	n, size int
 
+	scratch map[*table]*block // for Content, one row at a time
+	text    []byte            // the same
+
 	// The record of the last Decode, decoded.
 	partition  archive.Partition
 	record     *archive.Record
@@ -61,7 +64,7 @@ func (t *tables) Rows() archive.Rows {
 	if err != nil {
 		panic(fmt.Sprintf("clickhouse: the contract was checked by NewArchive: %v", err))
 	}
-	return &rows{t: t, decoder: d, blocks: map[blockKey]*block{}}
+	return &rows{t: t, decoder: d, blocks: map[blockKey]*block{}, scratch: map[*table]*block{}}
 }
 
 // Decode tells whether a record gives a row. An event that the contract refuses
@@ -99,11 +102,18 @@ func (r *rows) Add(hash uint64) {
 		r.blocks[key] = b
 	}
 	before := b.bytes
+	r.fill(b, hash)
+	r.n++
+	r.size += b.bytes - before
+}
+
+// fill puts the row of the last Decode into a block of its table.
+func (r *rows) fill(b *block, hash uint64) {
 	b.string(r.partition.Topic)
 	put(b, r.partition.Number)
 	put(b, r.record.Offset)
 	b.time(r.record.Time)
-	switch key.table {
+	switch b.table {
 	case r.t.events:
 		b.string(r.lane.String())
 		put(b, hash)
@@ -116,8 +126,6 @@ func (r *rows) Add(hash uint64) {
 		r.addDeadLetter(b)
 	}
 	b.end()
-	r.n++
-	r.size += b.bytes - before
 }
 
 // Len is how many rows there are.

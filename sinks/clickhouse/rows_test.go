@@ -43,7 +43,7 @@ func TestBlocksAreTablePartitions(t *testing.T) {
 	for key, b := range r.blocks {
 		got[key.month] = b.rows
 	}
-	if d := cmp.Diff(map[int]int{202601: 1, 202602: 2, 229912: 1, 190001: 1}, got); d != "" {
+	if d := cmp.Diff(map[int]int{202601: 1, 202602: 2, 226204: 1, 190001: 1}, got); d != "" {
 		t.Errorf("rows by month (-want +got):\n%s", d)
 	}
 	if r.Len() != 5 || r.Size() == 0 {
@@ -54,6 +54,29 @@ func TestBlocksAreTablePartitions(t *testing.T) {
 	if r.Len() != 0 || len(r.blocks) != 0 {
 		t.Errorf("after two resets: got %d rows, %d blocks, want none: months go by", r.Len(), len(r.blocks))
 	}
+}
+
+// A time that a column can't hold becomes the nearest that it can, and is no other.
+func TestTimesBeyondTheColumns(t *testing.T) {
+	db, dsn := open(t)
+	tables := testTables()
+	tables.db = db
+	r := tables.Rows()
+	for i, at := range []schemas.Millis{-1 << 60, 0, 1767225600001, 10413791999999, 1 << 60} {
+		rec := archive.Record{
+			Offset: int64(i), Time: at, Key: []byte("u"),
+			Value: []byte(`{"event_id":"e","type":"view","user_id":"u","time":"2026-01-01T00:00:00Z"}`),
+		}
+		if !r.Decode(archive.Partition{Topic: "in"}, &rec) {
+			t.Fatal("the event was refused")
+		}
+		r.Add(archive.Hash(&rec))
+	}
+	if err := r.Insert(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, dsn, "SELECT _time FROM events ORDER BY _offset",
+		"1900-01-01 00:00:00.000\n1970-01-01 00:00:00.000\n2026-01-01 00:00:00.001\n2262-04-11 23:47:16.854\n2262-04-11 23:47:16.854")
 }
 
 // Whatever is in the topics, a record gives a row or it does not: nothing panics.

@@ -37,6 +37,16 @@ func (t *tables) Present(ctx context.Context, s archive.Span) ([]archive.Row, er
 // Sums returns what the rows of each span add up to, a row that is there twice
 // counted once: all in one statement.
 func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum, error) {
+	tallies, err := t.Tallies(ctx, spans, false)
+	sums := make([]archive.Sum, len(tallies))
+	for i := range tallies {
+		sums[i] = tallies[i].Sum
+	}
+	return sums, err
+}
+
+// Tallies returns what the rows of each span come to, in one statement.
+func (t *tables) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
 	var sql strings.Builder
@@ -45,8 +55,9 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 		if i > 0 {
 			sql.WriteString(" UNION ALL ")
 		}
-		fmt.Fprintf(&sql, "SELECT toUInt32(%d), toInt64(count()), sum(_hash) FROM (SELECT DISTINCT _offset, _hash FROM %s WHERE %s)",
-			i, t.topics[s.Partition.Topic].table.name, span)
+		table := t.topics[s.Partition.Topic].table
+		fmt.Fprintf(&sql, "SELECT toUInt32(%d), toInt64(count()), sum(_hash), sum(content), toInt64(sum(copies) - count()) FROM (%s)",
+			i, table.different(contents))
 		args = append(args, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
 	}
 	rows, err := t.db.Query(ctx, sql.String(), args...)
@@ -54,15 +65,15 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 		return nil, plain(err)
 	}
 	defer func() { _ = rows.Close() }() // Err says what went wrong
-	sums := make([]archive.Sum, len(spans))
+	tallies := make([]archive.Tally, len(spans))
 	n := 0
 	for ; rows.Next(); n++ {
 		var i uint32
-		var s archive.Sum
-		if err := rows.Scan(&i, &s.Rows, &s.Hash); err != nil {
+		var s archive.Tally
+		if err := rows.Scan(&i, &s.Rows, &s.Hash, &s.Content, &s.Copies); err != nil {
 			return nil, plain(err)
 		}
-		sums[i] = s
+		tallies[i] = s
 	}
 	if err := rows.Err(); err != nil {
 		return nil, plain(err)
@@ -70,7 +81,82 @@ func (t *tables) Sums(ctx context.Context, spans []archive.Span) ([]archive.Sum,
 	if n != len(spans) {
 		return nil, fmt.Errorf("clickhouse: %d sums for %d spans", n, len(spans))
 	}
-	return sums, nil
+	return tallies, nil
+}
+
+// different is a query of a span's rows, those that are alike as one: _offset, _hash,
+// content and copies.
+func (b *table) different(contents bool) string {
+	content := "toUInt64(0)"
+	if contents {
+		content = b.contentSQL()
+	}
+	return fmt.Sprintf("SELECT _offset, _hash, %s AS content, count() AS copies FROM %s WHERE %s GROUP BY _offset, _hash, content", content, b.name, span)
+}
+
+// Found returns the rows of a span by their offset.
+func (t *tables) Found(ctx context.Context, s archive.Span, contents bool) ([]archive.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	sql := fmt.Sprintf("SELECT _offset, _hash, content, toInt64(copies) FROM (%s) ORDER BY _offset", t.topics[s.Partition.Topic].table.different(contents))
+	rows, err := t.db.Query(ctx, sql, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer func() { _ = rows.Close() }() // Err says what went wrong
+	var found []archive.Found
+	for rows.Next() {
+		var f archive.Found
+		if err := rows.Scan(&f.Offset, &f.Hash, &f.Content, &f.Copies); err != nil {
+			return nil, plain(err)
+		}
+		found = append(found, f)
+	}
+	return found, plain(rows.Err())
+}
+
+// Refused returns the offsets of a span that are in dead_letters.
+func (t *tables) Refused(ctx context.Context, s archive.Span) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	const sql = "SELECT DISTINCT source_offset FROM dead_letters WHERE source_topic = ? AND source_partition = ? AND source_offset >= ? AND source_offset < ? ORDER BY source_offset"
+	rows, err := t.db.Query(ctx, sql, s.Partition.Topic, s.Partition.Number, s.First, s.Next)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer func() { _ = rows.Close() }() // Err says what went wrong
+	var refused []int64
+	for rows.Next() {
+		var offset int64
+		if err := rows.Scan(&offset); err != nil {
+			return nil, plain(err)
+		}
+		refused = append(refused, offset)
+	}
+	return refused, plain(rows.Err())
+}
+
+// Stock returns what the tables have, by topic and partition, of all topics.
+func (t *tables) Stock(ctx context.Context) (stock []archive.Stock, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	defer cancel()
+	for _, table := range []*table{t.events, t.transitions, t.deadLetters} {
+		rows, err := t.db.Query(ctx, fmt.Sprintf("SELECT toString(_topic), _partition, toInt64(count()), min(_offset), max(_offset) FROM %s GROUP BY _topic, _partition ORDER BY _topic, _partition", table.name))
+		if err != nil {
+			return nil, plain(err)
+		}
+		for rows.Next() {
+			var s archive.Stock
+			if err = rows.Scan(&s.Partition.Topic, &s.Partition.Number, &s.Rows, &s.First, &s.Last); err != nil {
+				break
+			}
+			stock = append(stock, s)
+		}
+		if err := plain(errors.Join(err, rows.Err(), rows.Close())); err != nil {
+			return nil, err
+		}
+	}
+	return stock, nil
 }
 
 // After returns the offset behind the last row at or after first, or first.

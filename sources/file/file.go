@@ -80,7 +80,7 @@ type Reader struct {
 func Open(path string, m *Mapping, opts Options) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open events: %w", err)
+		return nil, err // it names the file
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {

@@ -285,6 +285,10 @@ func TestHeader(t *testing.T) {
 	if want := `f: mapping rees46: no column "user_session"; did you mean "user_sesion"?`; !strings.Contains(got, want) || strings.Contains(got, "event_time\";") {
 		t.Errorf("got %q, want %q and nothing about event_time, which follows a byte order mark", got, want)
 	}
+	got = read(t, m, "f", "127.0.0.1 localhost\n")
+	if want := `f: mapping rees46: the file has none of its columns: it has 127.0.0.1 localhost; is this the mapping for it?`; !strings.Contains(got, want) {
+		t.Errorf("another file: got %q, want %q", got, want)
+	}
 	if got := read(t, m, "f", ""); !strings.Contains(got, "the file is empty") {
 		t.Errorf("empty file: got %q", got)
 	}

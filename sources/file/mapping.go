@@ -158,7 +158,7 @@ func LoadMapping(name string) (*Mapping, error) {
 	}
 	src, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(name) == name && filepath.Ext(name) == "" {
-		return nil, fmt.Errorf("no mapping %q%s; have %s, or give the path of a mapping file",
+		return nil, fmt.Errorf("no mapping %q%s; there are %s, or give the path of a mapping file",
 			name, didYouMean(name, Mappings()), strings.Join(Mappings(), ", "))
 	}
 	if err != nil {

@@ -59,15 +59,23 @@ func openRows(r io.Reader, m *Mapping, columns []string) (rows, error) {
 
 // place says where the wanted columns are among those the file has.
 func place(want, have []string) ([]int, error) {
-	var errs []error
+	var missing []string
 	at := make([]int, len(want))
 	for i, w := range want {
 		at[i] = slices.Index(have, w)
 		if at[i] < 0 {
-			errs = append(errs, fmt.Errorf("no column %q%s; the file has %s", w, didYouMean(w, have), strings.Join(have, ", ")))
+			missing = append(missing, w)
 		}
 	}
-	return at, errors.Join(errs...)
+	switch len(missing) {
+	case 0:
+		return at, nil
+	case 1:
+		return at, fmt.Errorf("no column %q%s; the file has %s", missing[0], didYouMean(missing[0], have), strings.Join(have, ", "))
+	case len(want):
+		return at, fmt.Errorf("the file has none of its columns: it has %s; is this the mapping for it?", strings.Join(have, ", "))
+	}
+	return at, fmt.Errorf("no columns %s; the file has %s", strings.Join(missing, ", "), strings.Join(have, ", "))
 }
 
 // pick copies the wanted columns of a row that has its number of columns.

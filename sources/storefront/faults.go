@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"footfall/schemas"
 )
@@ -83,7 +84,7 @@ func (f Faults) chances() (chances, error) {
 		default:
 			var ok bool
 			if c.refusal, ok = schemas.ParseRefusal(name); !ok || c.refusal == schemas.Accepted {
-				errs = append(errs, fmt.Errorf("unknown fault %q: use duplicate, late, out_of_order or a reason for dead letters", name))
+				errs = append(errs, fmt.Errorf("unknown fault %q: use duplicate, late, out_of_order, or a reason for dead letters: %s", name, strings.Join(reasons(), ", ")))
 			}
 		}
 		if !(f[name] >= 0 && f[name] <= 1) {
@@ -93,10 +94,18 @@ func (f Faults) chances() (chances, error) {
 		c.below = sum
 		list = append(list, c)
 	}
-	if sum > 1 {
-		errs = append(errs, fmt.Errorf("the faults' shares add up to %g, more than 1", sum))
+	if sum > 1 && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("the faults' shares add up to %.4g, more than 1", sum))
 	}
 	return list, errors.Join(errs...)
+}
+
+// reasons are the names of all refusals.
+func reasons() (names []string) {
+	for r := schemas.Accepted + 1; r < schemas.Refusals; r++ {
+		names = append(names, r.String())
+	}
+	return names
 }
 
 func (c chances) draw(r float64) chance {

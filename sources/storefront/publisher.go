@@ -53,6 +53,10 @@ type PublisherConfig struct {
 	// must say what is published: two series of one name are the same records.
 	Name string
 
+	// Group begins the name of the consumer group that keeps how far the series Name has
+	// come: Resume is then exact, whatever others have written to the topic since.
+	Group string
+
 	Wall func() schemas.Millis // nil: the real clock
 
 	Compression   string        // lz4 (also if empty), none, gzip, snappy or zstd
@@ -113,6 +117,8 @@ type Publisher struct {
 	counts  Counts
 	err     error
 	closed  bool
+	keeping bool      // a sender is at it
+	keptAt  time.Time // places, last
 
 	senders sync.WaitGroup
 	unwatch func() bool // stops waiting for the context's end
@@ -124,6 +130,8 @@ type outbox struct {
 	ready   sync.Cond // queue has grown, or err or closed was set
 	queue   []*batch
 	resumed int64 // number of the last record an earlier run published here, or -1
+	place   place // how far the series is
+	kept    place // the same, as it was committed
 }
 
 // NewPublisher connects to the brokers and finds the topic's partitions.
@@ -299,7 +307,8 @@ func (p *Publisher) Counts() Counts {
 	return p.counts
 }
 
-// Close flushes and ends the goroutines. It returns the first error of any record.
+// Close flushes, ends the goroutines, and keeps how far the series is. It returns the
+// first error of any record.
 func (p *Publisher) Close() error {
 	err := p.Flush()
 	p.mu.Lock()
@@ -308,6 +317,9 @@ func (p *Publisher) Close() error {
 	p.mu.Unlock()
 	p.unwatch()
 	p.senders.Wait()
+	keeping, cancel := context.WithTimeout(context.Background(), keepMax)
+	defer cancel()
+	_ = p.keep(keeping) // the next Resume reads more, then
 	p.disconnect()
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -301,107 +299,6 @@ func TestCancelled(t *testing.T) {
 	}
 	if err := p.Close(); !errors.Is(err, context.Canceled) {
 		t.Errorf("Close: got %v, want context.Canceled", err)
-	}
-}
-
-// A series that was cut off anywhere is taken up where it was: every record is there
-// once, in order.
-func TestResume(t *testing.T) {
-	c := broker(t, 4)
-	const n = 5000
-	var recs []Record
-	for i := range n {
-		key := []byte(strconv.Itoa(i % 97))
-		if i%50 == 0 {
-			key = nil
-		}
-		recs = append(recs, Record{Key: key, Value: []byte(strconv.Itoa(i)), Time: schemas.Millis(700_000_000_000 + i)})
-	}
-	for run := 0; ; run++ {
-		p := publisher(t, c, PublisherConfig{Name: "orders.csv", Lane: schemas.Replay, InFlightBytes: 4000})
-		found, err := p.Resume(t.Context())
-		if err != nil || (run == 0) != (found == 0) {
-			t.Fatalf("run %d: resume found %d partitions, %v", run, found, err)
-		}
-		if run == 6 {
-			publish(t, p, recs...)
-			break
-		}
-		for _, r := range recs[:(run+1)*700] {
-			if err := p.Publish(t.Context(), r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		// Batches are under way now.
-		p.fail(context.Canceled) // as the end of the publisher's own context does
-		if err := p.Close(); !errors.Is(err, context.Canceled) {
-			t.Fatalf("close: got %v, want %v", err, context.Canceled)
-		}
-	}
-	// A record of someone else at the end does not hide ours.
-	publish(t, publisher(t, c, PublisherConfig{}), Record{Key: []byte("k"), Value: []byte("-1")})
-	p := publisher(t, c, PublisherConfig{Name: "orders.csv", Lane: schemas.Replay})
-	if _, err := p.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, p, recs...)
-	if got := p.Counts(); got.Skipped != n || got.Acked != 0 {
-		t.Errorf("published again: got %+v, want all %d skipped", got, n)
-	}
-	var got []int
-	last := map[int32]int{}
-	for _, r := range readBack(t, c, n+1) {
-		i, err := strconv.Atoi(string(r.Value))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i < 0 {
-			continue
-		}
-		if i < last[r.Partition] {
-			t.Fatalf("partition %d: %d after %d", r.Partition, i, last[r.Partition])
-		}
-		last[r.Partition] = i
-		got = append(got, i)
-	}
-	slices.Sort(got)
-	for i := range got {
-		if got[i] != i {
-			t.Fatalf("record %d is missing or doubled (found %d)", i, got[i])
-		}
-	}
-}
-
-// A series cannot go on in a topic that has more partitions now.
-func TestResumeRepartitioned(t *testing.T) {
-	c := broker(t, 2)
-	publish(t, publisher(t, c, PublisherConfig{Name: "s"}), Record{Key: []byte("k"), Value: []byte("v")})
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	if _, err := kadm.NewClient(cl).UpdatePartitions(t.Context(), 3, topic); err != nil {
-		t.Fatal(err)
-	}
-	p := publisher(t, c, PublisherConfig{Name: "s"})
-	if _, err := p.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "had 2 partitions, now it has 3") {
-		t.Errorf("resume: got %v", err)
-	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestSeriesHeader(t *testing.T) {
-	name, partitions, number, ok := parseSeries(string(appendSeries(nil, "a/b c", 12, 1<<40)))
-	if name != "a/b c" || partitions != 12 || number != 1<<40 || !ok {
-		t.Errorf("got %q %d %d %v", name, partitions, number, ok)
-	}
-	for _, bad := range []string{"", "a", "a/1", "a/x/1", "a/1/x", "a/1/-1"} {
-		if _, _, _, ok := parseSeries(bad); ok {
-			t.Errorf("parseSeries(%q): accepted", bad)
-		}
 	}
 }
 

@@ -64,7 +64,7 @@ func TestRealKafkaPublish(t *testing.T) {
 		rec, _ := s.Next()
 		recs = append(recs, rec)
 	}
-	cfg := PublisherConfig{Brokers: brokers, Topic: name, Lane: schemas.Replay, Name: "real", InFlightBytes: 1 << 20}
+	cfg := PublisherConfig{Brokers: brokers, Topic: name, Lane: schemas.Replay, Name: "real", Group: name, InFlightBytes: 1 << 20}
 	for _, stop := range []int{9_000, 23_000, n} {
 		p := realPublisher(t, cfg)
 		if _, err := p.Resume(t.Context()); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // resumeWindow is how many records of a partition's end are searched for the series'
-// last one: other producers may have written there too.
+// last one where no place was kept: other producers may have written there too.
 const resumeWindow = 5_000
 
 // appendSeries writes the value of PublishHeader.
@@ -46,54 +46,113 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// Resume finds out how far an earlier run published the series Name, from the end of
-// every partition; Publish then skips what is there, given the same records in the
-// same order. Nothing is lost and nothing doubled: each partition is published in
-// order, so its last record says which ones it has. It returns how many partitions
-// had a record of the series, and must come before the first Publish.
+// Resume finds out how far an earlier run published the series Name: from the places
+// that were kept, and from what follows them in every partition. Publish then skips what
+// is there, given the same records in the same order. Nothing is lost and nothing doubled:
+// each partition is published in order, so its last record says which ones it has. It
+// returns how many partitions had a record of the series, and must come before the first
+// Publish.
 func (p *Publisher) Resume(ctx context.Context) (found int, err error) {
 	if p.cfg.Name == "" || p.number > 0 {
 		return 0, errors.New("resume needs a series' name, and comes before the first record")
 	}
+	places, err := p.kept(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for _, o := range p.parts {
-		var number int64
-		var ok bool
+		from, known := places[o.id]
+		var at place
 		// The whole search again after an error: a new topic has no leader yet, say.
 		err := p.persist(ctx, func() (err error) {
-			number, ok, err = p.last(ctx, o.id)
+			at, err = p.last(ctx, o.id, from, known)
 			return err
 		})
 		if err != nil {
 			return 0, fmt.Errorf("resume %s in %s/%d: %w", p.cfg.Name, p.cfg.Topic, o.id, err)
 		}
-		if ok {
-			o.resumed = number
+		p.mu.Lock()
+		o.place, o.kept, o.resumed = at, from, at.number
+		if !known {
+			o.kept = place{-1, -1}
+		}
+		p.mu.Unlock()
+		if at.number >= 0 {
 			found++
 		}
 	}
-	return found, nil
+	return found, p.keep(ctx)
 }
 
-// last returns the number of the series' last record in a partition.
-func (p *Publisher) last(ctx context.Context, partition int) (number int64, ok bool, err error) {
+// Restart begins the series anew, whatever was published of it before, so that a Resume
+// after an interruption goes on with this run. It comes before the first Publish.
+func (p *Publisher) Restart(ctx context.Context) error {
+	for _, o := range p.parts {
+		var end int64
+		err := p.persist(ctx, func() (err error) {
+			_, end, err = p.bounds(ctx, o.id)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("restart %s in %s/%d: %w", p.cfg.Name, p.cfg.Topic, o.id, err)
+		}
+		p.mu.Lock()
+		o.place, o.kept = place{end, -1}, place{-1, -1}
+		p.mu.Unlock()
+	}
+	return p.keep(ctx)
+}
+
+// last returns how far the series is in a partition: at from, if that is known and still
+// true, or further; else by what is found near the end.
+func (p *Publisher) last(ctx context.Context, partition int, from place, known bool) (place, error) {
 	first, end, err := p.bounds(ctx, partition)
 	if err != nil {
-		return 0, false, err
+		return place{}, err
 	}
-	for at := max(first, end-resumeWindow); at < end; {
-		next, n, here, err := p.scan(ctx, partition, at)
-		if err != nil {
-			return 0, false, err
+	if known {
+		if known, err = p.holds(ctx, partition, from, first, end); err != nil {
+			return place{}, err
 		}
-		if here {
-			number, ok = n, true
+	}
+	at, found := max(first, end-resumeWindow), place{end, -1}
+	if known {
+		at, found = max(first, from.offset), from
+	}
+	for at < end {
+		next, err := p.scan(ctx, partition, at, func(offset, number int64) {
+			if number >= found.number { // a batch that was sent twice is there twice
+				found = place{offset + 1, number}
+			}
+		})
+		if err != nil {
+			return place{}, err
 		}
 		if next <= at { // nothing left but what a fetch does not return
 			break
 		}
 		at = next
 	}
-	return number, ok, nil
+	if found.number < 0 {
+		found.offset = end
+	}
+	return found, nil
+}
+
+// holds tells whether a place is one of this topic, and not of another of its name that
+// was here before: the record before it is the series' own.
+func (p *Publisher) holds(ctx context.Context, partition int, from place, first, end int64) (ok bool, err error) {
+	switch before := from.offset - 1; {
+	case from.offset > end:
+		return false, nil
+	case from.number < 0, before < first: // nothing was published, or retention has deleted it
+		return true, nil
+	default:
+		_, err = p.scan(ctx, partition, before, func(offset, number int64) {
+			ok = ok || offset == before && number == from.number
+		})
+		return ok, err
+	}
 }
 
 func (p *Publisher) bounds(ctx context.Context, partition int) (first, end int64, err error) {
@@ -114,40 +173,40 @@ func (p *Publisher) bounds(ctx context.Context, partition int) (first, end int64
 	return first, end, nil
 }
 
-// scan fetches from an offset and returns the next one, and the number of the last
-// record of the series in what it got.
-func (p *Publisher) scan(ctx context.Context, partition int, at int64) (next, number int64, ok bool, err error) {
+// scan fetches from an offset, calls each with every record of the series, and returns
+// the next offset.
+func (p *Publisher) scan(ctx context.Context, partition int, at int64, each func(offset, number int64)) (next int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	res, err := p.client.Fetch(ctx, &kafka.FetchRequest{
 		Topic: p.cfg.Topic, Partition: partition, Offset: at, MinBytes: 1, MaxBytes: 8 << 20, MaxWait: time.Second,
 	})
 	if err != nil {
-		return 0, 0, false, err
+		return 0, err
 	}
 	if res.Error != nil {
-		return 0, 0, false, res.Error
+		return 0, res.Error
 	}
 	for next = at; ; {
 		rec, err := res.Records.ReadRecord()
 		if errors.Is(err, io.EOF) {
-			return next, number, ok, nil
+			return next, nil
 		}
 		if err != nil {
-			return 0, 0, false, err
+			return 0, err
 		}
 		n, here, err := p.ours(rec)
 		if err != nil {
-			return 0, 0, false, err
+			return 0, err
 		}
-		if here {
-			number, ok = n, true
+		if here && rec.Offset >= at { // a batch may begin before
+			each(rec.Offset, n)
 		}
 		next = max(next, rec.Offset+1)
 		for _, b := range []io.Closer{rec.Key, rec.Value} {
 			if b != nil {
 				if err := b.Close(); err != nil {
-					return 0, 0, false, err
+					return 0, err
 				}
 			}
 		}

@@ -62,6 +62,7 @@ func (p *Publisher) send(ctx context.Context, o *outbox) {
 			return
 		}
 		p.acked(b, refused)
+		p.keepNow(ctx)
 	}
 }
 
@@ -149,10 +150,13 @@ func (p *Publisher) request(ctx context.Context, partition int, batch []entry) e
 		Topic: p.cfg.Topic, Partition: partition, RequiredAcks: kafka.RequireAll, Compression: p.compression,
 		Records: p.reader(batch),
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = res.Error
 	}
-	return res.Error
+	if err == nil {
+		p.reached(partition, res.BaseOffset, batch)
+	}
+	return err
 }
 
 // passes tells whether an error may pass by waiting: those of the network do, and
@@ -174,6 +178,8 @@ func hint(err error) string {
 		return "; lane replay needs a topic of its own with message.timestamp.before.max.ms and message.timestamp.after.max.ms at their maximum"
 	case errors.Is(err, kafka.TopicAuthorizationFailed):
 		return "; this user needs the ACL WRITE and DESCRIBE on the topic"
+	case errors.Is(err, kafka.GroupAuthorizationFailed):
+		return "; this user needs the ACL READ on that group (by prefix)"
 	}
 	return ""
 }

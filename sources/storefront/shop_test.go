@@ -380,10 +380,17 @@ func TestBadConfig(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"EURO", "products", "1990", `unknown fault "lat"`, "fault late: 2", "add up to"} {
+	for _, want := range []string{"EURO", "products", "1990", `unknown fault "lat"`, "fault late: 2"} {
 		if !bytes.Contains([]byte(err.Error()), []byte(want)) {
 			t.Errorf("%q is not in %v", want, err)
 		}
+	}
+}
+
+func TestFaultsAddUp(t *testing.T) {
+	_, err := New(Config{Faults: Faults{"late": 0.6, "duplicate": 0.7}})
+	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("the faults' shares add up to 1.3, more than 1")) {
+		t.Errorf("got %v, want that the shares add up to more than 1", err)
 	}
 }
 

@@ -393,7 +393,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		"not a directory":  {chdb.LocalOptions{Library: library, Dir: file}, "not a directory"},
 		"another program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: "/bin/echo", Args: []string{"hello"}}, `"hello\n" instead of its address`},
 		"no such program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: file + "/nosuch"}, "start ClickHouse"},
-		"open to everyone": {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Addr: "0.0.0.0:0"}, "give a password, or listen on 127.0.0.1"},
+		"open to everyone": {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Addr: "0.0.0.0:0"}, "or listen on 127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := chdb.StartLocal(t.Context(), c.opt)

@@ -139,7 +139,7 @@ func listen(ctx context.Context, opt Options) (net.Listener, error) {
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); (!ok || !tcp.IP.IsLoopback()) && opt.Password == "" {
 		_ = listener.Close()
-		return nil, fmt.Errorf("serve ClickHouse: %s can be reached from other machines; give a password, or listen on 127.0.0.1", addr)
+		return nil, fmt.Errorf("serve ClickHouse: %s can be reached from other machines; give a password (FOOTFALL_CLICKHOUSE_PASSWORD), or listen on 127.0.0.1", addr)
 	}
 	return listener, nil
 }

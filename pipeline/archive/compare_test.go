@@ -1,0 +1,376 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/schemas"
+)
+
+// world as an AuditTable: the content of a row is told by its hash, unless somebody
+// has changed it.
+
+func content(hash uint64) uint64 { return hash*31 + 1 }
+
+func (r *simRows) Content(hash uint64) uint64 { return content(hash) }
+
+func (w *world) Found(_ context.Context, s Span, contents bool) (found []Found, err error) {
+	for r, n := range w.rows[s.Partition] {
+		if n > 0 && s.First <= r.Offset && r.Offset < s.Next {
+			f := Found{Row: r, Copies: int64(n)}
+			if contents {
+				f.Content = content(r.Hash) + w.changed[s.Partition][r]
+			}
+			found = append(found, f)
+		}
+	}
+	slices.SortFunc(found, func(a, b Found) int { return int(a.Offset - b.Offset) })
+	return found, nil
+}
+
+func (w *world) Tallies(ctx context.Context, spans []Span, contents bool) ([]Tally, error) {
+	tallies := make([]Tally, len(spans))
+	for i, s := range spans {
+		found, _ := w.Found(ctx, s, contents)
+		for _, f := range found {
+			tallies[i].add(f.Hash)
+			tallies[i].Content += f.Content
+			tallies[i].Copies += f.Copies - 1
+		}
+	}
+	return tallies, nil
+}
+
+func (w *world) Refused(_ context.Context, s Span) (offsets []int64, err error) {
+	for offset := range w.dead[s.Partition] {
+		if s.First <= offset && offset < s.Next {
+			offsets = append(offsets, offset)
+		}
+	}
+	slices.Sort(offsets)
+	return offsets, nil
+}
+
+// calmWorld is a log and a table that has all of it.
+func calmWorld(seed uint64) *world {
+	w := newWorld(seed)
+	w.faults, w.kills, w.forgets = false, 0, false
+	w.changed, w.dead = map[Partition]map[Row]uint64{}, map[Partition]map[int64]bool{}
+	for _, p := range w.partitions() {
+		w.changed[p], w.dead[p] = map[Row]uint64{}, map[int64]bool{}
+		for i := range w.records[p] {
+			if r := &w.records[p][i]; gives(r) {
+				w.rows[p][Row{r.Offset, Hash(r)}] = 1
+			}
+		}
+	}
+	return w
+}
+
+// shares are of the whole log, as Plan makes them.
+func (w *world) shares() (shares []Share) {
+	var stock []Stock
+	var extents []Extent
+	for _, p := range w.partitions() {
+		s := Stock{Partition: p, First: 1 << 60}
+		for r, n := range w.rows[p] {
+			if n > 0 {
+				s.Rows += int64(n)
+				s.First, s.Last = min(s.First, r.Offset), max(s.Last, r.Offset)
+			}
+		}
+		if s.Rows > 0 {
+			stock = append(stock, s)
+		}
+		extents = append(extents, Extent{Partition: p, Start: w.start[p], End: w.end(p), Committed: w.end(p)})
+	}
+	shares, _, _ = Plan(stock, extents, Selection{}, true)
+	return shares
+}
+
+func (w *world) compare(t *testing.T, c CompareConfig) (all []*Compared) {
+	t.Helper()
+	c.Log, c.Table = w, w
+	c.Now = func() schemas.Millis { return w.now }
+	c.Sleep = func(context.Context, schemas.Millis) error { return errors.New("nothing to wait for") }
+	n := NewComparison(c)
+	for _, s := range w.shares() {
+		found, err := n.Compare(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found)
+	}
+	return all
+}
+
+// counts is what a comparison must find, by the dumb way: counted while the damage
+// is done.
+type counts struct {
+	Missing, Doubled, Different, Foreign, Copies, Refused, Taken, Beyond int64
+	changed                                                              int64 // of Doubled and Different: seen by contents alone
+}
+
+// damage does to a table what must not happen to it, one thing a position.
+func (w *world) damage() (all []counts) {
+	for _, p := range w.partitions() {
+		var n counts
+		end := w.end(p)
+		for i := range w.records[p] {
+			r := &w.records[p][i]
+			row := Row{r.Offset, Hash(r)}
+			if w.IntN(3) > 0 {
+				continue
+			}
+			switch {
+			case !gives(r) && w.IntN(2) == 0 && !r.Control: // accepted by the contract of its time
+				w.rows[p][row] = 1
+				n.Taken++
+			case !gives(r):
+				w.rows[p][Row{r.Offset, 77}] = 1
+				n.Foreign++
+			default:
+				w.harm(p, row, &n)
+			}
+		}
+		for i := 1; i < len(w.records[p]); i++ { // where aborted records were
+			if at := w.records[p][i].Offset - 1; at > w.records[p][i-1].Offset && w.IntN(3) == 0 {
+				w.rows[p][Row{at, 5}] = 1 + w.IntN(2)
+				n.Foreign++
+				n.Copies += int64(w.rows[p][Row{at, 5}]) - 1
+			}
+		}
+		if w.IntN(2) == 0 {
+			w.rows[p][Row{end, 5}] = 1
+			n.Foreign++
+		}
+		if w.IntN(2) == 0 && w.start[p] > 0 {
+			w.rows[p][Row{w.start[p] - 1, 5}] = 1
+			n.Beyond++
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+// harm damages the row of a record.
+func (w *world) harm(p Partition, row Row, n *counts) {
+	switch w.IntN(7) {
+	case 0:
+		delete(w.rows[p], row)
+		n.Missing++
+	case 1:
+		delete(w.rows[p], row)
+		w.dead[p][row.Offset] = true
+		n.Refused++
+	case 2:
+		w.rows[p][row] += 2
+		n.Copies += 2
+	case 3:
+		w.rows[p][Row{row.Offset, row.Hash + 1}] = 1
+		n.Doubled++
+	case 4:
+		delete(w.rows[p], row)
+		w.rows[p][Row{row.Offset, row.Hash + 1}] = 1
+		n.Different++
+	case 5:
+		w.changed[p][row] = 1
+		n.Different++
+		n.changed++
+	}
+}
+
+func found(c *Compared) counts {
+	return counts{
+		Missing: c.Missing, Doubled: c.Doubled, Different: c.Different, Foreign: c.Foreign,
+		Copies: c.Copies, Refused: c.Refused, Taken: c.Taken, Beyond: c.Beyond,
+	}
+}
+
+// Whatever is done to a table, a comparison counts it as the dumb way does, however
+// the log is divided, and changes nothing.
+func TestCompareFindsDamage(t *testing.T) {
+	for seed := range seedsWanted(t) / 2 {
+		w := calmWorld(seed)
+		want := w.damage()
+		for _, quick := range []bool{false, true} {
+			got := w.compare(t, CompareConfig{SpanRows: 1 + w.IntN(300), Quick: quick})
+			for i, c := range got {
+				expect := want[i]
+				if quick {
+					expect.Different -= expect.changed
+				}
+				expect.changed = 0
+				if d := cmp.Diff(expect, found(c), cmp.AllowUnexported(counts{})); d != "" {
+					t.Fatalf("seed %d, quick %v, %v (-want +got):\n%s", seed, quick, c.Partition, d)
+				}
+				if c.Unmended != c.Missing || c.Mended != 0 {
+					t.Fatalf("seed %d, %v: %d of %d missing are left and %d rows sent, though nothing is to be mended", seed, c.Partition, c.Unmended, c.Missing, c.Mended)
+				}
+				check(t, seed, w, c)
+			}
+		}
+	}
+}
+
+// check holds what was named against what was counted, and the rows against both.
+func check(t *testing.T, seed uint64, w *world, c *Compared) {
+	t.Helper()
+	named := map[Kind]int64{}
+	for _, f := range c.Findings {
+		named[f.Kind] += f.Offsets
+		if f.First > f.Last || f.Partition != c.Partition {
+			t.Fatalf("seed %d: finding %+v makes no sense", seed, f)
+		}
+	}
+	if len(c.Findings) == findingsMax {
+		return // the rest is not named
+	}
+	if named[Missing] != c.Missing || named[Doubled] != c.Doubled || named[Different] != c.Different || named[Foreign] != c.Foreign {
+		t.Fatalf("seed %d, %v: named %v, counted %+v", seed, c.Partition, named, found(c))
+	}
+	rows := int64(0)
+	for r, n := range w.rows[c.Partition] {
+		if n > 0 && c.First <= r.Offset && r.Offset < c.Next {
+			rows++
+		}
+	}
+	if rows != c.Rows {
+		t.Fatalf("seed %d, %v: got %d rows, want %d", seed, c.Partition, c.Rows, rows)
+	}
+}
+
+// Mending sends what is missing, says so, and leaves the rest to a person.
+func TestCompareMends(t *testing.T) {
+	for seed := range seedsWanted(t) / 2 {
+		w := calmWorld(seed)
+		want := w.damage()
+		for i, c := range w.compare(t, CompareConfig{SpanRows: 1 + w.IntN(300), Mend: true}) {
+			if c.Missing != want[i].Missing || c.Unmended != 0 {
+				t.Fatalf("seed %d, %v: %d missing, %d of them left, want %d and none", seed, c.Partition, c.Missing, c.Unmended, want[i].Missing)
+			}
+			// Another row than a record's own gets its own beside it: that one wins when
+			// the table merges.
+			if got, want := c.Doubled+c.Different, want[i].Doubled+want[i].Different; got != want || c.Foreign != 0 && c.Foreign != w.foreign(c.Partition) {
+				t.Fatalf("seed %d, %v: got %d doubled or different and %d foreign, want %d", seed, c.Partition, got, c.Foreign, want)
+			}
+		}
+		if again := w.compare(t, CompareConfig{}); !slices.ContainsFunc(again, func(c *Compared) bool { return c.Missing > 0 }) {
+			continue
+		}
+		t.Fatalf("seed %d: rows are missing after mending", seed)
+	}
+}
+
+// foreign counts rows that no record gives, by the dumb way.
+func (w *world) foreign(p Partition) (n int64) {
+	records := map[int64]*Record{}
+	for i := range w.records[p] {
+		records[w.records[p][i].Offset] = &w.records[p][i]
+	}
+	for row, copies := range w.rows[p] {
+		r := records[row.Offset]
+		if copies > 0 && row.Offset >= w.start[p] && (r == nil || !gives(r) && row.Hash != Hash(r)) {
+			n++
+		}
+	}
+	return n
+}
+
+// A table that an archive has filled under faults is in order, and so says the
+// comparison.
+func TestCompareAfterFaults(t *testing.T) {
+	for seed := range seedsWanted(t) / 5 {
+		w := newWorld(seed)
+		if _, err := w.live(); !errors.Is(err, errEnough) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		w.faults = false
+		for _, c := range w.compare(t, CompareConfig{SpanRows: 50}) {
+			if c.Wrong() > 0 || c.Rows != c.Records {
+				t.Fatalf("seed %d: got %+v, want nothing wrong", seed, c)
+			}
+		}
+	}
+}
+
+// Retention deletes what is about to be read: it is counted, and the rest compared.
+func TestCompareOvertaken(t *testing.T) {
+	w := calmWorld(3)
+	p := w.partitions()[0]
+	for len(w.records[p]) < 300 {
+		end := w.end(p)
+		r := Record{Offset: end, Value: fmt.Appendf(nil, "more %d", end)}
+		w.records[p] = append(w.records[p], r)
+		w.rows[p][Row{r.Offset, Hash(&r)}] = 1
+	}
+	share := w.shares()[0]
+	w.start[p] += 100
+	n := NewComparison(CompareConfig{Config: Config{Log: w}, Table: w, SpanRows: 50})
+	c, err := n.Compare(t.Context(), share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Deleted != 100 || c.Wrong() > 0 || c.Records == 0 {
+		t.Errorf("got %+v, want 100 deleted and nothing wrong", c)
+	}
+}
+
+func TestPlan(t *testing.T) {
+	in := func(n int32) Partition { return Partition{"in", n} }
+	stock := []Stock{
+		{in(0), 50, 10, 60}, {in(1), 40, 100, 150}, {in(7), 3, 1, 3}, {Partition{"old", 0}, 9, 0, 8},
+	}
+	extents := []Extent{
+		{Partition: in(0), Start: 20, End: 80, Committed: 61},
+		{Partition: in(1), Start: 100, End: 200, Committed: -1},
+		{Partition: in(2), Start: 0, End: 30, Since: 25, Committed: 30},
+	}
+	type part struct{ First, Next, Behind int64 }
+	for name, c := range map[string]struct {
+		sel     Selection
+		running bool
+		want    []part
+	}{
+		"all":                             {want: []part{{20, 61, 19}, {100, 151, 49}, {25, 30, 0}}},
+		"nothing committed, one at work":  {running: true, want: []part{{20, 61, 19}, {100, 100, 100}, {25, 30, 0}}},
+		"offsets":                         {sel: Selection{First: 27, Next: 29}, want: []part{{27, 29, 19}, {100, 100, 49}, {27, 29, 0}}},
+		"offsets beyond what is archived": {sel: Selection{First: 70, Next: 75}, want: []part{{61, 61, 19}, {100, 100, 49}, {30, 30, 0}}},
+		"a partition":                     {sel: Selection{Partitions: []int32{2}}, want: []part{{25, 30, 0}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shares, foreign, others := Plan(stock, extents, c.sel, c.running)
+			var got []part
+			for _, s := range shares {
+				got = append(got, part{s.First, s.Next, s.Behind})
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Errorf("shares (-want +got):\n%s", d)
+			}
+			if len(foreign) != 1 || foreign[0].Partition != in(7) || len(others) != 1 || others[0].Partition.Topic != "old" {
+				t.Errorf("got %v foreign and %v others, want partition 7 and the topic old", foreign, others)
+			}
+		})
+	}
+}
+
+// FuzzCompare has the fuzzer choose what a table holds: whatever it is, the numbers
+// add up, and nothing panics.
+func FuzzCompare(f *testing.F) {
+	f.Add(uint64(1), uint64(2), 7)
+	f.Fuzz(func(t *testing.T, seed, harm uint64, span int) {
+		w := calmWorld(seed)
+		w.Rand = rand.New(rand.NewPCG(harm, 1))
+		w.damage()
+		w.damage()
+		for _, c := range w.compare(t, CompareConfig{SpanRows: 1 + max(span, 0)%1000}) {
+			check(t, seed, w, c)
+		}
+	})
+}
