@@ -77,7 +77,7 @@ type auditColumn struct {
 
 // columns are the numbers of a partition: those always shown, and those seldom there.
 func (p *auditPart) columns() (always, seldom []auditColumn) {
-	return []auditColumn{
+	always = []auditColumn{
 		{"SPANS", p.Spans},
 		{"RECORDS", p.Records},
 		{"ROWS", p.Rows},
@@ -85,9 +85,14 @@ func (p *auditPart) columns() (always, seldom []auditColumn) {
 		{"DOUBLED", p.Doubled},
 		{"DIFFERENT", p.Different},
 		{"FOREIGN", p.Foreign},
-	}, []auditColumn{
-		{"MENDED", p.Mended}, {"COPIES", p.Copies}, {"BEYOND RETENTION", p.Beyond}, {"NOT ARCHIVED", p.Behind},
 	}
+	seldom = []auditColumn{
+		{"MENDED", p.Mended},
+		{"COPIES", p.Copies},
+		{"BEYOND RETENTION", p.Beyond},
+		{"NOT ARCHIVED", p.Behind},
+	}
+	return always, seldom
 }
 
 // row is the partition's line in a table with these heads.
