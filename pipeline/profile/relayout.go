@@ -25,8 +25,9 @@ func (c *Cell) Holds(want *Cell) bool {
 }
 
 // Relayout gives all rows another layout, and returns its cells of which the rows know
-// nothing: they are empty. One relayout must be over before the next begins.
-func (r *Rows) Relayout(to *Layout) (empty []int) {
+// nothing: they are empty. The old layout's cells in partial are forgotten. One relayout
+// is brought to its end before the next begins.
+func (r *Rows) Relayout(to *Layout, partial []int) (empty []int) {
 	for r.Relaying() {
 		r.Relay(1 << 10)
 	}
@@ -34,6 +35,9 @@ func (r *Rows) Relayout(to *Layout) (empty []int) {
 	kept := make([]bool, len(r.layout.cells))
 	for i := range to.cells {
 		from := slices.IndexFunc(r.layout.cells, func(c Cell) bool { return c.Holds(&to.cells[i]) })
+		if slices.Contains(partial, from) {
+			from = -1
+		}
 		old.from = append(old.from, from)
 		if from < 0 {
 			empty = append(empty, i)

@@ -333,14 +333,15 @@ func (w *Worker) review(user int32, at Conditions, out *Output) {
 
 // reviewRow evaluates a user under new rules. What the rules make of the moment at which
 // they took over is theirs; what silence has come to since then is said as it would
-// have been anyway. Who was come to before a crash is where the rules want it.
+// have been anyway. After a crash some users have been come to already: of whom
+// something was said after that moment, what is still to be said is the rules' at the
+// present one.
 func (w *Worker) reviewRow(user int32, at Conditions, out *Output) {
 	rv := &w.reviewing
 	w.touch(user)
 	since := max(rv.since, rv.last.at(user))
-	if now := max(w.fired(), since); rv.last.recovered && w.agrees(user, now) {
-		w.wheel.arm(user, w.differences(user, now, segment.Everything(), rv.cause, rv.muted, at, out))
-		return
+	if rv.last.recovered && w.spokenOf(user) >= rv.since {
+		since = max(since, w.fired())
 	}
 	due := w.differences(user, since, segment.Everything(), rv.cause, rv.muted, at, out)
 	for due <= w.mark.Clock {
@@ -349,10 +350,21 @@ func (w *Worker) reviewRow(user int32, at Conditions, out *Output) {
 	w.wheel.arm(user, due)
 }
 
-// finishReview notes that everybody has been evaluated under the rules.
+// spokenOf is until when something may have been said of a user: membership knows whole
+// seconds.
+func (w *Worker) spokenOf(user int32) (last schemas.Millis) {
+	for set := range w.members {
+		if m := w.member(user, set); m.seq > 0 {
+			last = max(last, schemas.Millis(m.since)*schemas.Second+schemas.Second-1)
+		}
+	}
+	return last
+}
+
+// finishReview notes that everybody has been evaluated under the rules, in every set.
 func (w *Worker) finishReview() {
 	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
-	if w.reviewing.over() && (w.mark.Rules != rules || w.mark.Epoch != epoch || w.mark.Since != 0) {
+	if w.reviewing.over() && !w.Filling() && (w.mark.Rules != rules || w.mark.Epoch != epoch || w.mark.Since != 0) {
 		w.mark.Rules, w.mark.Epoch, w.mark.Since = rules, epoch, 0
 		w.reviewing = reviewing{}
 	}

@@ -89,17 +89,8 @@ func (w *Worker) Switch(rules *segment.Program) {
 	before := w.cfg.Rules
 	w.use(rules)
 	if before.Layout() != rules.Layout() {
-		waiting := map[string]bool{}
-		for _, cell := range w.filling {
-			waiting[before.Layout().Cells()[cell].Name] = true
-		}
-		w.filling = w.cells.Relayout(rules.Layout())
-		for i, c := range rules.Layout().Cells() {
-			if waiting[c.Name] && !slices.Contains(w.filling, i) {
-				w.filling = append(w.filling, i)
-			}
-		}
-		w.filledUpTo = w.mark.Next
+		w.filling = w.cells.Relayout(rules.Layout(), w.filling)
+		w.filler, w.filledUpTo = nil, w.mark.Next
 	}
 	if before.Hash() == rules.Hash() && before.Epoch().Number == rules.Epoch().Number {
 		return
