@@ -25,8 +25,9 @@ func (p *Pipeline) Switch(rules *segment.Program) {
 func (p *Pipeline) Rules() *segment.Program { return p.rules.Load() }
 
 // follow switches the worker to the pipeline's rules when it may be, has missing
-// histories filled, and hands out what a census has found.
-func (part *partition) follow() error {
+// histories filled, and has its users counted; caughtUp tells that its input has ended
+// for now.
+func (part *partition) follow(caughtUp bool) error {
 	p := part.p
 	if rules := p.rules.Load(); rules != part.rules && !part.worker.Pending() {
 		part.abandonSnapshot()
@@ -40,18 +41,34 @@ func (part *partition) follow() error {
 		part.ruled(rules)
 		p.cfg.Report(Switched{Partition: part.number, Rules: rules.Hash(), Epoch: rules.Epoch().Number, Filling: part.worker.Filling()})
 	}
-	if err := part.fill(); err != nil {
-		return err
+	part.takeCensus(caughtUp)
+	return part.fill()
+}
+
+// takeCensus has users counted by the values of quantiles when an epoch begins, and hands
+// out what was found. History before its end is not counted: it is of no epoch.
+func (part *partition) takeCensus(caughtUp bool) {
+	w, cfg := part.worker, &part.p.cfg
+	if cfg.Counted == nil || part.rules.Quantiles() == 0 {
+		return
 	}
-	if at, of, done := part.worker.Counted(); done && p.cfg.Counted != nil {
-		p.cfg.Counted(part.number, at, of)
+	if at, of, done := w.Counted(); done {
+		cfg.Counted(part.number, part.rules, part.epochNumber, at, of)
 	}
-	return nil
+	m := w.Mark()
+	if m.Clock < part.epochNext || m.Bootstrap > 0 || m.Lane != schemas.Live && !caughtUp || w.Pending() || w.Filling() {
+		return
+	}
+	part.epochNumber, part.epochNext = part.rules.EpochAt(m.Clock)
+	if part.epochNumber > part.rules.Epoch().Number {
+		w.Census()
+	}
 }
 
 // ruled notes which rules the worker goes by.
 func (part *partition) ruled(rules *segment.Program) {
-	part.rules, part.switched, part.settled = rules, part.p.cfg.Now(), part.worker.Settled()
+	part.rules, part.switched, part.settled = rules, part.p.cfg.Now(), false
+	part.epochNext = 0
 }
 
 // noteSettled reports when everyone has been evaluated under the rules.

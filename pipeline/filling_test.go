@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +204,105 @@ func TestSwitchGivesUpTheSearchBefore(t *testing.T) {
 		b.committed(0)
 		if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != "silver" {
 			t.Errorf("%d loyalty transitions, the last %+v, want one, to silver", n, last)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Instances agree on the bounds of quantiles through a log: everyone has a score when all
+// partitions have counted, and moves when others do at the next epoch, and only then.
+func TestEpochs(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		rules := b.rulesOf("lifecycle", "rfm")
+		b.cfg.Worker.Rules = rules
+		epochs := segment.NewEpochs(rules, 2)
+		var log sync.Mutex
+		var l *life
+		write := func(r segment.LogRecord) { // the log, and its only reader
+			began, err := epochs.Read(r)
+			if err != nil {
+				t.Error(err)
+			}
+			if began {
+				with, err := rules.With(epochs.Epoch())
+				if err != nil {
+					t.Error(err)
+				}
+				l.Switch(with)
+			}
+		}
+		b.cfg.Counted = func(partition int32, by *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution) {
+			log.Lock()
+			defer log.Unlock()
+			r, err := epochs.Count(partition, epoch, at, of)
+			if err != nil || by.Hash() != rules.Hash() {
+				t.Error(err)
+			}
+			write(r)
+			if cut, ok := epochs.Cut(); ok {
+				write(cut)
+			}
+		}
+		buy := func(partition int32, user string, revenue int) {
+			b.log.Publish(partition, event("purchase", user, int(now()), fmt.Sprintf(`,"order_id":"%s-%d","revenue":%d,"currency":"EUR"`, user, now(), revenue)))
+		}
+		for i := range 10 {
+			buy(int32(i%2), fmt.Sprint("u", i), 10*(i+1))
+			time.Sleep(time.Minute)
+		}
+		b.member.Ends = time.Second
+		b.member.Give(0, 1)
+		l = b.run()
+		b.settled(2)
+		b.committed(0)
+		b.committed(1)
+		scored := func() (muted, said, byEpoch int) {
+			for n := range int32(2) {
+				for _, it := range b.log.Told(n) {
+					if tr := it.Transition; tr != nil && tr.Names.Set == "rfm" {
+						if tr.Muted == schemas.MutedRules {
+							muted++
+						} else {
+							said++
+						}
+						if tr.Cause.Kind == schemas.ByEpoch {
+							byEpoch++
+						}
+					}
+				}
+			}
+			return muted, said, byEpoch
+		}
+		muted, said, byEpoch := scored()
+		if muted+said < 10 || byEpoch != muted || muted == 0 {
+			t.Fatalf("after the first epoch: %d muted, %d said, %d by the epoch, of 10 users", muted, said, byEpoch)
+		}
+		first := epochs.Epoch().Number
+		time.Sleep(time.Hour)
+		buy(0, "whale", 1_000_000) // a user whose place is said at once, by bounds that stand
+		b.committed(0)
+		if epochs.Epoch().Number != first {
+			t.Fatalf("epoch %d on the same day as %d", epochs.Epoch().Number, first)
+		}
+		_, before, _ := scored()
+		for i := range 40 { // the shop's buyers change; who has bought early is late now
+			buy(int32(i%2), fmt.Sprint("v", i), 5000)
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(25 * time.Hour)
+		b.settled(4)
+		b.committed(0)
+		b.committed(1)
+		_, after, more := scored()
+		if epochs.Epoch().Number <= first || more <= byEpoch || after < before+40 {
+			t.Errorf("epoch %d after %d; %d said after %d, %d by epochs after %d", epochs.Epoch().Number, first, after, before, more, byEpoch)
+		}
+		for n := range int32(2) {
+			if m, _ := b.log.Mark(n); m.Epoch != epochs.Epoch().Number {
+				t.Errorf("partition %d is in epoch %d, want %d", n, m.Epoch, epochs.Epoch().Number)
+			}
 		}
 		if err := l.end(t); err != nil {
 			t.Fatal(err)

@@ -46,6 +46,9 @@ type partition struct {
 	settled  bool             // everyone has been evaluated under them
 	switched schemas.Millis   // when they took over here
 
+	epochNumber uint64         // the last epoch of their quantiles that was looked at
+	epochNext   schemas.Millis // the clock at which the next begins
+
 	snapping *snapping
 	lastSnap snapshot.ID
 	snapAt   schemas.Millis // when the last snapshot was begun, or this partition came to life
@@ -163,7 +166,7 @@ func (part *partition) step(t task) error {
 	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
 		at.Tick = t.end.Wall - part.p.cfg.Grace
 	}
-	if err := part.follow(); err != nil {
+	if err := part.follow(at.Tick > 0); err != nil {
 		return err
 	}
 	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
@@ -172,8 +175,8 @@ func (part *partition) step(t task) error {
 		if err := part.push(out); err != nil {
 			return err
 		}
-		part.noteSettled(at.Wall)
 	}
+	part.noteSettled(at.Wall)
 	if t.end != nil {
 		part.publishStatus(t.end)
 		part.p.commits.nudge()

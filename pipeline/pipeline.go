@@ -41,9 +41,10 @@ type Config struct {
 	Rebuild bool        // bring partitions without a usable snapshot to life from the log
 	Report  func(Fact)  // called from several goroutines
 
-	// Counted takes what the census of a partition has found at an epoch's moment, to
-	// cut the next epoch of; nil: nobody cuts. It must not block.
-	Counted func(partition int32, at schemas.Millis, of []segment.Distribution)
+	// Counted takes what a partition has counted for an epoch of the quantiles of its
+	// rules, as it was at a moment of its clock; nil: nobody wants to know. It must not
+	// block.
+	Counted func(partition int32, rules *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution)
 
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.

@@ -33,6 +33,7 @@ func (part *partition) recover() error {
 		return err
 	}
 	part.ruled(part.rules)
+	part.settled = part.worker.Settled()
 	part.snapAt = cfg.Now()
 	if len(out.Items) > 0 {
 		if err := part.push(out); err != nil {

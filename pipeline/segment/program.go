@@ -21,6 +21,11 @@ type Options struct {
 	Contract uint64
 	Exponent int    // decimals of the reporting currency
 	Zone     string // of sets that name none; empty: UTC
+
+	// EpochAt is the time of day, in Zone, at which epochs of quantiles begin.
+	EpochAt schemas.Millis
+	// Hysteresis, in percent: a bound of quantiles that moves by less stays.
+	Hysteresis int
 }
 
 // Limits of a program (R4).
@@ -65,9 +70,11 @@ type Program struct {
 	nodes  int
 	hash   uint64
 
-	exponent  int // of the reporting currency
-	quantiles []*quantile
-	epoch     Epoch
+	exponent   int // of the reporting currency
+	quantiles  []*quantile
+	hysteresis int
+	epochs     epochTimes
+	epoch      Epoch
 }
 
 // Touched is what an event may have changed of a user: cells, and fields of the
@@ -330,7 +337,7 @@ func (c *compilation) program() *Program {
 	for _, q := range c.graph.quantiles {
 		q.number = compile.number(q.value)
 	}
-	p.quantiles = c.graph.quantiles
+	p.quantiles, p.hysteresis, p.epochs = c.graph.quantiles, c.opt.Hysteresis, epochTimes{c.opt.EpochAt, c.zone}
 	p.hash = c.hash()
 	return p
 }

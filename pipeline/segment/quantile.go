@@ -139,7 +139,8 @@ func (e *Evaluator) Quantity(quantile int, pr *profile.Profile, v profile.View, 
 // merged. Up to exactMost different values it is exact; beyond, a value keeps its
 // highest bits, less than one in a thousand off.
 type Distribution struct {
-	values []Valued // by Value
+	users  map[int64]uint64 // by value
+	coarse bool
 }
 
 // Valued is a value and how many have it.
@@ -149,8 +150,9 @@ type Valued struct {
 }
 
 const (
-	exactMost = 4096
-	kept      = 11 // bits of a value that is not kept exactly
+	exactMost  = 8192
+	kept       = 11                 // bits of a value that is not kept exactly
+	coarseMost = 2 * 64 << kept / 2 // values there can be then
 )
 
 // round leaves the highest bits of a value.
@@ -169,49 +171,50 @@ func round(v int64) int64 {
 
 // Add adds users with a value.
 func (d *Distribution) Add(v Valued) {
-	i, found := slices.BinarySearchFunc(d.values, v.Value, func(a Valued, b int64) int { return compareTimes(a.Value, b) })
-	if found {
-		d.values[i].Users += v.Users
-		return
+	if d.users == nil {
+		d.users = map[int64]uint64{}
 	}
-	d.values = slices.Insert(d.values, i, v)
-	if len(d.values) > 2*exactMost {
+	if d.coarse {
+		v.Value = round(v.Value)
+	}
+	d.users[v.Value] += v.Users
+	if len(d.users) > exactMost && !d.coarse {
 		d.coarsen()
 	}
 }
 
-// coarsen rounds every value.
+// coarsen rounds every value, from here on.
 func (d *Distribution) coarsen() {
-	old := d.values
-	d.values = old[:0]
-	for _, v := range old {
-		v.Value = round(v.Value)
-		if n := len(d.values); n > 0 && d.values[n-1].Value == v.Value {
-			d.values[n-1].Users += v.Users
-		} else {
-			d.values = append(d.values, v)
-		}
+	old := d.users
+	d.users, d.coarse = map[int64]uint64{}, true
+	for v, users := range old {
+		d.users[round(v)] += users
 	}
 }
 
 // Merge adds another distribution.
 func (d *Distribution) Merge(o *Distribution) {
-	for _, v := range o.values {
-		d.Add(v)
+	if o.coarse && !d.coarse {
+		d.coarsen()
+	}
+	for v, users := range o.users {
+		d.Add(Valued{v, users})
 	}
 }
 
-// Users is how many users there are.
-func (d *Distribution) Users() (n uint64) {
-	for _, v := range d.values {
-		n += v.Users
+// sorted are the values in rising order.
+func (d *Distribution) sorted() []Valued {
+	all := make([]Valued, 0, len(d.users))
+	for v, users := range d.users {
+		all = append(all, Valued{v, users})
 	}
-	return n
+	slices.SortFunc(all, func(a, b Valued) int { return compareTimes(a.Value, b.Value) })
+	return all
 }
 
-// at is the value of the i-th user, from 0, by value.
-func (d *Distribution) at(i uint64) int64 {
-	for _, v := range d.values {
+// valueOf is the value of the i-th user, from 0, by value.
+func valueOf(sorted []Valued, i uint64) int64 {
+	for _, v := range sorted {
 		if i < v.Users {
 			return v.Value
 		}
@@ -225,8 +228,10 @@ func (d *Distribution) at(i uint64) int64 {
 // numpy), and from each the least whole value that lies above it or, where plus is
 // given, is not less than it plus that. Equal values so always have equal scores.
 func (d *Distribution) bounds(n int, plus int64) []int64 {
-	all := make([]int64, n-1)
-	users := d.Users()
+	all, sorted, users := make([]int64, n-1), d.sorted(), uint64(0)
+	for _, v := range sorted {
+		users += v.Users
+	}
 	for i := range all {
 		if users == 0 {
 			all[i] = math.MaxInt64
@@ -235,10 +240,10 @@ func (d *Distribution) bounds(n int, plus int64) []int64 {
 		// (users-1) * (i+1) / n users lie below the quantile: exactly, in n-ths.
 		rank := new(big.Int).Mul(new(big.Int).SetUint64(users-1), big.NewInt(int64(i+1)))
 		whole, part := new(big.Int).DivMod(rank, big.NewInt(int64(n)), new(big.Int))
-		low := d.at(whole.Uint64())
+		low := valueOf(sorted, whole.Uint64())
 		high := low
 		if part.Sign() > 0 {
-			high = d.at(whole.Uint64() + 1)
+			high = valueOf(sorted, whole.Uint64()+1)
 		}
 		// low + (high-low)*part/n, in n-ths.
 		q := new(big.Int).Sub(big.NewInt(high), big.NewInt(low))
@@ -254,19 +259,17 @@ func (d *Distribution) bounds(n int, plus int64) []int64 {
 	return all
 }
 
-// Cut makes an epoch of the distributions of all quantiles. A bound that has moved by
-// less than hysteresis, in percent of what it was, stays where it was.
-func (p *Program) Cut(number uint64, at schemas.Millis, of []Distribution, hysteresis int) (Epoch, error) {
-	if len(of) != len(p.quantiles) {
-		return Epoch{}, fmt.Errorf("got %d distributions, and the rules ask for %d", len(of), len(p.quantiles))
-	}
+// cut makes an epoch of the distributions of all quantiles. A bound that has moved by
+// less than the options' hysteresis, in percent of what it was in the epoch before, stays
+// where it was.
+func (p *Program) cut(before Epoch, number uint64, at schemas.Millis, of []Distribution) Epoch {
 	epoch := Epoch{Number: number, At: at}
 	for i, q := range p.quantiles {
 		epoch.Bounds = append(epoch.Bounds, of[i].bounds(q.n, q.plus)...)
 	}
-	if p.epoch.Number > 0 && hysteresis > 0 {
-		for i, was := range p.epoch.Bounds {
-			if moved := absolute(epoch.Bounds[i] - was); moved*100 < absolute(was)*uint64(hysteresis) {
+	if before.Number > 0 && p.hysteresis > 0 {
+		for i, was := range before.Bounds {
+			if moved := math.Abs(float64(epoch.Bounds[i]) - float64(was)); moved*100 < math.Abs(float64(was))*float64(p.hysteresis) {
 				epoch.Bounds[i] = was
 			}
 		}
@@ -275,18 +278,21 @@ func (p *Program) Cut(number uint64, at schemas.Millis, of []Distribution, hyste
 			slices.Sort(epoch.Bounds[q.first : q.first+q.n-1])
 		}
 	}
-	return epoch, nil
+	return epoch
 }
 
-// AppendBinary writes a distribution: u8 version, then a count and, of each value in
-// rising order, the difference to the one before and the users, as varints; u64
-// xxhash64 of all that.
+// AppendBinary writes a distribution: u8 version, u8 1 where values are rounded, then a
+// count and, of each value in rising order, the difference to the one before and the
+// users, as varints; u64 xxhash64 of all that.
 func (d *Distribution) AppendBinary(b []byte) ([]byte, error) {
 	from := len(b)
-	b = append(b, distributionVersion)
-	b = binary.AppendUvarint(b, uint64(len(d.values)))
+	b = append(b, distributionVersion, 0)
+	if d.coarse {
+		b[from+1] = 1
+	}
+	b = binary.AppendUvarint(b, uint64(len(d.users)))
 	last := int64(0)
-	for _, v := range d.values {
+	for _, v := range d.sorted() {
 		b = binary.AppendVarint(b, v.Value-last)
 		b = binary.AppendUvarint(b, v.Users)
 		last = v.Value
@@ -298,34 +304,38 @@ const distributionVersion = 1
 
 // UnmarshalBinary reads a distribution.
 func (d *Distribution) UnmarshalBinary(b []byte) error {
-	if len(b) < 10 || b[0] != distributionVersion {
+	if len(b) < 11 || b[0] != distributionVersion || b[1] > 1 {
 		return errors.New("distribution: not one of version 1")
 	}
 	body := b[:len(b)-8]
 	if xxhash.Sum64(body) != binary.LittleEndian.Uint64(b[len(body):]) {
 		return errors.New("distribution: checksum does not match")
 	}
-	rest := body[1:]
+	most := uint64(exactMost)
+	if d.coarse = b[1] == 1; d.coarse {
+		most = coarseMost
+	}
+	rest := body[2:]
 	n, size := binary.Uvarint(rest)
-	if size <= 0 || n > 2*exactMost {
+	if size <= 0 || n > most {
 		return errors.New("distribution: more values than there can be")
 	}
 	rest = rest[size:]
-	d.values = make([]Valued, 0, n)
+	d.users = make(map[int64]uint64, n)
 	last := int64(0)
-	for range n {
+	for i := range n {
 		difference, size := binary.Varint(rest)
 		if size <= 0 {
 			return errors.New("distribution: cut off")
 		}
 		rest = rest[size:]
 		users, size := binary.Uvarint(rest)
-		if size <= 0 || users == 0 || len(d.values) > 0 && difference <= 0 {
+		if size <= 0 || users == 0 || i > 0 && last+difference <= last {
 			return errors.New("distribution: values do not rise")
 		}
 		rest = rest[size:]
 		last += difference
-		d.values = append(d.values, Valued{last, users})
+		d.users[last] = users
 	}
 	if len(rest) > 0 {
 		return errors.New("distribution: bytes behind the last value")

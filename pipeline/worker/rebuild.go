@@ -302,6 +302,9 @@ func (w *Worker) reviewAll(rp *replay) {
 	rv := reviewing{sweep: newSweep(w.rows.Len()), last: rp, since: w.mark.Since}
 	if w.mark.Rules == w.cfg.Rules.Hash() {
 		rv.cause = schemas.Cause{Kind: schemas.ByEpoch, Epoch: w.cfg.Rules.Epoch().Number}
+		if w.mark.Epoch == 0 {
+			rv.muted = schemas.MutedRules // the first bounds there are: nobody moves, all get a place
+		}
 	} else {
 		rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules
 		w.mark.Rules = 0

@@ -85,7 +85,7 @@ func (w *Worker) Switch(rules *segment.Program) {
 	if w.replaying != nil || w.Pending() {
 		panic(fmt.Sprintf("worker %d: switched before it had come to rest", w.mark.Partition))
 	}
-	w.snap = nil
+	w.snap, w.census = nil, nil
 	before := w.cfg.Rules
 	w.use(rules)
 	if before.Layout() != rules.Layout() {
