@@ -58,6 +58,9 @@ func (t *Transition) AppendJSON(dst []byte, ctx *TransitionContext) []byte {
 		dst = append(appendTime(append(dst, `,"at":`...), t.Expected.At), '}')
 	}
 	dst = t.Evidence.appendJSON(dst, ctx.Currency)
+	if t.Cart != 0 {
+		dst = append(appendHex16(append(dst, `,"cart":"`...), t.Cart), '"')
+	}
 	dst = append(appendHex16(append(dst, `,"rules":"`...), t.Rules), '"')
 	if t.Muted != NotMuted {
 		dst = appendQuoted(append(dst, `,"muted":`...), t.Muted.String())
@@ -164,6 +167,8 @@ func DecodeTransition(value []byte, sets []SetNames) (Transition, error) {
 			t.At = r.moment(v, name)
 		case "rules":
 			t.Rules = r.hex(v, name)
+		case "cart":
+			t.Cart = r.hex(v, name)
 		case "muted":
 			t.Muted = parsed(&r, v, name, ParseMuted)
 		}

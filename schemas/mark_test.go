@@ -87,7 +87,7 @@ func TestParseMarkRefuses(t *testing.T) {
 	}{
 		{m.Next, "", "not written by footfall; was the group's offset set by another tool?"},
 		{m.Next, "other", "not written by footfall; was the group's offset set by another tool?"},
-		{m.Next, strings.Replace(s, "footfall/2", "footfall/2", 1), `version "footfall/2": this footfall reads footfall/1 and footfall/2`},
+		{m.Next, strings.Replace(s, "footfall/2", "footfall/3", 1), `version "footfall/3": this footfall reads footfall/1 and footfall/2`},
 		{m.Next, strings.Replace(s, "n=17", "n=18", 1), sum},
 		{m.Next, s[:len(s)-1], sum},
 		{m.Next, s + " ", sum},

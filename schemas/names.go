@@ -110,12 +110,16 @@ func (m Muted) String() string {
 		return "paused"
 	case MutedStale:
 		return "stale"
+	case MutedReentry:
+		return "reentry"
+	case MutedCap:
+		return "cap"
 	}
 	return fmt.Sprintf("Muted(%d)", uint8(m))
 }
 
 // ParseMuted is the inverse of Muted.String.
-func ParseMuted(s string) (Muted, bool) { return parseName(s, MutedStale+1) }
+func ParseMuted(s string) (Muted, bool) { return parseName(s, MutedCap+1) }
 
 // String returns the kind of a cause as a transition's JSON has it.
 func (c CauseKind) String() string {

@@ -48,6 +48,8 @@ const (
 	MutedBackfill        // the cause was published in lane backfill
 	MutedPaused          // `footfall triggers pause`
 	MutedStale           // At is older than max_age
+	MutedReentry         // said before, and its set does not say it again yet
+	MutedCap             // as many as may be said to the user have been said
 )
 
 // Facts is what the profile was when a transition was said.
@@ -78,6 +80,7 @@ type Transition struct {
 	Segments      []uint16 // the user's segment in every set, after this transition
 	Expected      Expected
 	Evidence      Evidence
+	Cart          uint64 // identity of the cart that it is about, where it is said once for each; else 0
 	Rules         uint64
 }
 

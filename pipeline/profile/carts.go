@@ -176,6 +176,7 @@ func (s *cartScratch) settle(lines []cartLine) []cartLine {
 // Cart is an open cart.
 type Cart struct {
 	ID      uint64         // hash of its id; 0: lines without one
+	First   schemas.Millis // its first line
 	Changed schemas.Millis // its last change
 	Items   int64          // pieces in it, millionths
 	Value   int64          // minor units of the reporting currency
@@ -197,8 +198,9 @@ func (v View) Carts(cell int, clock schemas.Millis, into []Cart) (carts []Cart, 
 		at := slices.IndexFunc(into, func(c Cart) bool { return c.ID == uint64(l.cart) })
 		if at < 0 {
 			at = len(into)
-			into = append(into, Cart{ID: uint64(l.cart)})
+			into = append(into, Cart{ID: uint64(l.cart), First: schemas.Never})
 		}
+		into[at].First = min(into[at].First, schemas.Millis(l.at))
 		into[at].Changed = max(into[at].Changed, schemas.Millis(l.at))
 		into[at].Items += l.quantity
 		into[at].Value += l.value

@@ -52,6 +52,10 @@ type written struct {
 	about    string
 	zone     string
 	zoneAt   *token.Token
+
+	reentry   *Reentry // of segments that say nothing of their own
+	reentryAt *token.Token
+	apart     bool // does not count among what is capped
 	defines  []named
 	segments []named
 }
@@ -63,6 +67,9 @@ type named struct {
 	about     string
 	when      *expression
 	otherwise bool
+
+	reentry   *Reentry
+	reentryAt *token.Token
 }
 
 // fileReader reads one file and notes all that is wrong with it.
@@ -128,6 +135,14 @@ func (r *fileReader) set(body ast.Node, w *written) {
 		case "zone":
 			w.zone, _ = r.text(pair.Value)
 			w.zoneAt = pair.Value.GetToken()
+		case "reentry":
+			w.reentry, w.reentryAt = r.reentry(pair.Value), pair.Value.GetToken()
+		case "capped":
+			b, ok := pair.Value.(*ast.BoolNode)
+			if !ok {
+				r.errorf(pair.Value.GetToken(), "capped: want true or false")
+			}
+			w.apart = ok && !b.Value
 		case "define":
 			for _, d := range r.pairs(pair.Value, "define") {
 				n := named{name: r.name(d.Key), at: d.Key.GetToken()}
@@ -137,7 +152,7 @@ func (r *fileReader) set(body ast.Node, w *written) {
 		case "segments":
 			r.segments(pair.Value, w)
 		default:
-			r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"set", "about", "zone", "define", "segments"}))
+			r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"set", "about", "zone", "reentry", "capped", "define", "segments"}))
 		}
 	}
 	if w.at == nil {
@@ -165,13 +180,15 @@ func (r *fileReader) segments(node ast.Node, w *written) {
 				s.about, _ = r.text(pair.Value)
 			case "when":
 				s.when = r.expression(pair.Value)
+			case "reentry":
+				s.reentry, s.reentryAt = r.reentry(pair.Value), pair.Value.GetToken()
 			case "otherwise":
 				b, ok := pair.Value.(*ast.BoolNode)
 				if s.otherwise = ok && b.Value; !s.otherwise {
 					r.errorf(pair.Value.GetToken(), "otherwise: want true")
 				}
 			default:
-				r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"name", "about", "when", "otherwise"}))
+				r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"name", "about", "when", "otherwise", "reentry"}))
 			}
 		}
 		last := i == len(list.Values)-1

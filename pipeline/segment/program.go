@@ -26,6 +26,8 @@ type Options struct {
 	EpochAt schemas.Millis
 	// Hysteresis, in percent: a bound of quantiles that moves by less stays.
 	Hysteresis int
+
+	Cap Cap
 }
 
 // Limits of a program (R4).
@@ -44,6 +46,7 @@ type rule struct {
 	holds   condition // of when
 	clauses []clause  // of when
 	where   *Error    // its place, for who has to point at it
+	reentry Reentry   // into its segment
 }
 
 // set is a segment set: the first rule that holds wins.
@@ -56,6 +59,7 @@ type set struct {
 	uses        []int    // sets that its rules name
 	touched     Touched  // what an evaluation looks at
 	asks        []bool   // [cells] likewise
+	apart       bool     // its transitions are not capped
 	scores      bool     // it, or a set it uses, scores by quantiles: it says nothing without an epoch
 }
 
@@ -75,6 +79,7 @@ type Program struct {
 	hysteresis int
 	epochs     epochTimes
 	epoch      Epoch
+	cap        Cap
 }
 
 // Touched is what an event may have changed of a user: cells, and fields of the
@@ -216,6 +221,7 @@ func (c *compilation) set(w *written, names []string) set {
 		s.rules = append(s.rules, r)
 		s.abouts = append(s.abouts, seg.about)
 	}
+	c.policies(w, &s)
 	return s
 }
 
@@ -338,6 +344,7 @@ func (c *compilation) program() *Program {
 		q.number = compile.number(q.value)
 	}
 	p.quantiles, p.hysteresis, p.epochs = c.graph.quantiles, c.opt.Hysteresis, epochTimes{c.opt.EpochAt, c.zone}
+	p.cap = c.opt.Cap
 	p.hash = c.hash()
 	return p
 }

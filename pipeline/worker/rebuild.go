@@ -93,6 +93,9 @@ func (w *Worker) Said(it *Item) error {
 			w.mark.Partition, it.N, t.User, w.names[set].Name, int16(from), t.Seq, int16(was), m.seq, ErrLineage)
 	}
 	w.move(user, set, to, t.Seq, t.At)
+	if t.Muted == schemas.NotMuted {
+		w.noteSaid(user, set, to, t)
+	}
 	w.chain(it)
 	return nil
 }

@@ -94,12 +94,17 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	if t.Cause.Kind == schemas.ByEvent {
 		t.Cause.ID = string(w.event.ID)
 	}
+	t.Cart = w.cartOf(user, t)
 	switch {
 	case t.Muted != schemas.NotMuted:
 	case at.Paused:
 		t.Muted = schemas.MutedPaused
 	case t.At < at.Wall-w.cfg.MaxAge:
 		t.Muted = schemas.MutedStale
+	default:
+		if t.Muted = w.mutedPolicy(user, t); t.Muted == schemas.NotMuted {
+			w.noteSaid(user, w.place[t.Set], w.to[t.Set][t.To], t)
+		}
 	}
 	t.Facts = pr.Facts()
 	t.Segments = slices.Clone(w.segments)

@@ -26,11 +26,14 @@ import (
 //	  u32 runs of refused offsets: i64 from, i64 to
 //	  u8 sets: text name, u16 segments: text each
 //	  u16 cells: text name, u8 what it keeps, i64 for how long, u32 how many   (since version 2)
+//	  u16 segments with a policy: text set, text segment, u8 whether carts count   (since version 2)
+//	  u8 transitions that are capped   (since version 2)
 //	  u32 rows
 //	rows, in any order
 //	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
 //	  a set each: u16 segment, u32 seq, u32 since (seconds)
 //	  u32 orders ever, 8 x u64 hashes where that is not 0
+//	  u32 a segment with a policy each, u32 a capped transition each   (since version 2)
 //	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
@@ -123,6 +126,16 @@ func (w *Worker) appendHeader(b []byte) []byte {
 		b = append(appendText(b, c.Name), byte(c.Keeps))
 		b = le.AppendUint32(le.AppendUint64(b, uint64(c.Keep)), uint32(c.K))
 	}
+	b = le.AppendUint16(b, uint16(len(w.spoken.entries)))
+	for i := range w.spoken.entries {
+		s := &w.spoken.entries[i]
+		b = appendText(appendText(b, w.names[s.set].Name), w.names[s.set].Segments[s.segment])
+		b = append(b, 0)
+		if s.counts() {
+			b[len(b)-1] = 1
+		}
+	}
+	b = append(b, byte(len(w.spoken.recent)))
 	return le.AppendUint32(b, uint32(w.rows.Len()))
 }
 
@@ -155,6 +168,12 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		for _, o := range buyer.orders {
 			b = le.AppendUint64(b, o)
 		}
+	}
+	for i := range w.spoken.entries {
+		b = le.AppendUint32(b, *w.spoken.entries[i].words.At(user))
+	}
+	for i := range w.spoken.recent {
+		b = le.AppendUint32(b, *w.spoken.recent[i].At(user))
 	}
 	v := w.cells.View(user)
 	for _, i := range w.kept() {
@@ -221,8 +240,10 @@ type cellMap struct {
 
 // layout is what a snapshot's rows are made of.
 type layout struct {
-	sets  []setMap
-	cells []cellMap
+	sets   []setMap
+	cells  []cellMap
+	spoken []int // of the worker's spoken entries; -1: the rules have no such policy any more
+	recent int
 }
 
 func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
@@ -265,6 +286,7 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 		in.sets = append(in.sets, w.mapSet(name, segments))
 	}
 	w.readCells(r, version, &in)
+	w.readPolicies(r, version, &in)
 	return r.u32(), in
 }
 
@@ -313,6 +335,25 @@ func (w *Worker) readCells(r *reader, version uint16, in *layout) {
 	w.filledUpTo = w.mark.Next
 }
 
+// readPolicies finds what was said aloud among what the rules' policies ask for.
+func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
+	if version < 2 {
+		return
+	}
+	for range r.u16() {
+		set, name, carts := r.text(), r.text(), r.u8() == 1
+		if r.err != nil {
+			return
+		}
+		place := w.setNumber(set)
+		slot := slices.IndexFunc(w.spoken.entries, func(s entrySlot) bool {
+			return s.set == place && w.names[place].Segments[s.segment] == name && s.counts() == carts
+		})
+		in.spoken = append(in.spoken, slot)
+	}
+	in.recent = int(r.u8())
+}
+
 func (w *Worker) readRow(r *reader, in layout) {
 	id := r.bytes()
 	if r.err == nil && w.table.Find(id) >= 0 {
@@ -343,8 +384,24 @@ func (w *Worker) readRow(r *reader, in layout) {
 			b.orders[i] = r.u64()
 		}
 	}
+	w.readSpoken(r, user, in)
 	for _, c := range in.cells {
 		w.readCell(r, user, c)
+	}
+}
+
+// readSpoken reads what was said aloud of a user.
+func (w *Worker) readSpoken(r *reader, user int32, in layout) {
+	for _, slot := range in.spoken {
+		if word := r.u32(); slot >= 0 {
+			*w.spoken.entries[slot].words.At(user) = word
+		}
+	}
+	for i := range in.recent {
+		// The last of both lists are the newest.
+		if at, word := len(w.spoken.recent)-in.recent+i, r.u32(); at >= 0 {
+			*w.spoken.recent[at].At(user) = word
+		}
 	}
 }
 

@@ -73,6 +73,7 @@ func (w *Worker) use(rules *segment.Program) {
 	w.cfg.Rules, w.eval = rules, rules.Evaluator()
 	w.segments, w.others = make([]uint16, rules.Sets()), make([]uint16, rules.Sets())
 	w.name(rules.Names())
+	w.usePolicies()
 }
 
 // Switch makes a live worker go by other rules, from its clock on. Everyone is

@@ -58,6 +58,7 @@ type Worker struct {
 	names []schemas.SetNames
 
 	naming
+	spoken spoken
 
 	// members holds, of each set of names, the member of each row.
 	members []profile.Slab[member]
@@ -325,6 +326,7 @@ func (w *Worker) add(id []byte) int32 {
 	for set := range w.members {
 		w.members[set].Append()
 	}
+	w.spoken.append()
 	w.wheel.grow()
 	return user
 }
