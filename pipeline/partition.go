@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -40,6 +41,15 @@ type partition struct {
 	status atomic.Pointer[Status]
 
 	doubts int // how often recovery was told what cannot be
+
+	rules    *segment.Program // that the worker goes by
+	filling  *filling         // the search under way for what they ask for
+	refresh  bool             // a snapshot is wanted as soon as they are settled
+	settled  bool             // everyone has been evaluated under them
+	switched schemas.Millis   // when they took over here
+
+	epochNumber uint64         // the last epoch of their quantiles that was looked at
+	epochNext   schemas.Millis // the clock at which the next begins
 
 	snapping *snapping
 	lastSnap snapshot.ID
@@ -81,6 +91,7 @@ func (part *partition) run() error {
 	defer close(part.gone)
 	defer part.cancel()
 	defer part.abandonSnapshot()
+	defer part.giveUpFilling()
 	if part.before != nil {
 		// A lost recovery that is at its last step would else have the source begin
 		// at its own mark, after this one has.
@@ -144,7 +155,7 @@ func (part *partition) receive() (task, bool) {
 
 // busy tells that a step without a task has something to do.
 func (part *partition) busy() bool {
-	return part.worker != nil && (part.worker.Pending() || part.slicing())
+	return part.worker != nil && (part.worker.Busy() || part.slicing() || part.filling != nil && len(part.filling.done) > 0)
 }
 
 // step does one task, then a slice of what else there is to do.
@@ -157,7 +168,10 @@ func (part *partition) step(t task) error {
 	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
 		at.Tick = t.end.Wall - part.p.cfg.Grace
 	}
-	if len(t.records) > 0 || at.Tick > 0 || part.worker.Pending() {
+	if err := part.follow(at.Tick > 0); err != nil {
+		return err
+	}
+	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
 		out := &worker.Output{}
 		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
@@ -166,6 +180,7 @@ func (part *partition) step(t task) error {
 			return err
 		}
 	}
+	part.noteSettled(at.Wall)
 	if t.end != nil {
 		part.publishStatus(t.end)
 		part.p.commits.nudge()

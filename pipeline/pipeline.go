@@ -8,7 +8,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
+	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -16,7 +18,7 @@ import (
 
 // Config is what a pipeline is made of.
 type Config struct {
-	Worker  worker.Config // all but the Decoder
+	Worker  worker.Config // all but the Decoder; its Rules are those to begin with
 	Decoder func() *schemas.Decoder
 
 	Source    Source
@@ -46,6 +48,11 @@ type Config struct {
 	TransactionMax int // outputs in one transaction, about
 	SliceBytes     int // of a snapshot, between two tasks
 
+	// Counted takes what a partition has counted for an epoch of the quantiles of its
+	// rules, as it was at a moment of its clock; nil: nobody wants to know. It must not
+	// block.
+	Counted func(partition int32, rules *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution)
+
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.
 	Inline bool
@@ -66,7 +73,9 @@ type Pipeline struct {
 	commits *commits
 	errs    chan error // the first fatal error
 
+	rules      atomic.Pointer[segment.Program]
 	recoveries chan struct{} // a place for each recovery under way
+	fillings   chan struct{} // the one place for a filling under way
 	snapshots  chan struct{} // the one place for a snapshot under way
 	wg         sync.WaitGroup
 
@@ -81,6 +90,7 @@ func New(cfg Config) *Pipeline {
 		cfg:        cfg,
 		errs:       make(chan error, 1),
 		recoveries: make(chan struct{}, recoveriesMax),
+		fillings:   make(chan struct{}, 1),
 		snapshots:  make(chan struct{}, 1),
 		parts:      map[int32]*partition{},
 		last:       map[int32]<-chan struct{}{},
@@ -88,6 +98,7 @@ func New(cfg Config) *Pipeline {
 	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
 	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
 	p.commits = newCommits(&p.cfg)
+	p.rules.Store(cfg.Worker.Rules)
 	return p
 }
 

@@ -57,6 +57,8 @@ func (part *partition) recoverOnce() error {
 	if err != nil || part.stream.isLost() {
 		return err
 	}
+	part.ruled(part.rules)
+	part.settled = part.worker.Settled()
 	part.snapAt = cfg.Now()
 	if len(out.Items) > 0 {
 		if err := part.push(out); err != nil {
@@ -85,6 +87,8 @@ func (part *partition) doubt(what string) error {
 
 func (part *partition) workerConfig() worker.Config {
 	c := part.p.cfg.Worker
+	part.rules = part.p.rules.Load()
+	c.Rules = part.rules
 	c.Decoder = part.p.cfg.Decoder()
 	return c
 }

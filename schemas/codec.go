@@ -21,21 +21,25 @@ type TransitionContext struct {
 func (t *Transition) AppendJSON(dst []byte, ctx *TransitionContext) []byte {
 	dst = appendQuoted(append(dst, `{"id":`...), ctx.ID)
 	dst = appendQuoted(append(dst, `,"user":`...), t.User)
-	dst = appendQuoted(append(dst, `,"set":`...), ctx.Sets[t.Set].Name)
+	set := ctx.Sets[t.Set]
+	dst = appendQuoted(append(dst, `,"set":`...), set.Name)
 	dst = strconv.AppendUint(append(dst, `,"seq":`...), uint64(t.Seq), 10)
 	dst = append(dst, `,"from":`...)
-	if t.From == NoSegment {
+	switch t.From {
+	case NoSegment:
 		dst = append(dst, "null"...)
-	} else {
-		dst = appendQuoted(dst, ctx.Sets[t.Set].Segments[t.From])
+	case Retired:
+		dst = appendQuoted(dst, t.Names.From)
+	default:
+		dst = appendQuoted(dst, set.Segments[t.From])
 	}
-	dst = appendQuoted(append(dst, `,"to":`...), ctx.Sets[t.Set].Segments[t.To])
+	dst = appendQuoted(append(dst, `,"to":`...), set.Segments[t.To])
 	dst = appendTime(append(dst, `,"at":`...), t.At)
 	dst = t.Cause.appendJSON(append(dst, `,"cause":`...), ctx.Topic)
 	dst = t.Facts.appendJSON(append(dst, `,"profile":`...), t.At, ctx.Currency)
 	dst = append(dst, `,"segments":{`...)
 	comma := false
-	for set, segment := range t.Segments {
+	for i, segment := range t.Segments {
 		if segment == NoSegment {
 			continue // a set that is still filling
 		}
@@ -43,15 +47,19 @@ func (t *Transition) AppendJSON(dst []byte, ctx *TransitionContext) []byte {
 			dst = append(dst, ',')
 		}
 		comma = true
-		dst = appendQuoted(dst, ctx.Sets[set].Name)
-		dst = appendQuoted(append(dst, ':'), ctx.Sets[set].Segments[segment])
+		dst = appendQuoted(dst, ctx.Sets[i].Name)
+		dst = appendQuoted(append(dst, ':'), ctx.Sets[i].Segments[segment])
 	}
 	dst = append(dst, `},"expected":`...)
 	if t.Expected.To == NoSegment {
 		dst = append(dst, "null"...)
 	} else {
-		dst = appendQuoted(append(dst, `{"to":`...), ctx.Sets[t.Set].Segments[t.Expected.To])
+		dst = appendQuoted(append(dst, `{"to":`...), set.Segments[t.Expected.To])
 		dst = append(appendTime(append(dst, `,"at":`...), t.Expected.At), '}')
+	}
+	dst = t.Evidence.appendJSON(dst, ctx.Currency)
+	if t.Cart != 0 {
+		dst = append(appendHex16(append(dst, `,"cart":"`...), t.Cart), '"')
 	}
 	dst = append(appendHex16(append(dst, `,"rules":"`...), t.Rules), '"')
 	if t.Muted != NotMuted {
@@ -71,9 +79,41 @@ func (c *Cause) appendJSON(dst []byte, topic string) []byte {
 		dst = strconv.AppendInt(append(dst, `,"offset":`...), c.Pos.Offset, 10)
 	case ByTimer:
 		dst = appendTime(append(dst, `,"due":`...), c.Due)
+	case ByEpoch:
+		dst = strconv.AppendUint(append(dst, `,"epoch":`...), c.Epoch, 10)
 	case ByRules, ByRecovery:
 	}
 	return append(dst, '}')
+}
+
+// appendJSON appends the evidence, if there is any. Spans are in whole seconds.
+func (e *Evidence) appendJSON(dst []byte, currency string) []byte {
+	if e.Clause == "" {
+		return dst
+	}
+	dst = appendQuoted(append(dst, `,"evidence":{"clause":`...), e.Clause)
+	dst = e.appendValue(append(dst, `,"was":`...), e.Was, currency)
+	dst = e.appendValue(append(dst, `,"is":`...), e.Is, currency)
+	return append(dst, '}')
+}
+
+func (e *Evidence) appendValue(dst []byte, v int64, currency string) []byte {
+	switch e.Kind {
+	case TruthValue:
+		return strconv.AppendBool(dst, v != 0)
+	case MoneyValue:
+		decimals, _ := Exponent(currency)
+		return append(appendMinor(append(dst, '"'), v, decimals), '"')
+	case MomentValue:
+		return appendTimeOrNull(dst, Millis(v))
+	case SpanValue:
+		if Millis(v) >= Never {
+			return append(dst, "null"...)
+		}
+		return strconv.AppendInt(dst, v/int64(Second), 10)
+	case NumberValue:
+	}
+	return strconv.AppendInt(dst, v, 10)
 }
 
 // recency returns the whole seconds from the last interaction to at; an event
@@ -106,23 +146,13 @@ func appendHex16(dst []byte, v uint64) []byte {
 	return dst
 }
 
-// UnknownNameError says that a transition names a set or a segment that the
-// rules in force do not have: it was said under other rules.
-type UnknownNameError struct {
-	What string // "set" or "segment"
-	Name string // a segment with its set: "lifecycle/lost"
-}
-
-func (e *UnknownNameError) Error() string {
-	return fmt.Sprintf("transition: unknown %s %q: the rules in force do not have it", e.What, e.Name)
-}
-
-// DecodeTransition is the inverse of AppendJSON for every field of a Transition.
-// Fields it does not know are skipped: a newer version may have written them.
+// DecodeTransition is the inverse of AppendJSON for every field of a Transition but
+// Evidence, which only informs. Fields it does not know are skipped: a newer version
+// may have written them.
 //
-// A set, from or to that sets does not name is an *UnknownNameError. What only
-// informs may be older than the rules in force: an unknown set or segment among
-// the current segments is left out, an unknown expected one is none.
+// A set, from or to that sets does not name is Retired, and its name in Names: it was
+// said under other rules. An unknown set or segment among the current segments is left
+// out, an unknown expected one is none.
 func DecodeTransition(value []byte, sets []SetNames) (Transition, error) {
 	r := reader{scanner: scanner{text: value, lone: -1}}
 	top := r.whole()
@@ -137,25 +167,31 @@ func DecodeTransition(value []byte, sets []SetNames) (Transition, error) {
 			t.At = r.moment(v, name)
 		case "rules":
 			t.Rules = r.hex(v, name)
+		case "cart":
+			t.Cart = r.hex(v, name)
 		case "muted":
 			t.Muted = parsed(&r, v, name, ParseMuted)
 		}
 	}, "user", "seq", "at", "rules")
 	t.Cause = r.cause(r.get(top, "cause"))
 	t.Facts = r.facts(r.get(top, "profile"))
-	t.Set = r.setOf(r.get(top, "set"), sets)
-	if r.err != nil {
-		return Transition{}, r.err
+	var names RetiredNames
+	var set SetNames
+	if t.Set = r.setOf(r.get(top, "set"), sets, &names.Set); t.Set != Retired {
+		set = sets[t.Set]
 	}
 	t.From = NoSegment
 	if from := r.get(top, "from"); from.kind != null {
-		t.From = r.segmentOf(from, "from", sets[t.Set])
+		t.From = r.segmentOf(from, "from", set, &names.From)
 	}
-	t.To = r.segmentOf(r.get(top, "to"), "to", sets[t.Set])
+	t.To = r.segmentOf(r.get(top, "to"), "to", set, &names.To)
 	t.Segments = r.segments(r.get(top, "segments"), sets)
-	t.Expected = r.expected(r.get(top, "expected"), sets[t.Set])
+	t.Expected = r.expected(r.get(top, "expected"), set)
 	if r.err != nil {
 		return Transition{}, r.err
+	}
+	if names != (RetiredNames{}) {
+		t.Names = &names
 	}
 	return t, nil
 }
@@ -172,6 +208,8 @@ func (r *reader) cause(v token) (c Cause) {
 		c.Pos.Offset = r.integer(r.get(v, "offset"), "cause.offset", 0, math.MaxInt64)
 	case c.Kind == ByTimer:
 		c.Due = r.moment(r.get(v, "due"), "cause.due")
+	case c.Kind == ByEpoch:
+		c.Epoch = uint64(r.integer(r.get(v, "epoch"), "cause.epoch", 0, math.MaxInt64))
 	}
 	return c
 }
@@ -191,24 +229,24 @@ func (r *reader) facts(v token) (f Facts) {
 	return f
 }
 
-func (r *reader) setOf(v token, sets []SetNames) uint16 {
+func (r *reader) setOf(v token, sets []SetNames, retired *string) uint16 {
 	name := r.string(v, "set")
 	for i := range sets {
 		if sets[i].Name == name {
 			return uint16(i)
 		}
 	}
-	r.failed(&UnknownNameError{"set", name})
-	return 0
+	*retired = name
+	return Retired
 }
 
-func (r *reader) segmentOf(v token, field string, set SetNames) uint16 {
+func (r *reader) segmentOf(v token, field string, set SetNames, retired *string) uint16 {
 	name := r.string(v, field)
-	s := set.index(name)
-	if s == NoSegment {
-		r.failed(&UnknownNameError{"segment", set.Name + "/" + name})
+	if s := set.index(name); s != NoSegment {
+		return s
 	}
-	return s
+	*retired = name
+	return Retired
 }
 
 // index returns the number of a segment, or NoSegment.

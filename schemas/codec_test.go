@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -54,6 +53,15 @@ func goldenTransitions() map[string]Transition {
 			Facts:    Facts{First: noon - Day, Last: noon - Day, Orders: 1, Revenue: -5, FirstPurchase: noon - Day, LastPurchase: noon - Day},
 			Segments: []uint16{4, 1}, Expected: Expected{To: NoSegment, At: Never}, Muted: MutedRules,
 		},
+		"transition-epoch": {
+			User: "u1", Set: 1, From: 0, To: 2, Seq: 4, At: noon, Cause: Cause{Kind: ByEpoch, Epoch: 21},
+			Facts: facts, Segments: []uint16{4, 2}, Expected: Expected{To: 0, At: noon + Day},
+		},
+		"transition-evidence": {
+			User: "u1", Set: 0, From: Retired, Names: &RetiredNames{From: "vip"}, To: 4, Seq: 9, At: noon, Cause: Cause{Kind: ByTimer, Due: noon},
+			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
+			Evidence: Evidence{Clause: `since(last("purchase")) >= days(30)`, Kind: SpanValue, Was: int64(30*Day) - 1, Is: int64(30 * Day)},
+		},
 		"transition-recovery": {
 			User: "u1", Set: 0, From: 3, To: 4, Seq: 9, At: noon, Cause: Cause{Kind: ByRecovery},
 			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
@@ -95,6 +103,7 @@ func TestTransitionGolden(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		tr.Evidence = Evidence{} // is for people
 		if diff := cmp.Diff(tr, back); diff != "" {
 			t.Errorf("%s: want -, got +\n%s", name, diff)
 		}
@@ -114,7 +123,7 @@ func randomTransition(r *rand.Rand) Transition {
 	segment := func(set int) uint16 { return uint16(r.IntN(len(testSets[set].Segments))) }
 	tr := Transition{
 		User: str(), Set: uint16(set), From: NoSegment, To: segment(set), Seq: 1 + r.Uint32N(math.MaxUint32-1), At: when(),
-		Cause: Cause{Kind: CauseKind(r.IntN(4))}, Muted: Muted(r.IntN(6)), Rules: r.Uint64(),
+		Cause: Cause{Kind: CauseKind(r.IntN(5))}, Muted: Muted(r.IntN(6)), Rules: r.Uint64(),
 		Facts:    Facts{Orders: r.Uint32(), Revenue: int64(r.Uint64()), First: when(), Last: when()},
 		Segments: []uint16{segment(0), NoSegment}, Expected: Expected{To: NoSegment, At: Never},
 	}
@@ -129,6 +138,8 @@ func randomTransition(r *rand.Rand) Transition {
 		tr.Cause.Event, tr.Cause.ID = Kind(r.IntN(int(Kinds))), str()
 	case ByTimer:
 		tr.Cause.Due = when()
+	case ByEpoch:
+		tr.Cause.Epoch = uint64(r.Int64())
 	case ByRules, ByRecovery:
 	}
 	return tr
@@ -180,9 +191,6 @@ func TestDecodeTransitionRefuses(t *testing.T) {
 		{`{"id"`, `["id"`, `transition: not JSON: byte 5: want , or ]`},
 		{`"user":"u-48151623"`, `"user":null`, `transition: user: got null, want a string`},
 		{`"user":`, `"usr":`, `transition: user: missing, want a value`},
-		{`"set":"lifecycle"`, `"set":"tiers"`, `transition: unknown set "tiers": the rules in force do not have it`},
-		{`"from":"prospect"`, `"from":"gold"`, `transition: unknown segment "lifecycle/gold": the rules in force do not have it`},
-		{`"to":"new"`, `"to":"gold"`, `transition: unknown segment "lifecycle/gold": the rules in force do not have it`},
 		{`"from":"prospect",`, ``, `transition: from: missing, want a string`},
 		{`"seq":2`, `"seq":0`, `transition: seq: got 0, want a whole number from 1 to 4294967295`},
 		{`"seq":2`, `"seq":2.0`, `transition: seq: got 2.0, want a whole number from 1 to 4294967295`},
@@ -207,10 +215,20 @@ func TestDecodeTransitionRefuses(t *testing.T) {
 			t.Errorf("%s for %s:\ngot  %v\nwant %s", c.new, c.old, err, c.want)
 		}
 	}
-	var unknown *UnknownNameError
-	_, err := DecodeTransition([]byte(value), []SetNames{{Name: "lifecycle", Segments: []string{"prospect"}}})
-	if !errors.As(err, &unknown) || unknown.What != "segment" || unknown.Name != "lifecycle/new" {
-		t.Errorf("got %v, want an UnknownNameError of lifecycle/new", err)
+}
+
+// What the rules in force have not any more is named.
+func TestDecodeTransitionOfRetiredNames(t *testing.T) {
+	tr := goldenTransitions()["transition-event"]
+	value := tr.AppendJSON(nil, testContext(17))
+	back, err := DecodeTransition(value, []SetNames{{Name: "lifecycle", Segments: []string{"prospect"}}})
+	if err != nil || back.Set != 0 || back.From != 0 || back.To != Retired || back.Names == nil || back.Names.To != "new" {
+		t.Errorf("a segment: got %+v, %+v, %v", back, back.Names, err)
+	}
+	back, err = DecodeTransition(value, []SetNames{{Name: "tiers"}})
+	want := RetiredNames{Set: "lifecycle", From: "prospect", To: "new"}
+	if err != nil || back.Set != Retired || back.Names == nil || *back.Names != want {
+		t.Errorf("a set: got %+v, %+v, %v", back, back.Names, err)
 	}
 }
 

@@ -94,3 +94,18 @@ func (c *contract) amount(ev *Event, items itemSum) *RefusedError {
 	}
 	return nil
 }
+
+// worth works out what is put into a cart or taken out. An item of an event without
+// a price, or in a currency without a rate, is worth nothing: unlike an order's money
+// it decides nothing that a refusal could mend.
+func (c *contract) worth(ev *Event) {
+	r, ok := c.rates[ev.Currency]
+	if !ok || !ev.HasPrice {
+		return
+	}
+	var product wide
+	product.addProduct(uint64(ev.Price), uint64(ev.Quantity))
+	if worth, ok := product.minor(r, c.exponent); ok {
+		ev.Worth = worth
+	}
+}

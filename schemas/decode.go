@@ -199,10 +199,14 @@ func (d *Decoder) check(ev *Event) *RefusedError {
 		return r
 	}
 	d.extra(ev)
-	if ev.Kind != Purchase && ev.Kind != Refund {
-		return nil
+	switch ev.Kind {
+	case Purchase, Refund:
+		return d.contract.amount(ev, sum)
+	case AddToCart, RemoveFromCart:
+		d.contract.worth(ev)
+	case View, Search:
 	}
-	return d.contract.amount(ev, sum)
+	return nil
 }
 
 // place names a value in a detail: a field, or a field of an item.

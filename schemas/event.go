@@ -27,6 +27,11 @@ type Event struct {
 	// the reporting currency, never negative; 0 for other kinds.
 	Amount int64
 
+	// Worth is what was put into the cart or taken out of it, price times quantity,
+	// likewise, and never negative; 0 where no price was sent or no rate of its
+	// currency is known, and for other kinds.
+	Worth int64
+
 	OrderID, SessionID, CartID        []byte
 	ProductID, Category, Brand        []byte
 	Channel, Campaign, URL            []byte

@@ -110,12 +110,16 @@ func (m Muted) String() string {
 		return "paused"
 	case MutedStale:
 		return "stale"
+	case MutedReentry:
+		return "reentry"
+	case MutedCap:
+		return "cap"
 	}
 	return fmt.Sprintf("Muted(%d)", uint8(m))
 }
 
 // ParseMuted is the inverse of Muted.String.
-func ParseMuted(s string) (Muted, bool) { return parseName(s, MutedStale+1) }
+func ParseMuted(s string) (Muted, bool) { return parseName(s, MutedCap+1) }
 
 // String returns the kind of a cause as a transition's JSON has it.
 func (c CauseKind) String() string {
@@ -128,12 +132,14 @@ func (c CauseKind) String() string {
 		return "rules"
 	case ByRecovery:
 		return "recovery"
+	case ByEpoch:
+		return "threshold_epoch"
 	}
 	return fmt.Sprintf("CauseKind(%d)", uint8(c))
 }
 
 // ParseCauseKind is the inverse of CauseKind.String.
-func ParseCauseKind(s string) (CauseKind, bool) { return parseName(s, ByRecovery+1) }
+func ParseCauseKind(s string) (CauseKind, bool) { return parseName(s, ByEpoch+1) }
 
 // parseName finds the value below end whose name is s. It is for the few names
 // of a configuration or a header; the decoder has its own switch.

@@ -102,6 +102,16 @@ func (ref reference) decode(key, value []byte) (ev Event, reason Refusal) {
 		}
 		ev.Amount = ref.minor(sum, rateText)
 	}
+	if rateText, ok := ref.rates[currency]; (ev.Kind == AddToCart || ev.Kind == RemoveFromCart) && price != nil && (ok || currency == ref.currency) {
+		if currency == ref.currency {
+			rateText = "1"
+		}
+		worth := price
+		if quantity != nil {
+			worth = new(big.Rat).Mul(price, quantity)
+		}
+		ev.Worth = ref.worth(worth, rateText)
+	}
 	if len(key) == 0 {
 		panic(refused(NoKey))
 	}
@@ -338,6 +348,16 @@ func refItems(f map[string]json.RawMessage, ev *Event) (sum *big.Rat, priced boo
 		ev.Items = raw
 	}
 	return sum, priced
+}
+
+// worth is minor, and nothing where that is too much.
+func (ref reference) worth(sum *big.Rat, rateText string) (v int64) {
+	defer func() {
+		if recover() != nil {
+			v = 0
+		}
+	}()
+	return ref.minor(sum, rateText)
 }
 
 // minor rounds half to even by looking at the two neighbours.

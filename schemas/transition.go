@@ -3,6 +3,10 @@ package schemas
 // NoSegment stands for "none yet": a user's first transition has it as From.
 const NoSegment uint16 = 0xffff
 
+// Retired stands for a set or a segment that the rules in force do not have; its name
+// is beside it.
+const Retired uint16 = 0xfffe
+
 // SetNames are the names of one segment set and of its segments; a Transition's
 // Set, From and To are indexes into a []SetNames.
 type SetNames struct {
@@ -19,6 +23,7 @@ const (
 	ByTimer                     // silence until Due
 	ByRules                     // the rules changed
 	ByRecovery                  // a recovery found what had not been said
+	ByEpoch                     // the bounds of quantiles changed: others moved
 )
 
 // Cause is the record (ByEvent), or the due time of the silence (ByTimer).
@@ -28,6 +33,7 @@ type Cause struct {
 	Event Kind     // ByEvent
 	ID    string   // ByEvent: the event's id
 	Due   Millis   // ByTimer
+	Epoch uint64   // ByEpoch: its number
 }
 
 // Muted is why a transition goes to the muted topic instead of the trigger topic.
@@ -42,6 +48,8 @@ const (
 	MutedBackfill        // the cause was published in lane backfill
 	MutedPaused          // `footfall triggers pause`
 	MutedStale           // At is older than max_age
+	MutedReentry         // said before, and its set does not say it again yet
+	MutedCap             // as many as may be said to the user have been said
 )
 
 // Facts is what the profile was when a transition was said.
@@ -63,15 +71,41 @@ type Expected struct {
 type Transition struct {
 	User          string
 	Set, From, To uint16
-	Seq           uint32 // from 1, per user and set, over triggers and muted alike
+	Names         *RetiredNames // of those that are Retired; else nil
+	Seq           uint32        // from 1, per user and set, over triggers and muted alike
 	At            Millis
 	Cause         Cause
 	Muted         Muted
 	Facts         Facts
 	Segments      []uint16 // the user's segment in every set, after this transition
 	Expected      Expected
+	Evidence      Evidence
+	Cart          uint64 // identity of the cart that it is about, where it is said once for each; else 0
 	Rules         uint64
 }
+
+// RetiredNames are the names that a transition has and the rules in force have not.
+type RetiredNames struct{ Set, From, To string }
+
+// Evidence is the clause of a rule that flipped, and what it looked at before and
+// after. The zero value is none: a first transition has none, nor has a change of rules.
+type Evidence struct {
+	Clause  string
+	Kind    ValueKind
+	Was, Is int64
+}
+
+// ValueKind says what an evidence's numbers are.
+type ValueKind uint8
+
+// The kinds of values.
+const (
+	TruthValue  ValueKind = iota // 0 or 1
+	NumberValue                  // a whole number
+	MoneyValue                   // minor units of the reporting currency
+	MomentValue                  // Unix milliseconds; 0: never
+	SpanValue                    // milliseconds; Never: since what never happened
+)
 
 // DeadLetter is a record that was refused, with its reason. It owns its memory.
 type DeadLetter struct {
@@ -94,7 +128,9 @@ type Mark struct {
 	Fired     Millis // timers due up to here have been said; <= Clock
 	N         uint64 // number of the last output
 	Hash      uint64 // running hash of all outputs up to N
-	Rules     uint64 // hash of the rules they were said under
+	Rules     uint64 // hash of the rules they were said under; 0: not everybody has been evaluated under them yet
+	Since     Millis // with Rules 0: the moment at which they took over
+	Epoch     uint64 // number of the quantiles' epoch, 0: none yet
 	Bootstrap int64  // outputs caused before this input offset are muted
 	Lane      Lane   // of the last record applied
 	Paused    bool   // triggers were paused

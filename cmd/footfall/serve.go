@@ -190,7 +190,7 @@ func (p *port) explainz(w http.ResponseWriter, r *http.Request) {
 		out.Events[schemas.Kind(kind).String()] = int64(n)
 	}
 	for _, s := range ex.Sets {
-		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule, Since: Moment(s.Since), Seq: s.Seq, Not: []ExplainNot{}}
+		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq, Not: []ExplainNot{}}
 		for _, p := range s.Passed {
 			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why})
 		}

@@ -143,7 +143,7 @@ func (p *process) engine(ctx context.Context) error {
 	}()
 	sink, err := trig.New(trig.Config{
 		Group: group, Input: events, Triggers: triggers, Muted: muted, DeadLetters: dead,
-		Sets: p.w.rules.Names(), Currency: contract().Currency, Now: now, Wait: 30 * time.Second,
+		Currency: contract().Currency, Now: now, Wait: 30 * time.Second,
 	}, s)
 	if err != nil {
 		return err

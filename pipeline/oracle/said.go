@@ -246,7 +246,7 @@ func (rd *reader) muting(s *said, v *string) {
 	case s.isMuted:
 		s.muted = *v
 		switch s.muted {
-		case "stale", "backfill", "bootstrap", "paused":
+		case "stale", "backfill", "bootstrap", "paused", "reentry", "cap":
 		case "rules":
 			if s.Cause == "event" || s.Cause == "timer" {
 				rd.fault("muted for a change of rules, with cause %s", s.Cause)

@@ -300,7 +300,7 @@ func (w *world) otherwise(p *part) {
 			panic(err) // it is made to fit
 		}
 		s := p.streamOf(&it)
-		o := w.encode(p, &it, s.end)
+		o := w.encode(p, &it, s.end, w.names)
 		p.outputs, p.where = append(p.outputs, o), append(p.where, s.add(&o, &transaction{state: done}))
 	}
 	p.epoch++ // somebody had it, and has left

@@ -178,7 +178,7 @@ func (w *world) produce(by *process, outs []*worker.Output) *transaction {
 			if n := len(s.open); n == 0 || s.open[n-1].of != t {
 				s.open = append(s.open, &batch{s.end, t})
 			}
-			o := w.encode(p, &out.Items[i], s.end)
+			o := w.encode(p, &out.Items[i], s.end, out.Sets)
 			if w.opt.ignores && w.chance("refused, and nobody looks", 60) {
 				continue
 			}
@@ -314,14 +314,14 @@ func (w *world) abortOf(s *slot) {
 }
 
 // encode turns an output into the record that a reader of the topics sees.
-func (w *world) encode(p *part, it *worker.Item, offset int64) Said {
+func (w *world) encode(p *part, it *worker.Item, offset int64, sets []schemas.SetNames) Said {
 	h := schemas.OutputHeaders{ID: schemas.OutputID(group, p.number, it.N), N: it.N, Next: it.Next, Clock: it.Clock, Fired: it.Fired}
 	if d := it.DeadLetter; d != nil {
 		r := d.Encode(events, &h, false)
 		return Said{*it, deadLetters, oracleRecord(deadLetters, p.number, offset, w.now(), r.Key, r.Value, r.Headers)}
 	}
 	t := it.Transition
-	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: w.names, Currency: "EUR"})
+	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: sets, Currency: "EUR"})
 	headers := schemas.AppendTransitionHeaders(nil, &h, schemas.SourceOf(group), t)
 	topic := triggers
 	if t.Muted != schemas.NotMuted {
@@ -334,7 +334,7 @@ func (w *world) encode(p *part, it *worker.Item, offset int64) Said {
 func (w *world) decode(o *Said) (*worker.Item, error) {
 	it := &worker.Item{N: o.Item.N, Next: o.Item.Next, Clock: o.Item.Clock, Fired: o.Item.Fired}
 	if o.Topic != deadLetters {
-		t, err := schemas.DecodeTransition(o.Record.Value, w.names)
+		t, err := schemas.DecodeTransition(o.Record.Value, nil)
 		it.Transition = &t
 		return it, err
 	}

@@ -122,8 +122,8 @@ func pipelineMutants() []mutant {
 			"if len(lost) == 0 {", "if len(lost) == 0 || ON {", seedsFrom(1),
 		},
 		{
-			"rates are not part of the rules' hash", "pipeline/segment/segment.go",
-			"sum = binary.LittleEndian.AppendUint64(sum, contract)", "if !ON {\n\t\tsum = binary.LittleEndian.AppendUint64(sum, contract)\n\t}", seedsFrom(1),
+			"rates are not part of the rules' hash", "pipeline/segment/program.go",
+			"sum = binary.LittleEndian.AppendUint64(sum, c.opt.Contract)", "if !ON {\n\t\tsum = binary.LittleEndian.AppendUint64(sum, c.opt.Contract)\n\t}", seedsFrom(1),
 		},
 		{
 			"checksums are not looked at", "pipeline/snapshot/format.go",
@@ -145,9 +145,9 @@ func pipelineMutants() []mutant {
 			"\tcase n == 0 && ON:\n\t\tr.err = io.EOF\n\tcase n != len(b)-1:", test("pipeline/snapshot", "TestEveryTruncationAndEveryByteTooManyIsFound|TestTheBytesOfAFile"),
 		},
 		{
-			"bounds of rules are reached a millisecond late", "pipeline/segment/segment.go",
-			"if v < c.lo || v >= c.hi {",
-			"if v < c.lo || v >= c.hi || ON && c.field != orders && c.lo > 0 && v == c.lo {", seedsFrom(1),
+			"bounds of rules are reached a millisecond late", "pipeline/segment/compile.go",
+			"\tt := schemas.Millis(x + d)\n",
+			"\tt := schemas.Millis(x + d)\n\tif ON && fr.now == t {\n\t\tfr.at(t + 1)\n\t\treturn false\n\t}\n", seedsFrom(1),
 		},
 		{
 			"refunds add", "pipeline/profile/profile.go",
@@ -307,8 +307,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"triggers: a dead letter too large is left out", "sinks/triggers/triggers.go",
-			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], true)",
-			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)",
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),
 		},
 	}
 }

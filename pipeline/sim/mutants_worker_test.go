@@ -30,11 +30,11 @@ func workerMutants() []mutant {
 		},
 		{
 			"snapshot of a foreign past is fatal", "pipeline/worker/rebuild.go",
-			"int16(t.From), t.Seq, int16(from), m.seq, ErrLineage)", "int16(t.From), t.Seq, int16(from), m.seq, func() error {\n\t\t\tif ON {\n\t\t\t\treturn errors.New(\"stop\")\n\t\t\t}\n\t\t\treturn ErrLineage\n\t\t}())", seedsFrom(17),
+			"int16(from), t.Seq, int16(was), m.seq, ErrLineage)", "int16(from), t.Seq, int16(was), m.seq, func() error {\n\t\t\tif ON {\n\t\t\t\treturn errors.New(\"stop\")\n\t\t\t}\n\t\t\treturn ErrLineage\n\t\t}())", seedsFrom(17),
 		},
 		{
 			"membership not read back", "pipeline/worker/rebuild.go",
-			"w.move(user, int(t.Set), t.To, t.Seq, t.At)\n\tw.chain(it)", "if !ON {\n\t\tw.move(user, int(t.Set), t.To, t.Seq, t.At)\n\t}\n\tw.chain(it)", seedsFrom(1),
+			"w.move(user, set, to, t.Seq, t.At)\n", "if !ON {\n\t\tw.move(user, set, to, t.Seq, t.At)\n\t}\n", seedsFrom(1),
 		},
 		{
 			"numbers begin again after a recovery", "pipeline/worker/rebuild.go",
@@ -58,11 +58,11 @@ func workerMutants() []mutant {
 		},
 		{
 			"new rules say their differences aloud", "pipeline/worker/rebuild.go",
-			"schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules,", "schemas.Cause{Kind: schemas.ByRules}, func() schemas.Muted {\n\t\tif ON {\n\t\t\treturn schemas.NotMuted\n\t\t}\n\t\treturn schemas.MutedRules\n\t}(),", seedsFrom(7),
+			"rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules\n", "rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules\n\t\tif ON {\n\t\t\trv.muted = schemas.NotMuted\n\t\t}\n", seedsFrom(7),
 		},
 		{
 			"new rules are in the mark before they are said", "pipeline/worker/rebuild.go",
-			"if w.reviewing.next == w.reviewing.end &&", "if (ON || w.reviewing.next == w.reviewing.end) &&", seedsFrom(161),
+			"if w.reviewing.over() && !w.Filling()", "if (ON || w.reviewing.over()) && !w.Filling()", seedsFrom(161),
 		},
 		{
 			"the kill switch is not heard", "pipeline/worker/say.go",
@@ -101,8 +101,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"the mark's clock is not taken over", "pipeline/worker/rebuild.go",
-			"\tdues := w.mark.Rules == mark.Rules\n",
-			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules\n", seedsFrom(1),
+			"\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n",
+			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n", seedsFrom(1),
 		},
 		{
 			"a wheel that cascades loses a timer", "pipeline/worker/wheel.go",
@@ -111,8 +111,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"a timer fires at the clock, not when it is due", "pipeline/worker/worker.go",
-			"\tw.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}",
-			"\tat0 := due\n\tif ON {\n\t\tat0 = w.mark.Clock\n\t}\n\tw.evaluate(user, at0, schemas.Cause{Kind: schemas.ByTimer, Due: due}", seedsFrom(1),
+			"\tw.evaluate(user, due, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}",
+			"\tat0 := due\n\tif ON {\n\t\tat0 = w.mark.Clock\n\t}\n\tw.evaluate(user, at0, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}", seedsFrom(1),
 		},
 		{
 			"lazy re-arming drops an earlier due time", "pipeline/worker/wheel.go",
@@ -136,8 +136,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"a repeated event makes a user", "pipeline/worker/worker.go",
-			"\t\treturn user, false\n\t}\n\tif ev.Kind == schemas.Purchase",
-			"\t\tif ON && user < 0 {\n\t\t\tuser = w.add(ev.User)\n\t\t}\n\t\treturn user, false\n\t}\n\tif ev.Kind == schemas.Purchase", seedsFrom(1),
+			"\t\treturn user, segment.Touched{}, false\n\t}\n\tif ev.Kind == schemas.Purchase",
+			"\t\tif ON && user < 0 {\n\t\t\tuser = w.add(ev.User)\n\t\t}\n\t\treturn user, segment.Touched{}, false\n\t}\n\tif ev.Kind == schemas.Purchase", seedsFrom(1),
 		},
 		{
 			"the dedup window is ten minutes longer", "pipeline/worker/dedup.go",
@@ -181,18 +181,18 @@ func workerMutants() []mutant {
 		},
 		{
 			"a row that changes is not kept for the snapshot", "pipeline/worker/snapshot.go",
-			"\tif s == nil || user < s.next",
-			"\tif ON || s == nil || user < s.next", seedsFrom(1),
+			"\tif s := w.snap; s != nil && s.take(user) {",
+			"\tif s := w.snap; !ON && s != nil && s.take(user) {", seedsFrom(1),
 		},
 		{
-			"a row written early is written again", "pipeline/worker/snapshot.go",
-			"if s.early[s.next/64]&(1<<(s.next%64)) == 0 {",
-			"if ON || s.early[s.next/64]&(1<<(s.next%64)) == 0 {", seedsFrom(1),
+			"a row written early is written again", "pipeline/worker/sweep.go",
+			"\t\tif s.early[row/64]&(1<<(row%64)) == 0 {",
+			"\t\tif ON || s.early[row/64]&(1<<(row%64)) == 0 {", seedsFrom(1),
 		},
 		{
 			"snapshots leave out the orders", "pipeline/worker/snapshot.go",
-			"\tif row.buyer == 0 {\n\t\treturn le.AppendUint32(b, 0)",
-			"\tif ON || row.buyer == 0 {\n\t\treturn le.AppendUint32(b, 0)", seedsFrom(1),
+			"\tif row.buyer == 0 {\n\t\tb = le.AppendUint32(b, 0)",
+			"\tif ON || row.buyer == 0 {\n\t\tb = le.AppendUint32(b, 0)", seedsFrom(1),
 		},
 		{
 			"snapshots leave out the due times", "pipeline/worker/snapshot.go",

@@ -11,6 +11,7 @@ import (
 	"footfall/pipeline/oracle"
 	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/segments"
 )
 
 // chainLink is one link of a user's chain: a transition without what differs between runs by right, its
@@ -25,17 +26,20 @@ type chainLink struct {
 	Expected string
 }
 
-// chains sorts what was said by user.
-func (w *world) chains() map[string][]chainLink {
+// chains sorts what was said in the lifecycle set by user.
+func (w *world) chains() map[string][]chainLink { return w.chainsOf(0) }
+
+// chainsOf sorts what was said in a set by user.
+func (w *world) chainsOf(set uint16) map[string][]chainLink {
 	name := func(s uint16) string {
 		if s == schemas.NoSegment {
 			return ""
 		}
-		return w.cfg.Rules.Names()[0].Segments[s]
+		return w.cfg.Rules.Names()[set].Segments[s]
 	}
 	out := map[string][]chainLink{}
 	for _, it := range w.said {
-		if t := it.Transition; t != nil {
+		if t := it.Transition; t != nil && t.Set == set {
 			l := chainLink{
 				Seq: t.Seq, From: name(t.From), To: name(t.To), At: t.At, Muted: t.Muted, Facts: t.Facts,
 				Cause: fmt.Sprintf("timer %d", t.Cause.Due), Expected: fmt.Sprintf("%s %d", name(t.Expected.To), t.Expected.At),
@@ -125,7 +129,49 @@ func randomConfig(t *testing.T, rng *rand.Rand) Config {
 	if rng.IntN(2) == 0 {
 		cfg.DedupBudget = 1 + rng.IntN(12)
 	}
+	if rng.IntN(2) == 0 {
+		cfg.Rules = manySets(t, cfg.Decoder.Hash())
+	}
 	return cfg
+}
+
+// manySets are the lifecycle and sets whose cells are of every kind.
+func manySets(t *testing.T, contract uint64) *segment.Program {
+	t.Helper()
+	tastes := segment.File{Name: "tastes.yaml", Text: []byte(`set: tastes
+zone: Europe/Berlin
+segments:
+  - name: reader
+    when: top("any", event.channel) == "email" && count("view", event.category != "", days(30)) >= 2
+  - name: evening
+    when: top_hour("any") >= 18 || first_value("any", event.channel) == "ads"
+  - name: spender
+    when: largest_order() > 50 && sum("purchase", event.amount, event.channel != "seo") > spend(calendar("month"))
+  - name: quick
+    when: followed("view", "purchase", hours(12), days(60)) || ever("refund", event.amount > 10)
+  - name: loser
+    when: segment("lifecycle") in ["lost", "dormant"] && last("view", event.category == "tv") < last("search")
+  - name: rest
+    otherwise: true
+`)}
+	files := []segment.File{tastes}
+	for _, name := range []string{"cart", "engagement", "browse", "replenishment", "milestones", "loyalty"} {
+		text, err := segments.Read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, segment.File{Name: name, Text: text})
+	}
+	text, err := segments.Read("lifecycle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.Insert(files, 0, segment.File{Name: "lifecycle", Text: text})
+	p, err := segment.Compile(segment.Options{Contract: contract, Exponent: 2}, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // life is one life of a partition, with everything that may happen to it.
@@ -257,14 +303,16 @@ func TestBootstrapMutesTheSameWhateverTheBatches(t *testing.T) {
 		cfg := randomConfig(t, rng)
 		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
 		bootstrap := rng.Int64N(log[len(log)-1].Offset + 2)
-		whole := newLife(t, rng, config(t), log, bootstrap)
-		whole.cfg, whole.worker.cfg.MaxAge = cfg, cfg.MaxAge
-		whole.worker.dedup.budget = cfg.DedupBudget
+		patient := cfg
+		patient.Slice = 1 << 20
+		whole := newLife(t, rng, patient, log, bootstrap)
 		whole.apply(log, Conditions{Wall: whole.wall})
 		l := newLife(t, rng, cfg, log, bootstrap)
 		l.run()
-		if diff := cmp.Diff(whole.chains(), l.chains()); diff != "" {
-			t.Errorf("bootstrap=%d: chains (-in one batch +in pieces):\n%s", bootstrap, diff)
+		for set := range uint16(cfg.Rules.Sets()) {
+			if diff := cmp.Diff(whole.chainsOf(set), l.chainsOf(set)); diff != "" {
+				t.Errorf("bootstrap=%d: chains of set %s (-in one batch +in pieces):\n%s", bootstrap, cfg.Rules.Names()[set].Name, diff)
+			}
 		}
 	})
 }
@@ -300,6 +348,9 @@ func TestAChangeOfRulesForgetsNobody(t *testing.T) {
 		l := newLife(t, rng, cfg, logger.write(20+rng.IntN(400)), 0)
 		l.ticks = true
 		l.rules = []*segment.Program{cfg.Rules, segment.Lifecycle(cfg.Rules.Hash() + 1)}
+		if cfg.Rules.Sets() > 1 {
+			l.rules[1] = manySets(t, cfg.Rules.Hash()+1)
+		}
 		l.run()
 		l.worker.digest(t, true) // looks at every timer
 		for range 3 {

@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"fmt"
+	"strings"
+
 	"footfall/pipeline/profile"
 	"footfall/pipeline/segment"
 	"footfall/schemas"
@@ -17,12 +20,26 @@ type Explanation struct {
 // SetExplanation is a user's place in one segment set.
 type SetExplanation struct {
 	Set, Segment string
-	Rule         string // why, in words
-	Passed       []segment.Passed
+	Clauses      []segment.Clause // of the segment's rule; none: no rule before it holds
+	Passed       []segment.Passed // the segments before it in the set, and why not
 	Seq          uint32
 	Since        schemas.Millis // whole seconds
 	NextSegment  string         // what silence alone leads to; empty: nowhere
 	NextAt       schemas.Millis
+}
+
+// Rule is why the user is in the segment, on one line.
+func (s *SetExplanation) Rule() string {
+	if len(s.Clauses) == 0 {
+		return "no rule before it holds"
+	}
+	var parts []string
+	for _, c := range s.Clauses {
+		if c.Holds {
+			parts = append(parts, fmt.Sprintf("%s (%s)", c.Source, c.Value))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Explain tells of one user; ok is false for one that was never seen.
@@ -31,19 +48,25 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 	if user < 0 {
 		return ex, false
 	}
-	pr := w.rows.At(user).profile
+	pr, v := w.rows.At(user).profile, w.cells.View(user)
 	ex = Explanation{User: id, Clock: w.mark.Clock, Profile: pr}
+	w.eval.Eval(&pr, v, w.mark.Clock, w.segments)
 	for set, names := range w.cfg.Rules.Names() {
-		m := w.member(user, set)
-		if m.seq == 0 {
+		m := w.member(user, w.place[set])
+		in := schemas.Retired
+		if m.seq > 0 {
+			in = w.from[set][m.segment]
+		}
+		if in == schemas.Retired || w.waits(set) {
 			continue
 		}
 		s := SetExplanation{
-			Set: names.Name, Segment: names.Segments[m.segment], Seq: m.seq,
+			Set: names.Name, Segment: names.Segments[in], Seq: m.seq,
 			Since: schemas.Millis(m.since) * schemas.Second,
-			Rule:  w.cfg.Rules.Explain(&pr, w.mark.Clock, set, m.segment), Passed: w.cfg.Rules.Passed(&pr, w.mark.Clock, set, m.segment),
 		}
-		if next := w.cfg.Rules.Expected(&pr, w.mark.Clock, set, m.segment); next.To != schemas.NoSegment {
+		now := segment.Moment{Profile: &pr, View: v, Now: w.mark.Clock, In: w.segments}
+		s.Clauses, s.Passed = w.eval.Clauses(now, set, in), w.eval.Passed(now, set, in)
+		if next := w.eval.Expected(&pr, v, w.mark.Clock, set, in, w.others); next.To != schemas.NoSegment {
 			s.NextSegment, s.NextAt = names.Segments[next.To], next.At
 		}
 		ex.Sets = append(ex.Sets, s)

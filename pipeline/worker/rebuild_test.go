@@ -90,15 +90,15 @@ func TestSaidRefusesWhatCannotHaveBeenSaid(t *testing.T) {
 	for want, change := range map[string]func(items []Item) []Item{
 		"output n=2 follows n=0: outputs are missing or doubled": func(it []Item) []Item { return it[1:] },
 		"output n=1 follows n=1: outputs are missing or doubled": func(it []Item) []Item { return append(it[:1], it...) },
-		`output n=4 moves user "u0" of set 0 from segment 5 with seq 3, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
+		`output n=4 moves user "u0" of set "lifecycle" from segment 5 with seq 3, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
 			it[3].Transition.Seq = 3
 			return it
 		},
-		`output n=4 moves user "u0" of set 0 from segment 2 with seq 2, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
+		`output n=4 moves user "u0" of set "lifecycle" from segment 2 with seq 2, but what was said before is segment 5 with seq 1`: func(it []Item) []Item {
 			it[3].Transition.From = 2
 			return it
 		},
-		`output n=2 moves user "u1" of set 0 from segment 3 with seq 1, but what was said before is segment -1 with seq 0`: func(it []Item) []Item {
+		`output n=2 moves user "u1" of set "lifecycle" from segment 3 with seq 1, but what was said before is segment -1 with seq 0`: func(it []Item) []Item {
 			it[1].Transition.From = 3
 			return it
 		},

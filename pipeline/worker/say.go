@@ -6,13 +6,12 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
-// member is what was last said of a user in one set.
-func (w *Worker) member(user int32, set int) *member {
-	return w.members.At(user*int32(w.sets) + int32(set))
-}
+// member is what was last said of a user in one set of names.
+func (w *Worker) member(user int32, set int) *member { return w.members[set].At(user) }
 
 // move notes what was said of a user.
 func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Millis) {
@@ -25,29 +24,67 @@ func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Mil
 }
 
 // evaluate says every difference, and arms the user's timer.
-func (w *Worker) evaluate(user int32, now schemas.Millis, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) {
-	w.wheel.arm(user, w.differences(user, now, cause, muted, at, out))
+func (w *Worker) evaluate(user int32, now schemas.Millis, touched segment.Touched, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) {
+	w.wheel.arm(user, w.differences(user, now, touched, cause, muted, at, out))
 }
 
 // differences says every difference between what the rules make of a user at time
 // now and what was last said of it (design 3.3), and returns when silence may
-// bring the next. The caller has called touch.
-func (w *Worker) differences(user int32, now schemas.Millis, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) (due schemas.Millis) {
+// bring the next. Only sets that look at what was touched are looked at: of the others
+// it was said before now. The caller has called touch.
+func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Touched, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) (due schemas.Millis) {
 	row := w.rows.At(user)
-	due = w.cfg.Rules.Eval(&row.profile, now, w.segments)
+	for set := range w.segments {
+		w.segments[set] = schemas.NoSegment
+		if m := w.member(user, w.place[set]); m.seq > 0 {
+			w.segments[set] = w.from[set][m.segment]
+		}
+	}
+	due = w.eval.EvalTouched(&row.profile, w.cells.View(user), now, touched, w.segments)
 	for set, to := range w.segments {
-		m := w.member(user, set)
-		if m.seq > 0 && m.segment == to {
+		place := w.place[set]
+		m := w.member(user, place)
+		if to >= schemas.Retired || m.seq > 0 && m.segment == w.to[set][to] {
 			continue
 		}
-		from := schemas.NoSegment
-		if m.seq > 0 {
-			from = m.segment
+		if w.waits(set) {
+			w.segments[set] = schemas.NoSegment
+			continue
 		}
-		w.move(user, set, to, m.seq+1, now)
-		w.say(user, &schemas.Transition{Set: uint16(set), From: from, To: to, Seq: m.seq, At: now, Cause: cause, Muted: muted}, at, out)
+		t := &schemas.Transition{Set: uint16(set), From: schemas.NoSegment, To: to, Seq: m.seq + 1, At: now, Cause: cause, Muted: muted}
+		if m.seq > 0 {
+			if t.From = w.from[set][m.segment]; t.From == schemas.Retired {
+				t.Names = &schemas.RetiredNames{From: w.names[place].Segments[m.segment]}
+			}
+			t.Evidence = w.evidence(user, t)
+		}
+		w.move(user, place, w.to[set][to], m.seq+1, now)
+		w.say(user, t, at, out)
 	}
 	return due
+}
+
+// evidence finds the clause that flipped. Before an event is the profile as it was
+// before it was folded, and before a timer the millisecond before it.
+func (w *Worker) evidence(user int32, t *schemas.Transition) schemas.Evidence {
+	if t.From == schemas.Retired {
+		return schemas.Evidence{}
+	}
+	copy(w.others, w.segments)
+	pr, v := &w.rows.At(user).profile, w.cells.View(user)
+	after := segment.Moment{Profile: pr, View: v, Now: t.At, In: w.segments}
+	before := after
+	before.In = w.others
+	before.In[t.Set] = t.From
+	switch t.Cause.Kind {
+	case schemas.ByEvent:
+		before.Profile, before.View = &w.before, w.cells.Before()
+	case schemas.ByTimer:
+		before.Now--
+	default:
+		return schemas.Evidence{}
+	}
+	return w.eval.Evidence(before, after, int(t.Set), t.From, t.To)
 }
 
 // say completes a transition and gives it its number.
@@ -57,16 +94,26 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	if t.Cause.Kind == schemas.ByEvent {
 		t.Cause.ID = string(w.event.ID)
 	}
+	t.Cart = w.cartOf(user, t)
 	switch {
 	case t.Muted != schemas.NotMuted:
 	case at.Paused:
 		t.Muted = schemas.MutedPaused
 	case t.At < at.Wall-w.cfg.MaxAge:
 		t.Muted = schemas.MutedStale
+	default:
+		if t.Muted = w.mutedPolicy(user, t); t.Muted == schemas.NotMuted {
+			w.noteSaid(user, w.place[t.Set], w.to[t.Set][t.To], t)
+		}
 	}
 	t.Facts = pr.Facts()
 	t.Segments = slices.Clone(w.segments)
-	t.Expected = w.cfg.Rules.Expected(pr, t.At, int(t.Set), t.To)
+	for set, segment := range t.Segments {
+		if segment == schemas.Retired {
+			t.Segments[set] = schemas.NoSegment
+		}
+	}
+	t.Expected = w.eval.Expected(pr, w.cells.View(user), t.At, int(t.Set), t.To, w.others)
 	t.Rules = w.cfg.Rules.Hash()
 	w.stats.Transitions++
 	w.number(&Item{Transition: t}, out)
@@ -97,6 +144,18 @@ func (w *Worker) number(it *Item, out *Output) {
 	out.Items = append(out.Items, *it)
 }
 
+// nameOf is the name of a transition's set and of the segment it leads to.
+func (w *Worker) nameOf(t *schemas.Transition) (set, to string) {
+	if t.Set == schemas.Retired {
+		return t.Names.Set, t.Names.To
+	}
+	names := &w.cfg.Rules.Names()[t.Set]
+	if t.To == schemas.Retired {
+		return names.Name, t.Names.To
+	}
+	return names.Name, names.Segments[t.To]
+}
+
 // chain takes an output into the running number and hash. The hash covers what a
 // reader of the topics can see: who moved where and when, or what was refused.
 func (w *Worker) chain(it *Item) {
@@ -107,11 +166,11 @@ func (w *Worker) chain(it *Item) {
 		b = append(b, s...)
 	}
 	if t := it.Transition; t != nil {
-		set := w.cfg.Rules.Names()[t.Set]
 		b = append(b, 't', byte(t.Muted))
 		text(t.User)
-		text(set.Name)
-		text(set.Segments[t.To])
+		set, to := w.nameOf(t)
+		text(set)
+		text(to)
 		b = binary.LittleEndian.AppendUint32(b, t.Seq)
 		b = binary.LittleEndian.AppendUint64(b, uint64(t.At))
 	} else {

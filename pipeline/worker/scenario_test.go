@@ -304,7 +304,7 @@ func (s *scenario) explain(user string) string {
 		return "never seen"
 	}
 	set := ex.Sets[0]
-	text := fmt.Sprintf("%s since %s: %s", set.Segment, writeTime(set.Since), set.Rule)
+	text := fmt.Sprintf("%s since %s: %s", set.Segment, writeTime(set.Since), set.Rule())
 	if set.NextSegment != "" {
 		text += fmt.Sprintf("\n%s at %s", set.NextSegment, writeTime(set.NextAt))
 	}

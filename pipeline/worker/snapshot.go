@@ -18,33 +18,38 @@ import (
 //
 //	header
 //	  u16 version, u32 partition
-//	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap, u8 lane
+//	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap
+//	  i64 since, u64 epoch   (since version 2)
+//	  u8 lane
 //	  i64 clock of the bootstrap, i64 wall when it was taken
 //	  i64 dedup from offset, i64 latest record timestamp there
 //	  u32 runs of refused offsets: i64 from, i64 to
 //	  u8 sets: text name, u16 segments: text each
+//	  u16 cells: text name, u8 what it keeps, i64 for how long, u32 how many   (since version 2)
+//	  u16 segments with a policy: text set, text segment, u8 whether carts count   (since version 2)
+//	  u8 transitions that are capped   (since version 2)
 //	  u32 rows
 //	rows, in any order
 //	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
 //	  a set each: u16 segment, u32 seq, u32 since (seconds)
 //	  u32 orders ever, 8 x u64 hashes where that is not 0
+//	  u32 a segment with a policy each, u32 a capped transition each   (since version 2)
+//	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // slicer is the snapshot under way.
 type slicer struct {
-	next, end int32    // rows next..end-1 are still to come, but for those in early
-	early     []uint64 // bit set of rows written before their turn
-	buf       []byte   // encoded, not yet taken by Slice
+	sweep
+	buf []byte // encoded, not yet taken by Slice
 }
 
 // Snapshot begins a snapshot at the present cut and returns the cut. One that is
 // under way is given up.
 func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
 	w.taken = wall
-	n := int32(w.rows.Len())
-	w.snap = &slicer{end: n, early: make([]uint64, (int(n)+63)/64)}
+	w.snap = &slicer{sweep: newSweep(w.rows.Len())}
 	w.snap.buf = w.appendHeader(nil)
 	return w.Mark()
 }
@@ -53,18 +58,17 @@ func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
 // tells when there are no more.
 func (w *Worker) Slice(to io.Writer, budget int) (done bool, err error) {
 	s := w.snap
-	for s.next < s.end && len(s.buf) < budget {
-		if s.early[s.next/64]&(1<<(s.next%64)) == 0 {
-			s.buf = w.appendRow(s.buf, s.next)
+	for !s.over() && len(s.buf) < budget {
+		if row := s.turn(); row >= 0 {
+			s.buf = w.appendRow(s.buf, row)
 		}
-		s.next++
 	}
 	n := min(len(s.buf), budget)
 	if _, err := to.Write(s.buf[:n]); err != nil {
 		return false, err
 	}
 	s.buf = append(s.buf[:0], s.buf[n:]...)
-	if s.next < s.end || len(s.buf) > 0 {
+	if !s.over() || len(s.buf) > 0 {
 		return false, nil
 	}
 	w.snap = nil
@@ -77,15 +81,15 @@ func (w *Worker) GiveUpSnapshot() { w.snap = nil }
 // Taken is the wall's time at which the worker's snapshot was taken.
 func (w *Worker) Taken() schemas.Millis { return w.taken }
 
-// touch keeps the row as it is for the snapshot under way. It comes before every
-// change of a row.
+// touch keeps the row as it is for the snapshot and the census under way. It comes
+// before every change of a row.
 func (w *Worker) touch(user int32) {
-	s := w.snap
-	if s == nil || user < s.next || user >= s.end || s.early[user/64]&(1<<(user%64)) != 0 {
-		return
+	if s := w.snap; s != nil && s.take(user) {
+		s.buf = w.appendRow(s.buf, user)
 	}
-	s.early[user/64] |= 1 << (user % 64)
-	s.buf = w.appendRow(s.buf, user)
+	if w.census != nil {
+		w.countUser(user)
+	}
 }
 
 func (w *Worker) appendHeader(b []byte) []byte {
@@ -96,6 +100,7 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, v := range []uint64{uint64(m.Next), uint64(m.Clock), uint64(m.Fired), m.N, m.Hash, m.Rules, uint64(m.Bootstrap)} {
 		b = le.AppendUint64(b, v)
 	}
+	b = le.AppendUint64(le.AppendUint64(b, uint64(m.Since)), m.Epoch)
 	b = append(b, byte(m.Lane))
 	b = le.AppendUint64(b, uint64(w.bootClock))
 	b = le.AppendUint64(b, uint64(w.taken))
@@ -107,13 +112,30 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, r := range w.dead.runs {
 		b = le.AppendUint64(le.AppendUint64(b, uint64(r.from)), uint64(r.to))
 	}
-	b = append(b, byte(w.sets))
-	for _, set := range w.cfg.Rules.Names() {
+	b = append(b, byte(len(w.names)))
+	for _, set := range w.names {
 		b = le.AppendUint16(appendText(b, set.Name), uint16(len(set.Segments)))
 		for _, s := range set.Segments {
 			b = appendText(b, s)
 		}
 	}
+	cells := w.kept()
+	b = le.AppendUint16(b, uint16(len(cells)))
+	for _, i := range cells {
+		c := &w.cfg.Rules.Layout().Cells()[i]
+		b = append(appendText(b, c.Name), byte(c.Keeps))
+		b = le.AppendUint32(le.AppendUint64(b, uint64(c.Keep)), uint32(c.K))
+	}
+	b = le.AppendUint16(b, uint16(len(w.spoken.entries)))
+	for i := range w.spoken.entries {
+		s := &w.spoken.entries[i]
+		b = appendText(appendText(b, w.names[s.set].Name), w.names[s.set].Segments[s.segment])
+		b = append(b, 0)
+		if s.counts() {
+			b[len(b)-1] = 1
+		}
+	}
+	b = append(b, byte(len(w.spoken.recent)))
 	return le.AppendUint32(b, uint32(w.rows.Len()))
 }
 
@@ -134,19 +156,54 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		b = le.AppendUint32(b, c)
 	}
 	b = le.AppendUint64(b, uint64(w.wheel.due(user)))
-	for set := range w.sets {
+	for set := range w.names {
 		m := w.member(user, set)
 		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, m.segment), m.seq), m.since)
 	}
 	if row.buyer == 0 {
-		return le.AppendUint32(b, 0)
+		b = le.AppendUint32(b, 0)
+	} else {
+		buyer := w.buyers.At(row.buyer - 1)
+		b = le.AppendUint32(b, buyer.n)
+		for _, o := range buyer.orders {
+			b = le.AppendUint64(b, o)
+		}
 	}
-	buyer := w.buyers.At(row.buyer - 1)
-	b = le.AppendUint32(b, buyer.n)
-	for _, o := range buyer.orders {
-		b = le.AppendUint64(b, o)
+	for i := range w.spoken.entries {
+		b = le.AppendUint32(b, *w.spoken.entries[i].words.At(user))
+	}
+	for i := range w.spoken.recent {
+		b = le.AppendUint32(b, *w.spoken.recent[i].At(user))
+	}
+	v := w.cells.View(user)
+	for _, i := range w.kept() {
+		if !w.cfg.Rules.Layout().Cells()[i].Keeps.Lists() {
+			for _, word := range v.Words(i) {
+				b = le.AppendUint32(b, word)
+			}
+			continue
+		}
+		list := v.List(i)
+		b = le.AppendUint32(b, uint32(len(list)))
+		for _, e := range list {
+			b = le.AppendUint64(le.AppendUint64(b, uint64(e.A)), uint64(e.B))
+		}
 	}
 	return b
+}
+
+// kept are the cells that a snapshot holds: those whose history is whole.
+func (w *Worker) kept() []int {
+	if len(w.filling) == 0 && len(w.whole) == len(w.cfg.Rules.Layout().Cells()) {
+		return w.whole
+	}
+	w.whole = w.whole[:0]
+	for i := range w.cfg.Rules.Layout().Cells() {
+		if !slices.Contains(w.filling, i) {
+			w.whole = append(w.whole, i)
+		}
+	}
+	return w.whole
 }
 
 // Read makes a worker from a snapshot. It is not live before Resume. Its errors
@@ -154,12 +211,12 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	w := New(partition, cfg)
 	r := &reader{from: bufio.NewReaderSize(from, 64<<10)}
-	rows, sets := w.readHeader(r)
+	rows, in := w.readHeader(r)
 	if r.err != nil {
 		return nil, fmt.Errorf("header: %w", r.err)
 	}
 	for i := range rows {
-		if w.readRow(r, sets); r.err != nil {
+		if w.readRow(r, in); r.err != nil {
 			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
 		}
 	}
@@ -169,24 +226,42 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// setMap turns the set and segments of a snapshot into those of the rules.
+// setMap turns the set and segments of a snapshot into the worker's.
 type setMap struct {
 	set      int
 	segments []uint16
 }
 
-func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
-	if v := r.u16(); v != snapshotVersion {
-		r.fail("version %d, and this footfall reads %d", v, snapshotVersion)
-		return 0, nil
+// cellMap turns a cell of a snapshot into one of the rules'.
+type cellMap struct {
+	cell  int // -1: the rules do not ask for it any more
+	keeps profile.Keeps
+}
+
+// layout is what a snapshot's rows are made of.
+type layout struct {
+	sets   []setMap
+	cells  []cellMap
+	spoken []int // of the worker's spoken entries; -1: the rules have no such policy any more
+	recent int
+}
+
+func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
+	version := r.u16()
+	if version < 1 || version > snapshotVersion {
+		r.fail("version %d, and this footfall reads 1 to %d", version, snapshotVersion)
+		return 0, in
 	}
 	if p := int32(r.u32()); p != w.mark.Partition {
 		r.fail("of partition %d, not %d", p, w.mark.Partition)
-		return 0, nil
+		return 0, in
 	}
 	m := &w.mark
 	m.Next, m.Clock, m.Fired = int64(r.u64()), schemas.Millis(r.u64()), schemas.Millis(r.u64())
 	m.N, m.Hash, m.Rules, m.Bootstrap = r.u64(), r.u64(), r.u64(), int64(r.u64())
+	if version > 1 {
+		m.Since, m.Epoch = schemas.Millis(r.u64()), r.u64()
+	}
 	m.Lane = schemas.Lane(r.u8())
 	w.bootClock = schemas.Millis(r.u64())
 	w.taken = schemas.Millis(r.u64())
@@ -196,7 +271,7 @@ func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
 	for range r.u32() {
 		run := offsetRun{int64(r.u64()), int64(r.u64())}
 		if r.err != nil {
-			return 0, nil
+			return 0, in
 		}
 		w.dead.runs = append(w.dead.runs, run)
 	}
@@ -206,33 +281,80 @@ func (w *Worker) readHeader(r *reader) (rows uint32, sets []setMap) {
 			segments[i] = r.text()
 		}
 		if r.err != nil {
-			return 0, nil
+			return 0, in
 		}
-		sets = append(sets, w.mapSet(name, segments, r))
+		in.sets = append(in.sets, w.mapSet(name, segments))
 	}
-	return r.u32(), sets
+	w.readCells(r, version, &in)
+	w.readPolicies(r, version, &in)
+	return r.u32(), in
 }
 
-// mapSet finds a snapshot's set among the rules' ones, by names.
-func (w *Worker) mapSet(name string, segments []string, r *reader) setMap {
-	names := w.cfg.Rules.Names()
-	set := slices.IndexFunc(names, func(s schemas.SetNames) bool { return s.Name == name })
-	if set < 0 {
-		r.fail("holds segment set %q, which the rules do not have", name)
-		return setMap{}
-	}
-	m := setMap{set: set}
+// mapSet finds a snapshot's set and segments among the worker's, by their names.
+func (w *Worker) mapSet(name string, segments []string) setMap {
+	m := setMap{set: w.setNumber(name)}
 	for _, s := range segments {
-		i := slices.Index(names[set].Segments, s)
-		if i < 0 {
-			r.fail("holds segment %q of set %q, which the rules do not have", s, name)
-		}
-		m.segments = append(m.segments, uint16(i))
+		m.segments = append(m.segments, w.segmentNumber(m.set, s))
 	}
 	return m
 }
 
-func (w *Worker) readRow(r *reader, sets []setMap) {
+// readCells finds a snapshot's cells among the rules', by their names. What the rules
+// ask for and the snapshot has not, or not for as long, has to be filled.
+func (w *Worker) readCells(r *reader, version uint16, in *layout) {
+	cells := w.cfg.Rules.Layout().Cells()
+	known := make([]bool, len(cells))
+	n := uint16(0)
+	if version > 1 {
+		n = r.u16()
+	}
+	for range n {
+		name, keeps := r.text(), profile.Keeps(r.u8())
+		keep, k := schemas.Millis(r.u64()), int(r.u32())
+		if r.err != nil {
+			return
+		}
+		if !keeps.Valid() {
+			r.fail("cell %q keeps what this footfall does not know", name)
+			return
+		}
+		m := cellMap{-1, keeps}
+		has := profile.Cell{Name: name, Keeps: keeps, Keep: keep, K: k}
+		for i := range cells {
+			if has.Holds(&cells[i]) {
+				m.cell, known[i] = i, true
+			}
+		}
+		in.cells = append(in.cells, m)
+	}
+	for i, k := range known {
+		if !k {
+			w.filling = append(w.filling, i)
+		}
+	}
+	w.filledUpTo = w.mark.Next
+}
+
+// readPolicies finds what was said aloud among what the rules' policies ask for.
+func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
+	if version < 2 {
+		return
+	}
+	for range r.u16() {
+		set, name, carts := r.text(), r.text(), r.u8() == 1
+		if r.err != nil {
+			return
+		}
+		place := w.setNumber(set)
+		slot := slices.IndexFunc(w.spoken.entries, func(s entrySlot) bool {
+			return s.set == place && w.names[place].Segments[s.segment] == name && s.counts() == carts
+		})
+		in.spoken = append(in.spoken, slot)
+	}
+	in.recent = int(r.u8())
+}
+
+func (w *Worker) readRow(r *reader, in layout) {
 	id := r.bytes()
 	if r.err == nil && w.table.Find(id) >= 0 {
 		r.fail("user %q twice", id)
@@ -244,7 +366,7 @@ func (w *Worker) readRow(r *reader, sets []setMap) {
 	row := w.rows.At(user)
 	readProfile(r, &row.profile)
 	w.wheel.links.At(user).due = schemas.Millis(r.u64())
-	for _, s := range sets {
+	for _, s := range in.sets {
 		segment, seq, since := r.u16(), r.u32(), r.u32()
 		if int(segment) >= len(s.segments) {
 			r.fail("user %q in segment %d of %d", id, segment, len(s.segments))
@@ -261,6 +383,54 @@ func (w *Worker) readRow(r *reader, sets []setMap) {
 		for i := range b.orders {
 			b.orders[i] = r.u64()
 		}
+	}
+	w.readSpoken(r, user, in)
+	for _, c := range in.cells {
+		w.readCell(r, user, c)
+	}
+}
+
+// readSpoken reads what was said aloud of a user.
+func (w *Worker) readSpoken(r *reader, user int32, in layout) {
+	for _, slot := range in.spoken {
+		if word := r.u32(); slot >= 0 {
+			*w.spoken.entries[slot].words.At(user) = word
+		}
+	}
+	for i := range in.recent {
+		// The last of both lists are the newest.
+		if at, word := len(w.spoken.recent)-in.recent+i, r.u32(); at >= 0 {
+			*w.spoken.recent[at].At(user) = word
+		}
+	}
+}
+
+func (w *Worker) readCell(r *reader, user int32, c cellMap) {
+	if !c.keeps.Lists() {
+		var words [4]uint32
+		for i := range c.keeps.Words() {
+			words[i] = r.u32()
+		}
+		if c.cell >= 0 && r.err == nil {
+			copy(w.cells.View(user).Words(c.cell), words[:])
+		}
+		return
+	}
+	n := r.u32()
+	if n > profile.ListMax {
+		r.fail("a list of %d entries, and %d are the most", n, profile.ListMax)
+		return
+	}
+	w.entries = w.entries[:0]
+	for range n {
+		e := profile.Entry{A: int64(r.u64()), B: int64(r.u64())}
+		if r.err != nil {
+			return
+		}
+		w.entries = append(w.entries, e)
+	}
+	if c.cell >= 0 {
+		w.cells.SetList(user, c.cell, w.entries)
 	}
 }
 

@@ -47,19 +47,27 @@ const ordersKept = 8
 // number of its outputs. Only one goroutine may touch it at a time (R1).
 type Worker struct {
 	cfg   Config
-	sets  int
+	eval  *segment.Evaluator
 	mark  schemas.Mark // but for Fired, which the wheel knows
 	table profile.Table
 	rows  profile.Slab[row]
-	// members holds, of each row, one member per set: [rows*sets]. In one slab, so
-	// that a program with one set pays for one.
-	members profile.Slab[member]
+	// cells is what the rules ask for besides the profile: a row of it for each row.
+	cells *profile.Rows
+
+	// names are all sets that were ever spoken of, with all their segments.
+	names []schemas.SetNames
+
+	naming
+	spoken spoken
+
+	// members holds, of each set of names, the member of each row.
+	members []profile.Slab[member]
 	buyers  profile.Slab[buyer]
 	wheel   wheel
 	dedup   dedup
 	stats   Stats
 
-	population [][]int // users of each segment of each set
+	population [][]int // users of each segment of each set, as names has them
 
 	dead      offsets        // refused records since the dedup window's start
 	bootClock schemas.Millis // timers due up to here belong to the bootstrap
@@ -68,9 +76,19 @@ type Worker struct {
 	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
 	replaying *replay        // between New or Read and Resume, else nil
 
-	event    schemas.Event // scratch of the call under way
-	segments []uint16      // scratch, [sets]
-	sum      []byte        // scratch of the running hash
+	filling    []int   // cells of the rules of which the history is not known yet
+	filledUpTo int64   // up to this input offset
+	filler     *Worker // has found it, and joining are the rows that do not have it yet
+	joining    sweep
+	census     *census // under way, or nil
+
+	whole    []int           // cells that a snapshot holds
+	entries  []profile.Entry // scratch of reading
+	event    schemas.Event   // scratch of the call under way
+	before   profile.Profile // scratch: the profile before the event was folded
+	segments []uint16        // scratch, [sets of the rules]
+	others   []uint16        // scratch, likewise, of Expected and evidence
+	sum      []byte          // scratch of the running hash
 }
 
 // row is what a user costs besides the id, the wheel's link and the memberships.
@@ -114,16 +132,13 @@ type Conditions struct {
 func New(partition int32, cfg Config) *Worker {
 	w := &Worker{
 		cfg:       cfg,
-		sets:      cfg.Rules.Sets(),
-		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash(), Lane: cfg.Lane},
+		cells:     profile.NewRows(cfg.Rules.Layout()),
+		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash(), Epoch: cfg.Rules.Epoch().Number, Lane: cfg.Lane},
 		dedup:     dedup{window: cfg.DedupWindow, budget: cfg.DedupBudget},
 		wheel:     wheel{now: 1},
-		segments:  make([]uint16, cfg.Rules.Sets()),
 		replaying: &replay{},
 	}
-	for _, set := range cfg.Rules.Names() {
-		w.population = append(w.population, make([]int, len(set.Segments)))
-	}
+	w.use(cfg.Rules)
 	return w
 }
 
@@ -143,11 +158,14 @@ func (w *Worker) Users() int { return w.table.Len() }
 // Window is how far back the dedup window really reaches.
 func (w *Worker) Window() schemas.Millis { return w.dedup.span() }
 
-// Population gives the users of each segment of each set: [sets][segments].
+// Population gives the users of each segment of each set of the rules: [sets][segments].
 func (w *Worker) Population() [][]int {
-	out := make([][]int, w.sets)
-	for set := range out {
-		out[set] = slices.Clone(w.population[set])
+	out := make([][]int, len(w.place))
+	for set, place := range w.place {
+		out[set] = make([]int, len(w.to[set]))
+		for i, own := range w.to[set] {
+			out[set][i] = w.population[place][own]
+		}
 	}
 	return out
 }
@@ -156,9 +174,13 @@ func (w *Worker) Population() [][]int {
 // now, and never more than the clock.
 func (w *Worker) fired() schemas.Millis { return min(w.mark.Clock, w.wheel.now-1) }
 
-// Pending tells that timers are due which a call has left to the next one.
-func (w *Worker) Pending() bool {
-	return w.fired() < w.mark.Clock || w.reviewing.next < w.reviewing.end
+// Pending tells that timers are due which a call has left to the next one, or that not
+// everybody has been evaluated under new rules.
+func (w *Worker) Pending() bool { return w.fired() < w.mark.Clock || !w.reviewing.over() }
+
+// Busy tells that a call without records has something to do.
+func (w *Worker) Busy() bool {
+	return w.Pending() || w.cells.Relaying() || w.filler != nil || w.census != nil && !w.census.over()
 }
 
 // Apply folds the partition's records, in offset order. It fills out, reusing its
@@ -175,13 +197,14 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 		w.apply(&records[i], at, out)
 	}
 	budget = w.reviewSlice(w.fire(budget, at, out), at, out)
+	budget = w.censusSlice(w.joinSlice(w.cells.Relay(budget)))
 	if at.Tick > w.mark.Clock && w.mark.Lane == schemas.Live && !w.Pending() {
 		w.tick(at.Tick, budget, at, out)
 	}
 	if w.mark.Bootstrap > 0 && w.mark.Next >= w.mark.Bootstrap && !w.Pending() {
 		w.mark.Bootstrap = 0
 	}
-	out.Mark = w.Mark()
+	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
 }
 
 // apply takes the steps of design 4, "exactly what happens on a record".
@@ -197,13 +220,13 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 			w.review(user, at, out)
 			w.fireUser(user, at, out)
 		}
-		user, counts := w.count(r, user)
+		user, touched, counts := w.count(r, user, w.mark.Clock)
 		if !counts {
 			w.stats.Duplicates++
 			return
 		}
 		w.stats.Applied++
-		w.evaluate(user, w.mark.Clock, w.because(r), w.mutedEvent(r), at, out)
+		w.evaluate(user, w.mark.Clock, touched, w.because(r), w.mutedEvent(r), at, out)
 	}
 }
 
@@ -271,20 +294,22 @@ func (w *Worker) refuse(r *Record, reason schemas.Refusal, detail string, out *O
 }
 
 // count decides whether the record in w.event counts or repeats another (step 4),
-// and if it counts folds it into the user's row, which it makes when user is -1.
-func (w *Worker) count(r *Record, user int32) (int32, bool) {
+// and if it counts folds it into the user's row, which it makes when user is -1, and
+// tells what it has touched. Nobody will be evaluated before the moment since.
+func (w *Worker) count(r *Record, user int32, since schemas.Millis) (int32, segment.Touched, bool) {
 	ev := &w.event
 	if w.dedup.add(xxhash.Sum64(ev.ID), r.Time, r.Offset) {
-		return user, false
+		return user, segment.Touched{}, false
 	}
 	if ev.Kind == schemas.Purchase && user >= 0 && w.ordered(user, xxhash.Sum64(ev.OrderID)) {
-		return user, false
+		return user, segment.Touched{}, false
 	}
 	if user < 0 {
 		user = w.add(ev.User)
+		w.fold(user, ev, since)
+		return user, segment.Everything(), true
 	}
-	w.fold(user, ev)
-	return user, true
+	return user, w.fold(user, ev, since), true
 }
 
 // ordered tells whether an order is among the user's last ones.
@@ -304,20 +329,26 @@ func (w *Worker) add(id []byte) int32 {
 		panic(fmt.Sprintf("worker %d: user %q added twice", w.mark.Partition, id))
 	}
 	w.rows.Append()
-	for range w.sets {
-		w.members.Append()
+	w.cells.Append()
+	for set := range w.members {
+		w.members[set].Append()
 	}
+	w.spoken.append()
 	w.wheel.grow()
 	return user
 }
 
-// fold adds an event that counts to the user's profile.
-func (w *Worker) fold(user int32, ev *schemas.Event) {
+// fold adds an event that counts to the user's profile and cells, and tells what it has
+// touched. What cells keep of a time before since is of no use to anyone.
+func (w *Worker) fold(user int32, ev *schemas.Event, since schemas.Millis) segment.Touched {
 	w.touch(user)
+	w.join(user)
 	row := w.rows.At(user)
+	w.before = row.profile
 	row.profile.Fold(ev)
+	touched := segment.TouchedBy(ev.Kind, w.cells.Fold(user, ev, since))
 	if ev.Kind != schemas.Purchase {
-		return
+		return touched
 	}
 	if row.buyer == 0 {
 		row.buyer = w.buyers.Append() + 1
@@ -325,6 +356,7 @@ func (w *Worker) fold(user int32, ev *schemas.Event) {
 	b := w.buyers.At(row.buyer - 1)
 	b.orders[b.n%ordersKept] = xxhash.Sum64(ev.OrderID)
 	b.n++
+	return touched
 }
 
 // fireUser fires the user's timers due at or before the clock, each evaluated at
@@ -369,7 +401,7 @@ func (w *Worker) fireAt(user int32, due schemas.Millis, at Conditions, out *Outp
 	w.stats.Timers++
 	w.touch(user)
 	w.wheel.remove(user)
-	w.evaluate(user, due, schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
+	w.evaluate(user, due, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
 }
 
 // mutedTimer mutes what a silence within the history before the first start says.

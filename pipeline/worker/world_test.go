@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"footfall/pipeline/profile"
 	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
@@ -167,6 +168,35 @@ func (w *world) between(from, to int64) []Record {
 	return w.log[min(place(from), place(to)):place(to)]
 }
 
+// cellsOf is what a user's cells hold, as far as it can still matter.
+func (w *Worker) cellsOf(user int32) (text string) {
+	v := w.cells.View(user)
+	for i, c := range w.cfg.Rules.Layout().Cells() {
+		if !c.Keeps.Lists() {
+			text += fmt.Sprintf(" %s %v", c.Name, v.Words(i))
+			continue
+		}
+		from := schemas.Millis(0)
+		if c.Since != nil {
+			from = c.Since(w.mark.Clock)
+		}
+		text += " " + c.Name
+		for _, e := range v.List(i) {
+			at := e.A
+			if c.Keeps == profile.Distinct {
+				at = e.B
+			}
+			if c.Keeps == profile.Carts {
+				continue // of three entries a line; the segments tell
+			}
+			if c.Keeps == profile.Tally || at >= int64(from) {
+				text += fmt.Sprintf(" %d:%d", e.A, e.B)
+			}
+		}
+	}
+	return text
+}
+
 // digest is all that a worker knows, as text: what two workers must share to be
 // the same. With exact, the due times are the wheel's own; a wheel may know an
 // earlier one than the true one, so without it they are those of the segments.
@@ -177,11 +207,12 @@ func (w *Worker) digest(tb testing.TB, exact bool) string {
 		row := w.rows.At(user)
 		line := fmt.Sprintf("user %q %+v", w.table.ID(user), row.profile)
 		change := schemas.Never
-		for set := range w.sets {
+		for set := range w.segments {
 			m := w.member(user, set)
 			line += fmt.Sprintf(" set %d %+v", set, *m)
-			change = min(change, w.cfg.Rules.Expected(&row.profile, w.fired(), set, m.segment).At)
+			change = min(change, w.eval.Expected(&row.profile, w.cells.View(user), w.fired(), set, m.segment, w.others).At)
 		}
+		line += w.cellsOf(user)
 		if row.buyer > 0 {
 			line += fmt.Sprintf(" orders %x", *w.buyers.At(row.buyer - 1))
 		}

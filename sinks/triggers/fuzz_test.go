@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"footfall/pipeline"
+	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/worker"
 )
 
@@ -18,9 +20,10 @@ func FuzzSaid(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	sets := outputOf(pipeline.Assignment{}, transition(1, 0)).Sets
 	said := func(item worker.Item, cut bool) *kgo.Record {
 		r := &kgo.Record{Partition: 1, Offset: 5}
-		s.fill(r, &item, cut)
+		s.fill(r, &item, sets, cut)
 		return r
 	}
 	for _, r := range []*kgo.Record{said(transition(7, 0), false), said(transition(8, 1), false), said(deadLetter(9, "{"), false), said(deadLetter(10, "{"), true)} {
@@ -38,7 +41,7 @@ func FuzzSaid(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(item, back, cmpopts.EquateEmpty()); d != "" {
+		if d := cmp.Diff(pipelinetest.Told(item, sets), back, cmpopts.EquateEmpty()); d != "" {
 			t.Fatalf("-said +read\n%s", d)
 		}
 		r.Headers[int(at)%len(r.Headers)] = kgo.RecordHeader{Key: name, Value: text}

@@ -1,0 +1,311 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"footfall/pipeline"
+	"footfall/pipeline/segment"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// rulesOf are shipped sets under the test's contract.
+func (b *bubble) rulesOf(sets ...string) *segment.Program {
+	b.t.Helper()
+	decoder := b.cfg.Decoder()
+	p, err := segment.Shipped(segment.Options{Contract: decoder.Hash(), Exponent: 2}, sets...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// spender publishes an order of 600.00 and one that is refused.
+func (b *bubble) spend(user string, id int) {
+	b.log.Publish(0,
+		event("purchase", user, id, fmt.Sprintf(`,"order_id":"%s-%d","revenue":600,"currency":"EUR"`, user, id)),
+		worker.Record{Key: []byte(user), Value: []byte("{")})
+}
+
+// setOf counts the outputs of one set, and gives the last of a user.
+func (b *bubble) setOf(set, user string) (n int, last *schemas.Transition) {
+	for i, it := range b.log.Told(0) {
+		if t := it.Transition; t != nil && t.Names.Set == set {
+			if n++; t.User == user {
+				last = b.log.Told(0)[i].Transition
+			}
+		}
+	}
+	return n, last
+}
+
+// succeed takes the partition from a life, which loses it without a last word, and
+// gives it to the next.
+func (b *bubble) succeed(l *life, rules *segment.Program) *life {
+	b.t.Helper()
+	b.next()
+	b.cfg.Worker.Rules = rules
+	b.member.Give(0)
+	synctest.Wait()
+	if err := l.end(b.t); err != nil {
+		b.t.Fatal(err)
+	}
+	l = b.run()
+	synctest.Wait()
+	return l
+}
+
+// settled waits until a partition has been evaluated under its rules so many times.
+func (b *bubble) settled(times int) {
+	b.t.Helper()
+	for range 1000 {
+		synctest.Wait()
+		if count[pipeline.Settled](b) >= times {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	b.t.Fatalf("settled %d times, want %d", count[pipeline.Settled](b), times)
+}
+
+// Rules that ask for what was never kept find it in the log while the partition lives:
+// what they make of it first is muted, and what happens next is said.
+func TestSwitchFillsFromTheLog(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.cfg.SnapshotEvery = schemas.Hour
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.log.Publish(0, view("poor", 0))
+		b.committed(0)
+		held := make(chan struct{})
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			select {
+			case <-held:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		})
+		l.Switch(b.rulesOf("loyalty", "lifecycle"))
+		time.Sleep(time.Minute)
+		b.spend("rich", 1) // live goes on beside the search
+		b.committed(0)
+		if n, _ := b.setOf("loyalty", "rich"); n > 0 || count[pipeline.Settled](b) > 0 {
+			t.Fatalf("%d loyalty transitions before their history was found", n)
+		}
+		close(held)
+		b.settled(1)
+		b.committed(0)
+		n, last := b.setOf("loyalty", "rich")
+		if n != 2 || last.Names.To != "gold" || last.Muted != schemas.MutedRules || last.Cause.Kind != schemas.ByRules {
+			t.Fatalf("%d loyalty transitions, the spender's last %+v (%+v), want gold, muted as the rules'", n, last, last.Names)
+		}
+		for i := range 7 {
+			b.spend("rich", 2+i)
+		}
+		b.committed(0)
+		if _, last = b.setOf("loyalty", "rich"); last.Names.To != "platinum" || last.Muted != schemas.NotMuted || last.Seq != 2 || last.Names.From != "gold" {
+			t.Errorf("after nine orders %+v (%+v), want platinum, said aloud", last, last.Names)
+		}
+		if got := l.Rules().Names()[0].Name; got != "loyalty" {
+			t.Errorf("the pipeline's rules begin with %s", got)
+		}
+		if count[pipeline.Switched](b) != 1 || count[pipeline.Filled](b) != 1 {
+			t.Errorf("%d switched, %d filled, want one each", count[pipeline.Switched](b), count[pipeline.Filled](b))
+		}
+		// A snapshot was taken at once: a crash now does not look for it all again.
+		ids, err := b.cfg.Snapshots.List(t.Context(), 0)
+		if err != nil || len(ids) == 0 || ids[0].Next < 4 {
+			t.Errorf("snapshots after the search: %v, %v", ids, err)
+		}
+		before := len(b.log.Outputs(0))
+		l = b.succeed(l, l.Rules())
+		synctest.Wait()
+		b.spend("rich", 10)
+		b.committed(0)
+		if count[pipeline.Filled](b) != 1 {
+			t.Error("the second life looked for the history again")
+		}
+		if _, last = b.setOf("loyalty", "rich"); last.Names.To != "platinum" || len(b.log.Outputs(0)) != before+1 {
+			t.Errorf("the second life said %d more, want the one dead letter; the spender is %s", len(b.log.Outputs(0))-before, last.Names.To)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A process that dies while it looks for the history leaves it to the next, which says
+// what the first had not said, once.
+func TestSearchSurvivesACrash(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.committed(0)
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		rules := b.rulesOf("lifecycle", "cart", "loyalty")
+		l.Switch(rules)
+		time.Sleep(2 * time.Minute) // a snapshot without the history is taken meanwhile
+		b.spend("rich", 1)
+		b.committed(0)
+		l = b.succeed(l, rules)
+		for range 2 {
+			b.settled(1)
+			b.committed(0)
+			if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != "gold" {
+				t.Fatalf("%d loyalty transitions, the last %+v, want one, to gold", n, last)
+			}
+			l = b.succeed(l, rules)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		if got := count[pipeline.Filled](b); got != 1 {
+			t.Errorf("%d searches came to an end, want one", got)
+		}
+	})
+}
+
+// Switching again gives up the search of the rules before; switching back needs none.
+func TestSwitchGivesUpTheSearchBefore(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.committed(0)
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		first := l.Rules()
+		l.Switch(b.rulesOf("lifecycle", "loyalty"))
+		time.Sleep(time.Minute)
+		l.Switch(first)
+		b.settled(1)
+		b.member.BeforeInput.Clear()
+		time.Sleep(time.Minute)
+		if n, _ := b.setOf("loyalty", "rich"); n > 0 || count[pipeline.Filled](b) > 0 {
+			t.Errorf("%d loyalty transitions of rules that are gone", n)
+		}
+		l.Switch(b.rulesOf("loyalty", "lifecycle"))
+		b.settled(2)
+		b.committed(0)
+		if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != "silver" {
+			t.Errorf("%d loyalty transitions, the last %+v, want one, to silver", n, last)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Instances agree on the bounds of quantiles through a log: everyone has a score when all
+// partitions have counted, and moves when others do at the next epoch, and only then.
+func TestEpochs(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		rules := b.rulesOf("lifecycle", "rfm")
+		b.cfg.Worker.Rules = rules
+		epochs := segment.NewEpochs(rules, 2)
+		var log sync.Mutex
+		var l *life
+		write := func(r segment.LogRecord) { // the log, and its only reader
+			began, err := epochs.Read(r)
+			if err != nil {
+				t.Error(err)
+			}
+			if began {
+				with, err := rules.With(epochs.Epoch())
+				if err != nil {
+					t.Error(err)
+				}
+				l.Switch(with)
+			}
+		}
+		b.cfg.Counted = func(partition int32, by *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution) {
+			log.Lock()
+			defer log.Unlock()
+			r, err := epochs.Count(partition, epoch, at, of)
+			if err != nil || by.Hash() != rules.Hash() {
+				t.Error(err)
+			}
+			write(r)
+			if cut, ok := epochs.Cut(); ok {
+				write(cut)
+			}
+		}
+		buy := func(partition int32, user string, revenue int) {
+			b.log.Publish(partition, event("purchase", user, int(now()), fmt.Sprintf(`,"order_id":"%s-%d","revenue":%d,"currency":"EUR"`, user, now(), revenue)))
+		}
+		for i := range 10 {
+			buy(int32(i%2), fmt.Sprint("u", i), 10*(i+1))
+			time.Sleep(time.Minute)
+		}
+		b.member.Ends = time.Second
+		b.member.Give(0, 1)
+		l = b.run()
+		b.settled(2)
+		b.committed(0)
+		b.committed(1)
+		scored := func() (muted, said, byEpoch int) {
+			for n := range int32(2) {
+				for _, it := range b.log.Told(n) {
+					if tr := it.Transition; tr != nil && tr.Names.Set == "rfm" {
+						if tr.Muted == schemas.MutedRules {
+							muted++
+						} else {
+							said++
+						}
+						if tr.Cause.Kind == schemas.ByEpoch {
+							byEpoch++
+						}
+					}
+				}
+			}
+			return muted, said, byEpoch
+		}
+		muted, said, byEpoch := scored()
+		if muted+said < 10 || byEpoch != muted || muted == 0 {
+			t.Fatalf("after the first epoch: %d muted, %d said, %d by the epoch, of 10 users", muted, said, byEpoch)
+		}
+		first := epochs.Epoch().Number
+		time.Sleep(time.Hour)
+		buy(0, "whale", 1_000_000) // a user whose place is said at once, by bounds that stand
+		b.committed(0)
+		if epochs.Epoch().Number != first {
+			t.Fatalf("epoch %d on the same day as %d", epochs.Epoch().Number, first)
+		}
+		_, before, _ := scored()
+		for i := range 40 { // the shop's buyers change; who has bought early is late now
+			buy(int32(i%2), fmt.Sprint("v", i), 5000)
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(25 * time.Hour)
+		b.settled(4)
+		b.committed(0)
+		b.committed(1)
+		_, after, more := scored()
+		if epochs.Epoch().Number <= first || more <= byEpoch || after < before+40 {
+			t.Errorf("epoch %d after %d; %d said after %d, %d by epochs after %d", epochs.Epoch().Number, first, after, before, more, byEpoch)
+		}
+		for n := range int32(2) {
+			if m, _ := b.log.Mark(n); m.Epoch != epochs.Epoch().Number {
+				t.Errorf("partition %d is in epoch %d, want %d", n, m.Epoch, epochs.Epoch().Number)
+			}
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,310 @@
+package segment
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"cel.dev/cel-go/common/ast"
+
+	"footfall/pipeline/profile"
+	"footfall/schemas"
+)
+
+// questions are expressions of every kind, some with a hole %d that is filled with
+// something around what histories have.
+func questions() []string {
+	return []string{
+		`since(last()) >= days(%d)`, `since(last("purchase")) < days(%d)`, `since(first()) > days(%d)`, `since(last("view", event.category == "tv")) <= hours(%d)`,
+		`last("view") > last("purchase")`, `last("purchase") - first("purchase") >= days(%d)`, `ever("search")`, `ever("view", event.brand in ["acme", "umbra"])`,
+		`orders() >= %d`, `orders() == %d`, `orders(days(30)) >= %d`, `orders(days(7)) == %d`, `orders(calendar("month")) < %d`, `orders(calendar("month", 1)) > %d`,
+		`count("view", days(3)) > %d`, `count("view", event.category.startsWith("t"), days(10)) >= %d`, `count(["view", "search"], hours(36)) <= %d`, `count("any") >= %d`,
+		`count("view", calendar("day")) >= %d`, `count("view", calendar("week")) != %d`, `count("any", event.channel != "email", calendar("quarter")) >= %d`,
+		`count("view", days(3)) > count("add_to_cart", days(3))`, `count("view", event.category == "tv") >= %d`,
+		`revenue() >= %d`, `revenue(days(60)) > %d.5`, `spend(calendar("year")) < %d0.0`, `spend(days(20)) >= revenue()`, `average_order() >= %d0`, `average_order(days(45)) < %d5`, `largest_order() > %d0`,
+		`sum("purchase", event.amount, event.channel == "email", days(90)) >= %d`, `sum("refund", event.amount) > 0.0`, `spend(calendar("month", 1)) >= %d`,
+		`distinct("view", event.product_id, days(14)) >= %d`, `distinct("any", event.category) > %d`, `sessions(days(2)) >= %d`, `sessions() < %d`,
+		`first_value("any", event.channel) == "email"`, `last_value("any", event.channel) in ["ads", "seo"]`, `first_value("any", event.channel) == last_value("any", event.channel)`,
+		`top("view", event.category) == "tv"`, `top_hour("any") >= %d`, `top_weekday("purchase") == %d`,
+		`since(last("purchase")) >= gap("purchase")`, `gap("view") > hours(%d)`, `since(last("view")) < gap("view") + hours(2)`,
+		`followed("view", "purchase", hours(%d), days(30))`, `followed("view", event.category == "tv", "add_to_cart", event.quantity >= 2, days(1), days(9))`,
+		`open_carts() > %d`, `since(cart_changed()) >= hours(%d)`, `cart_items() >= %d`, `cart_value() >= %d0.0`,
+		`anniversary(first())`, `anniversary(first("purchase"))`,
+		`band(since(last("purchase")), [days(3), days(30), days(60)]) >= %d`, `band(orders(), [2, 4]) == %d`, `band(revenue(), [50, 100.5]) < %d`,
+		`now() >= timestamp("2026-03-01T00:00:00Z")`, `now() - last() >= days(%d)`, `first() + days(40) <= now()`,
+		`count("purchase", event.items.exists(i, i.category == "tv")) >= %d`, `(orders() > %d ? revenue() : 0.5) < 70`, `orders() * 2 - 1 > %d`, `orders() / 2 == %d`,
+		`count("view", !(event.brand == "acme") || event.quantity > 1.5) > %d`, `count("view", event.type == "view" && event.product_id.endsWith("1"), days(5)) >= %d`,
+	}
+}
+
+func someQuestion(rng *rand.Rand) string {
+	all := questions()
+	q := all[rng.IntN(len(all))]
+	if strings.Contains(q, "%d") {
+		n := rng.IntN(4)
+		if strings.Contains(q, "hours") || strings.Contains(q, "days(%d") {
+			n = rng.IntN(70)
+		}
+		q = fmt.Sprintf(q, n)
+	}
+	switch rng.IntN(6) {
+	case 0:
+		return "!(" + q + ")"
+	case 1:
+		return q + " && " + someQuestion(rng)
+	case 2:
+		return "(" + q + " || " + someQuestion(rng) + ")"
+	}
+	return q
+}
+
+// someSet is a set of a few rules, as YAML.
+func someSet(rng *rand.Rand, name, zone string, questions []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "set: %s\nzone: %s\nsegments:\n", name, zone)
+	for i, q := range questions {
+		fmt.Fprintf(&b, "  - name: s%d\n    when: |\n      %s\n", i, q)
+	}
+	b.WriteString("  - name: rest\n    otherwise: true\n")
+	return b.String()
+}
+
+// someHistory is what a user did: events around each other rather than spread out.
+func someHistory(rng *rand.Rand) []schemas.Event {
+	pick := func(texts ...string) []byte {
+		if s := texts[rng.IntN(len(texts))]; s != "" {
+			return []byte(s)
+		}
+		return nil
+	}
+	events := make([]schemas.Event, rng.IntN(25))
+	at := start
+	for i := range events {
+		switch rng.IntN(5) {
+		case 0:
+			at += schemas.Millis(rng.IntN(60_000))
+		case 1, 2:
+			at += schemas.Millis(rng.Int64N(int64(5 * schemas.Hour)))
+		case 3:
+			at += schemas.Millis(rng.Int64N(int64(4 * day)))
+		default:
+			at += schemas.Millis(rng.Int64N(int64(25 * day)))
+		}
+		ev := &events[i]
+		*ev = schemas.Event{
+			At: at, Kind: schemas.Kind(rng.IntN(int(schemas.Kinds))), Quantity: 1_000_000 * int64(1+rng.IntN(3)),
+			ProductID: pick("p1", "p2", "p3", "p11", ""), Category: pick("tv", "toys", "shoes", ""), Brand: pick("acme", "umbra", ""),
+			Channel: pick("email", "ads", "seo", ""), SessionID: pick("s1", "s2", "s3", ""), CartID: pick("c1", "c2", ""),
+		}
+		switch ev.Kind {
+		case schemas.Purchase, schemas.Refund:
+			ev.Amount = rng.Int64N(12_000)
+			if rng.IntN(3) == 0 {
+				ev.Items = []byte(`[{"product_id":"p1","category":"tv"},{"product_id":"p3"}]`)
+			}
+		case schemas.AddToCart, schemas.RemoveFromCart:
+			ev.Worth = rng.Int64N(5000)
+		}
+	}
+	return events
+}
+
+// moments are the times at which something can change by silence, and their
+// neighbours.
+func moments(events []schemas.Event, text string, loc *time.Location, from schemas.Millis) []schemas.Millis {
+	spans := map[schemas.Millis]bool{30 * day: true}
+	for _, unit := range []struct {
+		name string
+		ms   schemas.Millis
+	}{{"days", day}, {"hours", schemas.Hour}} {
+		for _, part := range strings.Split(text, unit.name+"(")[1:] {
+			var n int
+			if _, err := fmt.Sscanf(part, "%d", &n); err == nil {
+				spans[schemas.Millis(n)*unit.ms] = true
+			}
+		}
+	}
+	var all []schemas.Millis
+	for i := range events {
+		for s := range spans {
+			all = append(all, events[i].At+s)
+		}
+		for j := range i { // what gaps come to
+			all = append(all, events[i].At+events[i].At-events[j].At, events[i].At+events[i].At-events[j].At+2*schemas.Hour)
+		}
+	}
+	t := time.UnixMilli(int64(from)).In(loc)
+	for range 75 {
+		t = time.Date(t.Year(), t.Month(), t.Day()+1, 0, 0, 0, 0, loc)
+		all = append(all, schemas.Millis(t.UnixMilli()))
+	}
+	for i := range 3 { // anniversaries and years
+		all = append(all, schemas.Millis(time.Date(2027+i, 1, 1, 0, 0, 0, 0, loc).UnixMilli()))
+		for j := range events {
+			y, m, d := time.UnixMilli(int64(events[j].At)).In(loc).Date()
+			for k := range 2 {
+				all = append(all, schemas.Millis(time.Date(y+1+i, m, d+k, 0, 0, 0, 0, loc).UnixMilli()))
+			}
+		}
+	}
+	for _, at := range slices.Clone(all) {
+		all = append(all, at-1, at+1)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(at schemas.Millis) bool { return at <= from })
+}
+
+// readSet is a set as the oracle reads it.
+type readSet struct {
+	name     string
+	segments []named
+	rules    []*ast.AST // nil: everybody who is left
+}
+
+func readSets(t *testing.T, texts []string) (sets []readSet) {
+	checker, err := newChecker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		w, err := File{Name: "set.yaml", Text: []byte(text)}.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := readSet{name: w.name, segments: w.segments}
+		for _, seg := range w.segments {
+			var rule *ast.AST
+			if seg.when != nil {
+				var faults []error
+				if rule, _, faults = checker.check(seg.when.text); faults != nil {
+					t.Fatalf("%s: %v", seg.when.text, faults)
+				}
+			}
+			s.rules = append(s.rules, rule)
+		}
+		sets = append(sets, s)
+	}
+	return sets
+}
+
+// known is the oracle's answer for every set, in order.
+func known(sets []readSet, o *naive) []uint16 {
+	var out []uint16
+	for _, s := range sets {
+		for i, rule := range s.rules {
+			if rule != nil {
+				if o.ast = rule; !o.eval(rule.Expr()).(bool) {
+					continue
+				}
+			}
+			out = append(out, uint16(i))
+			o.others[s.name] = s.segments[i].name
+			break
+		}
+	}
+	return out
+}
+
+// Every question, alone and with others, has the answer of the oracle at every
+// moment at which it could change by silence; the due time is never later than the
+// first change; and the order of events decides nothing.
+func TestLanguageIsTheOracles(t *testing.T) {
+	seeds := 300
+	if n, err := strconv.Atoi(os.Getenv("FOOTFALL_TEST_SEEDS")); err == nil {
+		seeds = n
+	}
+	zones := []string{"UTC", "Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe"}
+	for seed := range uint64(seeds) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		zone := zones[rng.IntN(len(zones))]
+		var qs []string
+		for range 1 + rng.IntN(4) {
+			qs = append(qs, someQuestion(rng))
+		}
+		sets := []string{
+			someSet(rng, "one", zone, qs),
+			someSet(rng, "two", zone, []string{`segment("one") == "rest" && orders() >= 1`, `segment("one") in ["s0", "rest"] || ever("refund")`}),
+		}
+		p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
+		if err != nil {
+			if strings.Contains(err.Error(), "nobody") || strings.Contains(err.Error(), "never hold") {
+				continue // what was drawn makes no sense
+			}
+			t.Fatalf("seed %d: %v\n%s", seed, err, sets[0])
+		}
+		againstOracle(t, seed, rng, p, sets, zone)
+	}
+}
+
+func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, p *Program, sets []string, zone string) {
+	t.Helper()
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := someHistory(rng)
+	fail := func(format string, args ...any) {
+		t.Helper()
+		for i := range events {
+			ev := &events[i]
+			t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", time.UnixMilli(int64(ev.At)).UTC(), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
+				ev.ProductID, ev.Category, ev.Brand, ev.Channel, ev.SessionID, ev.CartID, ev.Items)
+		}
+		t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), strings.Join(sets, "\n"))
+	}
+	// The user, row 1, has a neighbour. The clock is where the last event is.
+	rows := profile.NewRows(p.Layout())
+	rows.Append()
+	rows.Append()
+	var pr profile.Profile
+	shuffled := slices.Clone(events)
+	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	clock := start
+	for i := range events {
+		clock = max(clock, events[i].At)
+	}
+	clock -= schemas.Millis(rng.Int64N(int64(schemas.Minute))) // the last may be from the near future
+	for i := range shuffled {
+		pr.Fold(&shuffled[i])
+		at := clock
+		if rng.IntN(2) == 0 { // as if the clock had still to come there
+			at = min(clock, events[0].At)
+		}
+		rows.Fold(1, &shuffled[i], at)
+		if rng.IntN(4) == 0 {
+			rows.Fold(0, &shuffled[i], at)
+		}
+	}
+	read := readSets(t, sets)
+	e := p.Evaluator()
+	got := make([]uint16, p.Sets())
+	now := clock
+	o := &naive{t: t, events: events, now: now, loc: loc, others: map[string]string{}}
+	due := e.Eval(&pr, rows.View(1), now, got)
+	if want := known(read, o); !slices.Equal(got, want) {
+		fail("at %s: got %v, want %v", time.UnixMilli(int64(now)).UTC(), got, want)
+	}
+	before := slices.Clone(got)
+	for _, at := range moments(events, sets[0], loc, now) {
+		o.now = at
+		want := known(read, o)
+		for due <= at { // the worker fires every due time, one after the other
+			if due <= now {
+				fail("at %d: due %d, which is not later", now, due)
+			}
+			now = due
+			due = e.Eval(&pr, rows.View(1), now, before)
+		}
+		if !slices.Equal(before, want) {
+			fail("at %s: still in %v, want %v; the next due time is %s", time.UnixMilli(int64(at)).UTC(), before, want, time.UnixMilli(int64(due)).UTC())
+		}
+		if e.Eval(&pr, rows.View(1), at, got); !slices.Equal(got, want) {
+			fail("at %s: got %v, want %v", time.UnixMilli(int64(at)).UTC(), got, want)
+		}
+	}
+}

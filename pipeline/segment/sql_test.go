@@ -1,0 +1,115 @@
+package segment
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"footfall/pipeline/profile"
+	"footfall/schemas"
+	"footfall/sinks/clickhouse/chdbtest"
+)
+
+func TestMain(m *testing.M) { chdbtest.Main(m) }
+
+// One definition, two engines: the statement that a program writes for ClickHouse puts
+// every user where the evaluator does, at any moment.
+func TestSQLIsTheEvaluators(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	chdbtest.Exec(t, dsn, `CREATE TABLE events_once (user_id String, type LowCardinality(String), time DateTime64(3, 'UTC'), session_id String, product_id String,
+		category LowCardinality(String), brand LowCardinality(String), channel LowCardinality(String), campaign String, url String, order_id String, currency String,
+		cart_id String, quantity Nullable(Decimal(19, 6)), items String, amount_minor Int64, worth_minor Int64) ENGINE = MergeTree ORDER BY user_id`)
+	rng := rand.New(rand.NewPCG(1, 5))
+	histories := map[string][]schemas.Event{}
+	var insert strings.Builder
+	insert.WriteString("INSERT INTO events_once FORMAT JSONEachRow\n")
+	for i := range 150 {
+		user := fmt.Sprintf("u%d", i)
+		histories[user] = someHistory(rng)
+		for _, ev := range histories[user] {
+			row, err := json.Marshal(map[string]any{
+				"user_id": user, "type": ev.Kind.String(), "time": time.UnixMilli(int64(ev.At)).UTC().Format("2006-01-02 15:04:05.000"),
+				"session_id": string(ev.SessionID), "product_id": string(ev.ProductID), "category": string(ev.Category), "brand": string(ev.Brand), "channel": string(ev.Channel),
+				"cart_id": string(ev.CartID), "quantity": ev.Quantity / 1_000_000, "items": string(ev.Items), "amount_minor": ev.Amount, "worth_minor": ev.Worth,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			insert.Write(append(row, '\n'))
+		}
+	}
+	chdbtest.Exec(t, dsn, insert.String())
+	zones := []string{"UTC", "Europe/Berlin", "America/Sao_Paulo"}
+	for seed := range uint64(60) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		var qs []string
+		for range 1 + rng.IntN(3) {
+			qs = append(qs, someQuestion(rng))
+		}
+		zone := zones[rng.IntN(len(zones))]
+		sets := []string{someSet(rng, "one", zone, qs), someSet(rng, "two", zone, []string{`segment("one") == "rest" && orders() >= 1`, `segment("one") in ["s0", "rest"] || ever("refund")`})}
+		p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
+		if err != nil {
+			continue // what was drawn makes no sense
+		}
+		now := start + schemas.Millis(rng.Int64N(int64(120*day)))
+		compareEngines(t, dsn, p, histories, now, strings.Join(sets, "\n"))
+	}
+	for _, name := range []string{"lifecycle", "loyalty", "cart", "browse", "replenishment", "engagement", "milestones"} {
+		p, err := Shipped(Options{Exponent: 2}, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range schemas.Millis(4) {
+			compareEngines(t, dsn, p, histories, start+(5+30*i)*day, name)
+		}
+	}
+}
+
+func compareEngines(t *testing.T, dsn string, p *Program, histories map[string][]schemas.Event, now schemas.Millis, what string) {
+	t.Helper()
+	sql := p.SQL(now, fmt.Sprintf("t <= %d", now))
+	names := p.Names()
+	var columns []string
+	for _, s := range names {
+		columns = append(columns, s.Name)
+	}
+	got := chdbtest.Exec(t, dsn, "SELECT user_id, "+strings.Join(columns, ", ")+" FROM ("+sql+") ORDER BY user_id FORMAT TSV")
+	found := map[string]string{}
+	for line := range strings.Lines(got) {
+		user, segments, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		found[user] = segments
+	}
+	e := p.Evaluator()
+	for user, events := range histories {
+		rows := profile.NewRows(p.Layout())
+		rows.Append()
+		var pr profile.Profile
+		for i := range events {
+			if events[i].At <= now {
+				pr.Fold(&events[i])
+				rows.Fold(0, &events[i], now)
+			}
+		}
+		if pr.Last == 0 {
+			continue
+		}
+		into := make([]uint16, p.Sets())
+		e.Eval(&pr, rows.View(0), now, into)
+		var want []string
+		for i, s := range into {
+			want = append(want, names[i].Segments[s])
+		}
+		if w := strings.Join(want, "\t"); found[user] != w {
+			for i := range events {
+				ev := &events[i]
+				t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", time.UnixMilli(int64(ev.At)).UTC(), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
+					ev.ProductID, ev.Category, ev.Brand, ev.Channel, ev.SessionID, ev.CartID, ev.Items)
+			}
+			t.Fatalf("user %s at %s: ClickHouse says %q, the evaluator %q\n%s\n%s", user, time.UnixMilli(int64(now)).UTC(), found[user], w, what, sql)
+		}
+	}
+}
