@@ -24,16 +24,16 @@ type audited struct {
 }
 
 // set makes a row be there n times.
-func (a *audited) set(p archive.Partition, r archive.Row, n int) {
-	a.table.Put(p, r, n-a.table.Count(p, r))
+func (w *audited) set(p archive.Partition, r archive.Row, n int) {
+	w.table.Put(p, r, n-w.table.Count(p, r))
 }
 
-func (a *audited) Found(_ context.Context, s archive.Span, contents bool) (found []archive.Found, err error) {
-	a.table.Each(s.Partition, func(r archive.Row, n int) {
+func (w *audited) Found(_ context.Context, s archive.Span, contents bool) (found []archive.Found, err error) {
+	w.table.Each(s.Partition, func(r archive.Row, n int) {
 		if s.First <= r.Offset && r.Offset < s.Next {
 			f := archive.Found{Row: r, Copies: int64(n)}
 			if contents {
-				f.Content = sim.Content(r.Hash) + a.changed[s.Partition][r]
+				f.Content = sim.Content(r.Hash) + w.changed[s.Partition][r]
 			}
 			found = append(found, f)
 		}
@@ -41,10 +41,10 @@ func (a *audited) Found(_ context.Context, s archive.Span, contents bool) (found
 	return found, nil
 }
 
-func (a *audited) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
+func (w *audited) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
 	tallies := make([]archive.Tally, len(spans))
 	for i, s := range spans {
-		found, _ := a.Found(ctx, s, contents)
+		found, _ := w.Found(ctx, s, contents)
 		for _, f := range found {
 			tallies[i].Rows++
 			tallies[i].Hash += f.Hash
@@ -55,8 +55,8 @@ func (a *audited) Tallies(ctx context.Context, spans []archive.Span, contents bo
 	return tallies, nil
 }
 
-func (a *audited) Refused(_ context.Context, s archive.Span) (offsets []int64, err error) {
-	for offset := range a.dead[s.Partition] {
+func (w *audited) Refused(_ context.Context, s archive.Span) (offsets []int64, err error) {
+	for offset := range w.dead[s.Partition] {
 		if s.First <= offset && offset < s.Next {
 			offsets = append(offsets, offset)
 		}
