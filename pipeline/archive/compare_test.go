@@ -339,8 +339,10 @@ func TestCompareOvertaken(t *testing.T) {
 func TestPlan(t *testing.T) {
 	in := func(n int32) archive.Partition { return archive.Partition{Topic: "in", Number: n} }
 	stock := []archive.Stock{
-		{Partition: in(0), Rows: 50, First: 10, Last: 60}, {Partition: in(1), Rows: 40, First: 100, Last: 150},
-		{Partition: in(7), Rows: 3, First: 1, Last: 3}, {Partition: archive.Partition{Topic: "old"}, Rows: 9, Last: 8},
+		{Partition: in(0), Rows: 50, First: 10, Last: 60},
+		{Partition: in(1), Rows: 40, First: 100, Last: 150},
+		{Partition: in(7), Rows: 3, First: 1, Last: 3},
+		{Partition: archive.Partition{Topic: "old"}, Rows: 9, Last: 8},
 	}
 	extents := []archive.Extent{
 		{Partition: in(0), Start: 20, End: 80, Committed: 61},
