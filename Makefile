@@ -18,7 +18,7 @@ govuln   := $(tools)/govulncheck-$(GOVULN_VERSION)/govulncheck
 ARGS     ?=
 PKG      ?= ./...
 RACE     ?=
-SEEDS    ?= 300
+SEEDS    ?= 3000
 FROM     ?= 1
 FUZZTIME ?= 10s
 FUZZJOBS ?= 2
@@ -72,6 +72,7 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 
 vet:
 	go vet ./...
+	go vet -tags chaos,smallpieces,synctests ./...
 
 GOVULNDB ?= https://vuln.go.dev
 export GOVULNDB

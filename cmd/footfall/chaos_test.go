@@ -411,3 +411,25 @@ func (r *rig) leftovers() (files []string) {
 	}
 	return files
 }
+
+// logged returns the lines with a message of this beginning, so far.
+func (p *process) logged(message string) (found []logLine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lines {
+		if strings.HasPrefix(l.Message, message) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// ended tells whether it has.
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}

@@ -208,32 +208,10 @@ func (p *process) Write(b []byte) (int, error) {
 	return p.h.Write(b)
 }
 
-// logged returns the lines with a message of this beginning, so far.
-func (p *process) logged(message string) (found []logLine) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range p.lines {
-		if strings.HasPrefix(l.Message, message) {
-			found = append(found, l)
-		}
-	}
-	return found
-}
-
 // Wait waits for its end, and returns how it ended.
 func (p *process) Wait() error {
 	<-p.done
 	return p.err
-}
-
-// ended tells whether it has.
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // kill ends it by SIGKILL, if it has not ended, and waits for that.

@@ -170,7 +170,9 @@ func TestStressHotUserAndPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	poison := [][]byte{
-		bytes.Repeat([]byte("["), 1<<16), []byte(`{"event_id":1` + strings.Repeat("0", 1<<15) + `}`), {0xff, 0xfe, 0}, nil,
+		bytes.Repeat([]byte("["), 1<<16), []byte(`{"event_id":1` + strings.Repeat("0", 1<<15) + `}`),
+		{0xff, 0xfe, 0},
+		nil,
 		[]byte(`{"event_id":"x","type":"view","user_id":"poison","time":1e308}`), append([]byte(`{"properties":"`), bytes.Repeat([]byte("x"), 1<<19)...),
 		[]byte(`{"event_id":"x","type":"view","user_id":"other","time":1}`), []byte(`{"a":` + strings.Repeat(`{"a":`, 4000) + strings.Repeat("}", 4001)),
 	}
