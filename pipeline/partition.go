@@ -68,10 +68,14 @@ type Status struct {
 	Users      int
 	Window     schemas.Millis // effective dedup window
 	Stats      worker.Stats
-	PerSecond  float64        // records applied, between the last two times the end was asked for
-	Population [][]int        // users by set and segment
-	Snapshot   int64          // input offset of the last snapshot
-	SnapshotAt schemas.Millis // when it was begun
+	PerSecond  float64            // records applied, between the last two times the end was asked for
+	Names      []schemas.SetNames // of the rules that it goes by
+	Population [][]int            // users by set and segment of these
+	Epoch      uint64             // of their quantiles; 0: none
+	Filling    bool               // the history of what they ask for is looked for; some sets say nothing yet
+	Settled    bool               // everyone has been evaluated under them
+	Snapshot   int64              // input offset of the last snapshot
+	SnapshotAt schemas.Millis     // when it was begun
 }
 
 func newPartition(work context.Context, p *Pipeline, a Assignment) *partition {
@@ -258,7 +262,8 @@ func (part *partition) publishStatus(end *End) {
 		PerSecond: perSecond,
 		Partition: part.number, Mark: w.Mark(), Committed: part.stream.mark(),
 		End: end.Offset, Asked: end.Wall,
-		Users: w.Users(), Window: w.Window(), Stats: w.Stats(), Population: w.Population(),
+		Users: w.Users(), Window: w.Window(), Stats: w.Stats(),
+		Names: part.rules.Names(), Population: w.Population(), Epoch: part.rules.Epoch().Number, Filling: w.Filling(), Settled: w.Settled(),
 		Snapshot: part.lastSnap.Next, SnapshotAt: part.taken,
 	})
 }

@@ -68,11 +68,36 @@ func readControl(ctx context.Context, c *Config) (control, error) {
 	return s, err
 }
 
-// watchControl follows the switch until ctx ends: it calls each with what it says at
-// first, and then with every change. It returns only when ctx has ended, or when the
-// topic does not exist; what else goes wrong is logged and tried again, and the switch
-// stays as it was.
-func watchControl(ctx context.Context, c *Config, log *zap.Logger, each func(control)) error {
+// follower is told what the control topic holds: every record in order, and that all
+// have been told that there are, once in the beginning and then after each.
+type follower interface {
+	record(r *kgo.Record)
+	caughtUp()
+}
+
+// killSwitch is the follower that calls each with what the switch says.
+type killSwitch struct {
+	log  *zap.Logger
+	says control
+	each func(control)
+}
+
+func (k *killSwitch) record(r *kgo.Record) {
+	next, ok, err := parseControl(r)
+	if err != nil {
+		k.log.Warn("kill switch has a record that can't be read; it stays as it was", zap.Int64("offset", r.Offset), zap.Error(err))
+	}
+	if ok {
+		k.says = next
+	}
+}
+
+func (k *killSwitch) caughtUp() { k.each(k.says) }
+
+// watchControl follows the control topic until ctx ends. It returns only when ctx has
+// ended, or when the topic does not exist; what else goes wrong is logged and tried
+// again, and everything stays as it was.
+func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...follower) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -92,9 +117,13 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, each func(con
 	end, _ := ends.Lookup(topic, 0)
 	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}})
 
-	var s control
+	caughtUp := func() {
+		for _, f := range followers {
+			f.caughtUp()
+		}
+	}
 	if end.Offset == 0 {
-		each(s)
+		caughtUp()
 	}
 	for told := end.Offset == 0; ; {
 		fetches := cl.PollFetches(ctx)
@@ -105,20 +134,16 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, each func(con
 			if errors.Is(f.Err, kerr.UnknownTopicOrPartition) {
 				return fmt.Errorf("kafka: there is no topic %s; `footfall topics create` makes it", topic)
 			}
-			log.Warn("kill switch can't be read; it stays as it was", zap.String("topic", topic), zap.Error(f.Err))
+			log.Warn("the control topic can't be read; kill switch and epochs stay as they were", zap.String("topic", topic), zap.Error(f.Err))
 		}
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()
-			next, ok, err := parseControl(r)
-			if err != nil {
-				log.Warn("kill switch has a record that can't be read; it stays as it was", zap.Int64("offset", r.Offset), zap.Error(err))
-			}
-			if ok {
-				s = next
+			for _, f := range followers {
+				f.record(r)
 			}
 			// Before the end it had when we began, records are history: only the last counts.
 			if told = told || r.Offset >= end.Offset-1; told {
-				each(s)
+				caughtUp()
 			}
 		}
 	}

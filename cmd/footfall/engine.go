@@ -37,6 +37,7 @@ type engine struct {
 	bucket   *blob.Bucket
 	session  *kafka.Session
 	pipe     *pipeline.Pipeline
+	epochs   *epochs
 	archive  archiveState
 	metrics  *metrics
 
@@ -139,7 +140,11 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,
+		Counted: func(partition int32, rules *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution) {
+			e.epochs.counted(partition, rules, epoch, at, of)
+		},
 	})
+	e.epochs = newEpochs(c, log.Named("epochs"), e.rules, e.session.Partitions(), e.pipe.Switch)
 	return e, nil
 }
 
@@ -219,20 +224,23 @@ func (e *engine) run(ctx context.Context) error {
 
 	known := make(chan error, 1)
 	var once sync.Once
+	log := e.log.Named("control")
+	turn := &killSwitch{log: log, each: func(s control) {
+		if e.paused.Swap(s.Paused) != s.Paused {
+			e.log.Warn("kill switch", zap.Bool("paused", s.Paused), zap.String("by", s.By), zap.String("reason", s.Reason))
+		}
+		once.Do(func() { known <- nil })
+	}}
 	wg.Go(func() {
-		err := watchControl(beside, e.conf, e.log.Named("control"), func(s control) {
-			if e.paused.Swap(s.Paused) != s.Paused {
-				e.log.Warn("kill switch", zap.Bool("paused", s.Paused), zap.String("by", s.By), zap.String("reason", s.Reason))
-			}
-			once.Do(func() { known <- nil })
-		})
+		err := watchControl(beside, e.conf, log, e.epochs, turn)
 		once.Do(func() { known <- err })
 		if err != nil {
-			e.log.Error("kill switch can't be read; it stays as it was", zap.Error(err))
+			e.log.Error("the control topic can't be read; kill switch and epochs stay as they were", zap.Error(err))
 		}
 	})
+	wg.Go(func() { e.epochs.run(beside) })
 	select {
-	case err := <-known: // nothing is said before it is known whether it may be
+	case err := <-known: // nothing is said before it is known whether it may be, and by which bounds
 		if err != nil {
 			return err
 		}

@@ -72,8 +72,8 @@ type count struct {
 // LogRecord is a record of the log of epochs.
 type LogRecord struct{ Key, Value []byte }
 
-// epochsKey is how all keys begin.
-const epochsKey = "quantiles/"
+// EpochsKey is how all keys of the log begin.
+const EpochsKey = "quantiles/"
 
 // NewEpochs begins to read the log from its beginning, for rules and an input of so
 // many partitions.
@@ -84,7 +84,7 @@ func NewEpochs(rules *Program, partitions int32) *Epochs {
 	}
 	return &Epochs{
 		rules: rules, partitions: partitions, counts: map[int32]count{},
-		prefix: fmt.Sprintf("%s%016x/", epochsKey, sum.Sum64()),
+		prefix: fmt.Sprintf("%s%016x/", EpochsKey, sum.Sum64()),
 	}
 }
 
