@@ -240,6 +240,7 @@ func among(n *node) (x *node, values []string) {
 		if x != nil && x == y {
 			return x, append(values, more...)
 		}
+	default:
 	}
 	return nil, nil
 }
@@ -256,6 +257,11 @@ func negated(n *node) string {
 		return plain(n.args[0])
 	case opReached, opAtLeast:
 		return denied(n)
+	case opIsSegment:
+		if len(n.list) == 1 {
+			return strings.Replace(n.source, " == ", " != ", 1)
+		}
+	default:
 	}
 	return "!(" + plain(n) + ")"
 }
