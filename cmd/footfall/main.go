@@ -152,6 +152,7 @@ func newCommands(g *global) []*cobra.Command {
 		newRun(g),
 		newExplain(g),
 		newStatus(g),
+		newRules(g),
 		newTest(g),
 		newSimulate(g),
 		newPublish(g),
