@@ -32,7 +32,7 @@ func (w *Worker) Bytes() Bytes {
 	everybody, set := FixedBytes()
 	_, lists := w.cells.Bytes()
 	b := Bytes{
-		Users: w.Users(), Fixed: everybody + set*w.sets() + w.cfg.Rules.Layout().Bytes(),
+		Users: w.Users(), Fixed: everybody + set*len(w.names) + w.cfg.Rules.Layout().Bytes(),
 		Buyers: w.buyers.Len() * buyerBytes, Lists: lists,
 	}
 	for user := range int32(b.Users) {
