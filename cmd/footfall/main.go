@@ -154,6 +154,7 @@ func newCommands(g *global) []*cobra.Command {
 		newStatus(g),
 		newRules(g),
 		newTest(g),
+		newPlan(g),
 		newSimulate(g),
 		newPublish(g),
 		newValidate(g),

@@ -99,3 +99,12 @@ func (p *Program) ParseValue(kind schemas.ValueKind, text string) (int64, error)
 	}
 	return v, nil
 }
+
+// SetName reads the name of the set that a file holds, whatever else is wrong with it.
+func (f File) SetName() (string, error) {
+	w, err := f.read()
+	if w == nil || w.name == "" {
+		return "", err
+	}
+	return w.name, nil
+}
