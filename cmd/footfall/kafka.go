@@ -123,6 +123,20 @@ func partitions(ctx context.Context, cl *kgo.Client, topic string) (int, error) 
 	return len(t.Partitions), nil
 }
 
+// topicStarts asks for the first offset of each partition of a topic.
+func topicStarts(ctx context.Context, cl *kgo.Client, topic string) (map[int32]int64, error) {
+	listed, err := kadm.NewClient(cl).ListStartOffsets(ctx, topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: start of topic %s: %w", topic, err)
+	}
+	starts := map[int32]int64{}
+	listed.Each(func(o kadm.ListedOffset) { starts[o.Partition] = o.Offset })
+	return starts, nil
+}
+
 // readTopic reads a topic from its start (or, where since is above zero, from the first
 // record not older) to the end it has now, read_committed, and calls each with every
 // record; those of a partition come in order.
