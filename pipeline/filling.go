@@ -53,14 +53,15 @@ func (part *partition) takeCensus(caughtUp bool) {
 		return
 	}
 	if at, of, done := w.Counted(); done {
-		cfg.Counted(part.number, part.rules, part.epochNumber, at, of)
+		cfg.Counted(part.number, part.rules, segment.Count{Number: part.epochNumber, At: at, Still: part.epochStill, Of: of})
 	}
 	m := w.Mark()
 	if m.Clock < part.epochNext || m.Bootstrap > 0 || m.Lane != schemas.Live && !caughtUp || w.Pending() || w.Filling() {
 		return
 	}
 	part.epochNumber, part.epochNext = part.rules.EpochAt(m.Clock)
-	if part.epochNumber > part.rules.Epoch().Number {
+	part.epochStill = m.Lane != schemas.Live
+	if part.epochNumber > part.rules.Epoch().Number || part.epochStill {
 		w.Census()
 	}
 }

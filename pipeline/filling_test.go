@@ -233,10 +233,10 @@ func TestEpochs(t *testing.T) {
 				l.Switch(with)
 			}
 		}
-		b.cfg.Counted = func(partition int32, by *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution) {
+		b.cfg.Counted = func(partition int32, by *segment.Program, of segment.Count) {
 			log.Lock()
 			defer log.Unlock()
-			r, err := epochs.Count(partition, epoch, at, of)
+			r, err := epochs.Count(partition, of)
 			if err != nil || by.Hash() != rules.Hash() {
 				t.Error(err)
 			}

@@ -50,6 +50,7 @@ type partition struct {
 
 	epochNumber uint64         // the last epoch of their quantiles that was looked at
 	epochNext   schemas.Millis // the clock at which the next begins
+	epochStill  bool           // history has ended, and the clock stands still
 
 	snapping *snapping
 	lastSnap snapshot.ID

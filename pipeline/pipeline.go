@@ -49,9 +49,8 @@ type Config struct {
 	SliceBytes     int // of a snapshot, between two tasks
 
 	// Counted takes what a partition has counted for an epoch of the quantiles of its
-	// rules, as it was at a moment of its clock; nil: nobody wants to know. It must not
-	// block.
-	Counted func(partition int32, rules *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution)
+	// rules; nil: nobody wants to know. It must not block.
+	Counted func(partition int32, rules *segment.Program, of segment.Count)
 
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.

@@ -28,8 +28,12 @@ func (c *Config) runNeeds() []kafka.Need {
 	for _, name := range []string{t.Triggers, t.Muted, t.DeadLetters} {
 		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canRead, canWrite, canDescribeConfigs}})
 	}
+	control := []kmsg.ACLOperation{canRead, canDescribeConfigs}
+	if rules, err := c.rules(); err == nil && rules.Quantiles() > 0 {
+		control = append(control, canWrite) // what partitions have counted, and the bounds
+	}
 	needs = append(needs,
-		kafka.Need{On: kafka.OnTopic, Name: c.controlTopic(), Do: []kmsg.ACLOperation{canRead, canDescribeConfigs}},
+		kafka.Need{On: kafka.OnTopic, Name: c.controlTopic(), Do: control},
 		kafka.Need{On: kafka.OnGroup, Name: c.Kafka.Group, Do: []kmsg.ACLOperation{canRead}},
 		kafka.Need{On: kafka.OnTransactionalID, Name: c.Kafka.Group + "/", Prefix: true, Do: []kmsg.ACLOperation{canWrite}})
 	if c.ClickHouse.Enabled {

@@ -83,6 +83,9 @@ type PartitionStatus struct {
 	Snapshot    *SnapshotStatus  `json:"snapshot"`          // the newest; null: none
 	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set; empty where there is none
 	Sets        []SetStatus      `json:"sets"`              // of every set, in the order of the configuration
+	Settled     bool             `json:"settled"`           // everyone has been evaluated under the rules in force
+	Filling     bool             `json:"filling"`           // the history of what they ask for is looked for in the log
+	Epoch       uint64           `json:"epoch"`             // of the bounds of quantiles; 0: none
 }
 
 // SetStatus is how many users are in each segment of a set, in the order of its rules.

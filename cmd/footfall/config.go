@@ -151,7 +151,7 @@ func (c *Config) options() []option {
 		{key: "kafka.topics.triggers", target: &k.Topics.Triggers, value: "triggers", doc: "Transitions to act on."},
 		{key: "kafka.topics.muted", target: &k.Topics.Muted, value: "muted", doc: "Transitions to know of and not to act on, each with its reason."},
 		{key: "kafka.topics.dead_letters", target: &k.Topics.DeadLetters, value: "dead-letters", doc: "Records that were refused, each with its reason."},
-		{key: "kafka.topics.control", target: &k.Topics.Control, value: "", doc: "Compacted topic of the kill switch (`footfall triggers pause`). Empty: GROUP-control."},
+		{key: "kafka.topics.control", target: &k.Topics.Control, value: "", doc: "Compacted topic of the kill switch (`footfall triggers pause`) and of the bounds of quantiles. Empty: GROUP-control."},
 		{key: "kafka.lane", target: &k.Lane, value: "live", doc: "Lane of records that have no `lane` header: live, backfill (history published now; nothing is triggered) or replay (history in log time, in a topic of its own)."},
 		{key: "kafka.partitions", target: &k.Partitions, value: "8", doc: "Partitions of the topics that `topics create` makes. Can't be changed later: users would move to other partitions."},
 		{key: "kafka.replication", target: &k.Replication, value: "1", doc: "Replicas of the topics that `topics create` makes. 3 in production."},

@@ -317,7 +317,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	all, work := errgroup.WithContext(running)
 	all.Go(func() error { return d.engine.serve(work, listener) })
 	all.Go(func() error { return d.engine.run(work) })
-	watch, err := newDemoWatch(d.conf, d.engine.rules.Names())
+	watch, err := newDemoWatch(d.conf, d.engine.rules().Names())
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, all.Wait())
@@ -539,9 +539,9 @@ func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population 
 	topics := &d.conf.Kafka.Topics
 	judged := dump.Judge(oracle.Options{
 		Currency: d.conf.Shop.Currency, Rates: d.conf.Shop.Rates, InputTopic: topics.Events, Group: d.conf.Kafka.Group,
-		Rules: fmt.Sprintf("%016x", d.engine.rules.Hash()), Lane: d.lane.String(),
+		Rules: fmt.Sprintf("%016x", d.engine.rules().Hash()), Lane: d.lane.String(),
 		DedupWindow: int64(d.tempo.window), DedupBudget: int64(d.conf.Dedup.Budget), FutureLimit: int64(ahead),
-		MaxSkew: int64(d.tempo.maxSkew), WallTicks: d.lane == schemas.Live, Marks: marks, Sets: setNames(d.engine.rules.Names()),
+		MaxSkew: int64(d.tempo.maxSkew), WallTicks: d.lane == schemas.Live, Marks: marks, Sets: setNames(d.engine.rules().Names()),
 	})
 	r := &demoReport{
 		RecordsPublished: int64(len(dump.Input)), EventsApplied: judged.Applied, Duplicates: judged.Duplicates,
@@ -550,7 +550,7 @@ func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population 
 		Users: judged.Users, Segments: map[string]int{}, Sets: population, Others: judged.Others, Latency: watch.latency(),
 		Lost: judged.LostCount, Doubled: judged.DoubledCount, wrong: judged.WrongCount, findings: judged.Err(),
 	}
-	if r.Judged = setIndex(d.engine.rules.Names(), lifecycleSet) >= 0; r.Judged {
+	if r.Judged = setIndex(d.engine.rules().Names(), lifecycleSet) >= 0; r.Judged {
 		r.Segments = judged.Segments
 	}
 	return r, d.judgeClickHouse(ctx, r, len(dump.DeadLetters))

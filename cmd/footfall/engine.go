@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,6 @@ type engine struct {
 	log      *zap.Logger
 	started  time.Time
 	instance string
-	rules    *segment.Program
 	bucket   *blob.Bucket
 	session  *kafka.Session
 	pipe     *pipeline.Pipeline
@@ -92,7 +92,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: rules, stopped: make(chan struct{})}
+	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
 	if err := e.checkTopics(ctx); err != nil {
@@ -120,7 +120,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	}
 	e.pipe = pipeline.New(pipeline.Config{
 		Worker: worker.Config{
-			Rules: e.rules, Ahead: ahead, MaxSkew: t.maxSkew, MaxAge: t.maxAge,
+			Rules: rules, Ahead: ahead, MaxSkew: t.maxSkew, MaxAge: t.maxAge,
 			DedupWindow: t.window, DedupBudget: c.Dedup.Budget, Lane: c.Kafka.Lane, Slice: slice,
 		},
 		Decoder: func() *schemas.Decoder {
@@ -140,11 +140,11 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,
-		Counted: func(partition int32, rules *segment.Program, epoch uint64, at schemas.Millis, of []segment.Distribution) {
-			e.epochs.counted(partition, rules, epoch, at, of)
+		Counted: func(partition int32, rules *segment.Program, of segment.Count) {
+			e.epochs.counted(partition, rules, of)
 		},
 	})
-	e.epochs = newEpochs(c, log.Named("epochs"), e.rules, e.session.Partitions(), e.pipe.Switch)
+	e.epochs = newEpochs(c, log.Named("epochs"), rules, e.session.Partitions(), e.pipe.Switch)
 	return e, nil
 }
 
@@ -358,6 +358,9 @@ func (a *archiveState) get() (*clickhouse.Archive, error) {
 	return a.now, a.err
 }
 
+// rules are those in force, with their bounds.
+func (e *engine) rules() *segment.Program { return e.pipe.Rules() }
+
 // live tells that every partition this instance was given is recovered, and how
 // many those are.
 func (e *engine) live() (partitions int, all bool) {
@@ -373,17 +376,17 @@ func (e *engine) live() (partitions int, all bool) {
 // population is how many users are in each segment of each set, in the partitions that
 // are live here.
 func (e *engine) population() (total []SetStatus) {
-	for i, names := range e.rules.Names() {
+	status := e.pipe.Status()
+	for _, names := range e.pipe.Rules().Names() {
 		set := SetStatus{Set: names.Name}
 		for _, name := range names.Segments {
 			set.Segments = append(set.Segments, SegmentStatus{Segment: name})
 		}
-		for _, s := range e.pipe.Status() {
-			if s.Recovering {
-				continue
-			}
-			for j, n := range s.Population[i] {
-				set.Segments[j].Users += int64(n)
+		for _, s := range status {
+			if i := setIndex(s.Names, names.Name); i >= 0 && !s.Recovering && slices.Equal(s.Names[i].Segments, names.Segments) { // else it is about to follow
+				for j, n := range s.Population[i] {
+					set.Segments[j].Users += int64(n)
+				}
 			}
 		}
 		total = append(total, set)

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"footfall/pipeline/segment"
-	"footfall/schemas"
 )
 
 // epochs has all instances agree on the bounds of the rules' quantiles, once a day, by
@@ -102,13 +101,13 @@ func (e *epochs) proceed() {
 }
 
 // counted takes what a partition has counted (pipeline.Config.Counted). It does not wait.
-func (e *epochs) counted(partition int32, rules *segment.Program, number uint64, at schemas.Millis, of []segment.Distribution) {
+func (e *epochs) counted(partition int32, rules *segment.Program, of segment.Count) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if rules.Hash() != e.rules.Hash() {
 		return // of rules that are no more
 	}
-	r, err := e.agreed.Count(partition, number, at, of)
+	r, err := e.agreed.Count(partition, of)
 	if err != nil {
 		e.log.Error("epochs: a count that can't be written", zap.Int32("partition", partition), zap.Error(err))
 		return

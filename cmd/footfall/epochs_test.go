@@ -61,7 +61,7 @@ func TestEpochsAreAgreed(t *testing.T) {
 				of[i].Add(segment.Valued{Value: v, Users: 1})
 			}
 		}
-		r.counted(partition, rules, number, schemas.Millis(number)*schemas.Day, of)
+		r.counted(partition, rules, segment.Count{Number: number, At: schemas.Millis(number) * schemas.Day, Of: of})
 	}
 	reach := func(r *follows, number uint64) segment.Epoch {
 		h.until("the epoch has begun", 30*time.Second, func() bool {

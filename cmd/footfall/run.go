@@ -27,6 +27,12 @@ The first signal (Ctrl-C, SIGTERM) stops cleanly: what was applied is committed,
 is taken of every partition, and the group is left. A second one leaves at once; nothing is
 lost or doubled by that either, the next start only takes longer.
 
+SIGHUP reads the segment sets again (segments.* and shop.zone; everything else needs a
+restart). New rules hold for everyone without a restart from scratch: shoppers are evaluated
+behind live events, differences are muted (rules), and sets that ask for what was never kept
+have it looked for in the log first. Rules that are wrong change nothing, and the log says
+why. Send it to every instance of the group.
+
 On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /status,
 /explain. Log lines go to standard error.`,
 		Example: `  footfall run --config footfall.yaml
@@ -61,13 +67,17 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 				return err
 			}
 			log.Info("running", zap.String("version", buildVersion()), zap.String("group", c.Kafka.Group),
-				zap.String("http", listener.Addr().String()), zap.String("rules", fmt.Sprintf("%016x", e.rules.Hash())))
+				zap.String("http", listener.Addr().String()), zap.String("rules", fmt.Sprintf("%016x", e.rules().Hash())))
 			if why := c.unguarded(); why != "" {
 				log.Warn(why, zap.String("remedy", "set http.token_file, or listen on 127.0.0.1"))
 			}
 			all, ctx := errgroup.WithContext(cmd.Context())
 			all.Go(func() error { return e.serve(ctx, listener) })
 			all.Go(func() error { return e.run(ctx) })
+			all.Go(func() error {
+				e.reloadOn(ctx, hangups(ctx), func() (*Config, error) { return g.config(b.settings()...) })
+				return nil
+			})
 			if err := all.Wait(); err != nil {
 				return err
 			}

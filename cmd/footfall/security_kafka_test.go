@@ -322,6 +322,7 @@ func (b *guardedBroker) without(t *testing.T, acls []acl, h *house, events strin
 		var commands [][]string
 		switch {
 		case a.user == "footfall":
+			who = h.as(a.user, "segments.sets=lifecycle,rfm")
 			needs, commands = who.conf.runNeeds(), [][]string{{"run"}, {"check"}}
 		case a.user == "storefront":
 			needs, commands = who.conf.publishNeeds(false), [][]string{{"simulate", "--for", "1s"}}

@@ -210,7 +210,7 @@ func (e *engine) status(ctx context.Context) StatusAnswer {
 	out := StatusAnswer{
 		Instance: e.instance, Group: e.conf.Kafka.Group, Version: buildVersion(),
 		Started: Moment(e.started.UnixMilli()), Now: Moment(e.tempo.now()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
-		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.rules.Hash()), Partitions: []PartitionStatus{},
+		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.pipe.Rules().Hash()), Partitions: []PartitionStatus{},
 	}
 	for _, s := range e.pipe.Status() {
 		out.Partitions = append(out.Partitions, e.partitionStatus(&s))
@@ -228,7 +228,7 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 	}
 	p = PartitionStatus{
 		Partition: s.Partition, State: "live", Next: s.Mark.Next, End: s.End, Clock: Moment(s.Mark.Clock),
-		Users: int64(s.Users), N: s.Mark.N,
+		Users: int64(s.Users), N: s.Mark.N, Settled: s.Settled, Filling: s.Filling, Epoch: s.Epoch,
 		Applied: int64(s.Stats.Applied), Duplicates: int64(s.Stats.Duplicates), Transitions: int64(s.Stats.Transitions),
 		PerSecond: s.PerSecond * max(1, e.tempo.speed), Segments: map[string]int64{},
 	}
@@ -238,7 +238,7 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 	if s.SnapshotAt > 0 {
 		p.Snapshot = &SnapshotStatus{Next: s.Snapshot, At: Moment(s.SnapshotAt)}
 	}
-	for i, names := range e.rules.Names() {
+	for i, names := range s.Names {
 		set := SetStatus{Set: names.Name}
 		for j, name := range names.Segments {
 			set.Segments = append(set.Segments, SegmentStatus{name, int64(s.Population[i][j])})

@@ -54,6 +54,7 @@ type causeMessage struct {
 	Partition *int64  `json:"partition"`
 	Offset    *int64  `json:"offset"`
 	Due       *string `json:"due"`
+	Epoch     *int64  `json:"epoch"`
 }
 
 type profileMessage struct {
@@ -186,6 +187,10 @@ func (rd *reader) cause(s *said, m *causeMessage) {
 		s.CauseOffset, s.causePartition = rd.integer("cause.offset", m.Offset), rd.integer("cause.partition", m.Partition)
 	case "timer":
 		s.Due = rd.instant("cause.due", m.Due)
+	case "threshold_epoch":
+		if rd.integer("cause.epoch", m.Epoch) <= 0 {
+			rd.fault("a threshold_epoch without its number")
+		}
 	case "rules", "recovery":
 	default:
 		rd.fault("cause of kind %q", m.Kind)

@@ -58,15 +58,17 @@ type Epochs struct {
 	rules      *Program
 	partitions int32
 	prefix     string
-	counts     map[int32]count
+	counts     map[int32]Count
 	epoch      Epoch
 }
 
-// count is what one partition has counted.
-type count struct {
-	number uint64
-	at     schemas.Millis
-	of     []Distribution
+// Count is what one partition has counted for an epoch, as it was at a moment of its
+// clock.
+type Count struct {
+	Number uint64
+	At     schemas.Millis
+	Still  bool // its clock stands still, history has ended: it counts for later epochs too
+	Of     []Distribution
 }
 
 // LogRecord is a record of the log of epochs.
@@ -83,7 +85,7 @@ func NewEpochs(rules *Program, partitions int32) *Epochs {
 		fmt.Fprintf(sum, "%s\n", q.source)
 	}
 	return &Epochs{
-		rules: rules, partitions: partitions, counts: map[int32]count{},
+		rules: rules, partitions: partitions, counts: map[int32]Count{},
 		prefix: fmt.Sprintf("%s%016x/", EpochsKey, sum.Sum64()),
 	}
 }
@@ -92,12 +94,15 @@ func NewEpochs(rules *Program, partitions int32) *Epochs {
 func (e *Epochs) Epoch() Epoch { return e.epoch }
 
 // Count is the record of what a partition has counted for an epoch.
-func (e *Epochs) Count(partition int32, number uint64, at schemas.Millis, of []Distribution) (LogRecord, error) {
-	b := []byte{countVersion}
-	b = binary.LittleEndian.AppendUint64(b, number)
-	b = binary.LittleEndian.AppendUint64(b, uint64(at))
-	for i := range of {
-		one, err := of[i].AppendBinary(nil)
+func (e *Epochs) Count(partition int32, c Count) (LogRecord, error) {
+	b := []byte{countVersion, 0}
+	if c.Still {
+		b[1] = 1
+	}
+	b = binary.LittleEndian.AppendUint64(b, c.Number)
+	b = binary.LittleEndian.AppendUint64(b, uint64(c.At))
+	for i := range c.Of {
+		one, err := c.Of[i].AppendBinary(nil)
 		if err != nil {
 			return LogRecord{}, err
 		}
@@ -133,11 +138,11 @@ func (e *Epochs) readCount(partition string, value []byte) error {
 	if err != nil || n < 0 {
 		return fmt.Errorf("got partition %q", partition)
 	}
-	if len(value) < 17 || value[0] != countVersion {
+	if len(value) < 18 || value[0] != countVersion || value[1] > 1 {
 		return errors.New("not a count of version 1")
 	}
-	c := count{number: binary.LittleEndian.Uint64(value[1:]), at: schemas.Millis(binary.LittleEndian.Uint64(value[9:]))}
-	for rest := value[17:]; len(rest) > 0; {
+	c := Count{Number: binary.LittleEndian.Uint64(value[2:]), At: schemas.Millis(binary.LittleEndian.Uint64(value[10:])), Still: value[1] == 1}
+	for rest := value[18:]; len(rest) > 0; {
 		size, used := binary.Uvarint(rest)
 		if used <= 0 || size > uint64(len(rest)-used) {
 			return errors.New("cut off")
@@ -146,34 +151,34 @@ func (e *Epochs) readCount(partition string, value []byte) error {
 		if err := d.UnmarshalBinary(rest[used : used+int(size)]); err != nil {
 			return err
 		}
-		c.of, rest = append(c.of, d), rest[used+int(size):]
+		c.Of, rest = append(c.Of, d), rest[used+int(size):]
 	}
-	if len(c.of) != len(e.rules.quantiles) {
-		return fmt.Errorf("got %d distributions, and the rules ask for %d", len(c.of), len(e.rules.quantiles))
+	if len(c.Of) != len(e.rules.quantiles) {
+		return fmt.Errorf("got %d distributions, and the rules ask for %d", len(c.Of), len(e.rules.quantiles))
 	}
 	e.counts[int32(n)] = c
 	return nil
 }
 
-// Cut gives the record of the next epoch where every partition has counted buyers for it: who
-// has read the log to its end is to write it.
+// Cut gives the record of the next epoch where every partition has counted buyers for it,
+// or has nothing more to count: who has read the log to its end is to write it.
 func (e *Epochs) Cut() (r LogRecord, ok bool) {
-	number := e.counts[0].number
+	number, at := uint64(0), schemas.Millis(0)
+	for n := range e.partitions {
+		number, at = max(number, e.counts[n].Number), max(at, e.counts[n].At)
+	}
 	if number <= e.epoch.Number {
 		return r, false
 	}
-	at := schemas.Millis(0)
 	for n := range e.partitions {
-		c := e.counts[n]
-		if c.number != number {
+		if c, counted := e.counts[n]; !counted || c.Number != number && !c.Still {
 			return r, false
 		}
-		at = max(at, c.at)
 	}
 	all := make([]Distribution, len(e.rules.quantiles))
 	for i := range all {
 		for n := range e.partitions {
-			all[i].Merge(&e.counts[n].of[i])
+			all[i].Merge(&e.counts[n].Of[i])
 		}
 		if len(all[i].users) == 0 {
 			return r, false // nobody has bought yet: bounds of nothing would score everyone who does

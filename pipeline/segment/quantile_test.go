@@ -157,7 +157,7 @@ func countOf(t testing.TB, e *Epochs, partition int32, number uint64, values ...
 			of[i].Add(Valued{v * int64(i+1), 1})
 		}
 	}
-	r, err := e.Count(partition, number, schemas.Millis(number)*schemas.Day, of)
+	r, err := e.Count(partition, Count{Number: number, At: schemas.Millis(number) * schemas.Day, Of: of})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestInstancesAgree(t *testing.T) {
 			if diff := cmp.Diff(late.seen, i.seen); diff != "" || len(i.seen) < 5 {
 				t.Fatalf("seed %d: who begins late sees (-) what another has not (+):\n%s", seed, diff)
 			}
-			if _, ok := i.Cut(); ok && i.counts[0].number <= i.epoch.Number {
+			if _, ok := i.Cut(); ok && i.counts[0].Number <= i.epoch.Number {
 				t.Fatalf("seed %d: an epoch that is there is cut again", seed)
 			}
 		}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"go.uber.org/zap"
+)
+
+// hangups gives a value for each SIGHUP until ctx ends.
+func hangups(ctx context.Context) <-chan os.Signal {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	context.AfterFunc(ctx, func() { signal.Stop(signals) })
+	return signals
+}
+
+// reloadOn goes by the segment sets as they are written by then, each time that it is
+// asked to. What can't be read or compiled changes nothing.
+func (e *engine) reloadOn(ctx context.Context, asked <-chan os.Signal, read func() (*Config, error)) {
+	for {
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return
+		}
+		if err := e.reload(read); err != nil {
+			e.log.Error("segment sets not read again; the rules in force stay", zap.Error(err))
+		}
+	}
+}
+
+// reload takes from the configuration only what rules are: what events mean stays.
+func (e *engine) reload(read func() (*Config, error)) error {
+	c, err := read()
+	if err != nil {
+		return err
+	}
+	c.Shop.Currency, c.Shop.Rates = e.conf.Shop.Currency, e.conf.Shop.Rates
+	rules, err := c.rules()
+	if err != nil {
+		return err
+	}
+	e.log.Info("segment sets read again", zap.Strings("sets", setNames(rules.Names())), zap.String("rules", fmt.Sprintf("%016x", rules.Hash())))
+	e.epochs.follow(rules, e.session.Partitions())
+	return nil
+}

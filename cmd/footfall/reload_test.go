@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"footfall/schemas"
+)
+
+// partitionsLive are the partitions of one instance, as it tells itself.
+func (h *house) partitionsLive() (all []PartitionStatus) {
+	s, err := readStatus(h.t.Context(), h.conf)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, i := range s.Instances {
+		all = append(all, i.Partitions...)
+	}
+	return all
+}
+
+// everywhere waits until something holds of every partition.
+func (h *house) everywhere(what string, holds func(*PartitionStatus) bool) {
+	h.t.Helper()
+	h.until(what, 2*time.Minute, func() bool {
+		all := h.partitionsLive()
+		for i := range all {
+			if all[i].State != "live" || !holds(&all[i]) {
+				return false
+			}
+		}
+		return len(all) == h.conf.Kafka.Partitions
+	})
+}
+
+// inSet is how many users are in a segment of a set, or in all, over all partitions.
+func (h *house) inSet(set, segment string) (users int64) {
+	for _, p := range h.partitionsLive() {
+		for _, s := range p.Sets {
+			for _, one := range s.Segments {
+				if s.Set == set && (segment == "" || one.Segment == segment) {
+					users += one.Users
+				}
+			}
+		}
+	}
+	return users
+}
+
+const (
+	viewersBefore = `
+set: viewers
+segments:
+  - name: many
+    when: count("view") >= 50
+  - name: few
+    otherwise: true
+`
+	viewersAfter = `
+set: viewers
+segments:
+  - name: curious
+    when: distinct("view", event.product_id) >= 10
+  - name: few
+    otherwise: true
+`
+)
+
+// Several sets at once, one of them by quantiles, under kills; then one is written anew,
+// and asks for what was never kept. Nobody waits for it, nothing is said aloud, and the
+// lifecycle is the oracle's all the same.
+func TestEndToEndRules(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "viewers.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(viewersBefore)
+	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4", "segments.sets=lifecycle,rfm,"+file)
+	instance := h.start()
+	h.ready()
+	h.publishShop(6_000 / raceSlower)
+	instance.kill()
+	instance = h.start()
+	h.applied(2 * time.Minute)
+	h.everywhere("an epoch of quantiles has begun, and everyone has a score", func(p *PartitionStatus) bool { return p.Epoch > 0 && p.Settled })
+	users := h.inSet("lifecycle", "")
+	if scored := h.inSet("rfm", ""); scored != users || h.inSet("rfm", "champions") == 0 || h.inSet("rfm", "none") == users {
+		t.Errorf("of %d users %d are in a segment of rfm, %d of them champions", users, scored, h.inSet("rfm", "champions"))
+	}
+
+	epoch := h.partitionsLive()[0].Epoch
+	instance.kill()
+	instance = h.start()
+	h.everywhere("the bounds are the same after a kill", func(p *PartitionStatus) bool { return p.Epoch == epoch && p.Settled })
+
+	write("set: viewers\nsegments: [{name: x, when: count(\"veiw\") > 1}, {name: y, otherwise: true}]\n")
+	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	h.until("wrong rules are refused", time.Minute, func() bool { return h.logged(`unknown type of event \"veiw\"`) })
+	write(viewersAfter)
+	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	h.everywhere("the new rules hold, and their history is found", func(p *PartitionStatus) bool {
+		return p.Settled && !p.Filling && len(p.Sets) == 3 && p.Sets[2].Segments[0].Segment == "curious"
+	})
+	if all := h.inSet("viewers", ""); all != users || h.inSet("viewers", "curious") == 0 {
+		t.Errorf("of %d users %d are in a segment of the new set, %d of them curious", users, all, h.inSet("viewers", "curious"))
+	}
+	h.archived()
+	report, _ := h.judge(false)
+	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 {
+		t.Errorf("audit: %+v", r)
+	}
+	h.stop(instance)
+	t.Logf("%d events, %d users; %d triggers, %d muted", report.Applied, users, report.Triggers, report.Muted)
+}
+
+// logged tells whether a text was logged, as it stands in a line of JSON.
+func (h *house) logged(text string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return bytes.Contains(h.log.Bytes(), []byte(text))
+}
