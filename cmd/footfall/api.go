@@ -174,3 +174,30 @@ func (p PartitionStatus) lag() int64 {
 	}
 	return max(0, p.End-p.Next)
 }
+
+// ForecastAnswer is a page of what silence alone will do to a partition's users.
+type ForecastAnswer struct {
+	Partition int32             `json:"partition"`
+	Clock     Moment            `json:"clock"` // from when on
+	Next      int32             `json:"next"`  // row of the next page; -1: this is the last
+	Moves     []ForecastedMoves `json:"moves"`
+	Users     []ForecastedUser  `json:"users"` // at most as many as were asked for, the soonest of the page
+}
+
+// ForecastedMoves is how many users will move from one segment to another within an hour.
+type ForecastedMoves struct {
+	Set   string `json:"set"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Hour  Moment `json:"hour"`
+	Users int64  `json:"users"`
+}
+
+// ForecastedUser is a user who will move.
+type ForecastedUser struct {
+	User string `json:"user"`
+	Set  string `json:"set"`
+	From string `json:"from"`
+	To   string `json:"to"`
+	At   Moment `json:"at"`
+}

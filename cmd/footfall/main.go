@@ -155,6 +155,7 @@ func newCommands(g *global) []*cobra.Command {
 		newRules(g),
 		newTest(g),
 		newPlan(g),
+		newForecast(g),
 		newSimulate(g),
 		newPublish(g),
 		newValidate(g),

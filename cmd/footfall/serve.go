@@ -35,6 +35,7 @@ type teller interface {
 	live() (partitions int, all bool)
 	status(ctx context.Context) StatusAnswer
 	explain(ctx context.Context, user string) (worker.Explanation, int32, error)
+	forecast(ctx context.Context, q *forecastQuery) (*ForecastAnswer, error)
 }
 
 // unguarded says what the HTTP port does not answer to other machines that can reach
@@ -44,10 +45,10 @@ func (c *Config) unguarded() string {
 	if err != nil || c.HTTP.Token != "" || host == "localhost" || isLoopback(host) {
 		return ""
 	}
-	return "http.listen " + c.HTTP.Listen + " can be reached from other machines and there is no http.token: /status and /explain answer this machine only"
+	return "http.listen " + c.HTTP.Listen + " can be reached from other machines and there is no http.token: /status, /explain and /forecast answer this machine only"
 }
 
-// port answers HTTP requests. /status and /explain are guarded; what the others say
+// port answers HTTP requests. /status, /explain and /forecast are guarded; what the others say
 // holds no user's id.
 type port struct {
 	of       teller
@@ -94,6 +95,7 @@ func (p *port) handler(metrics http.Handler) http.Handler {
 	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /status", p.guarded(p.statusz))
 	mux.HandleFunc("GET /explain", p.guarded(p.explainz))
+	mux.HandleFunc("GET /forecast", p.guarded(p.forecastz))
 	return mux
 }
 
@@ -161,6 +163,23 @@ func (p *port) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintf(w, "ready; %d partitions\n", n)
+}
+
+func (p *port) forecastz(w http.ResponseWriter, r *http.Request) {
+	q, err := parseForecast(r.URL.Query())
+	if err != nil {
+		answer(w, http.StatusBadRequest, ErrorAnswer{err.Error()})
+		return
+	}
+	a, err := p.of.forecast(r.Context(), q)
+	switch {
+	case errors.Is(err, pipeline.ErrNotHere):
+		answer(w, http.StatusMisdirectedRequest, ErrorAnswer{fmt.Sprintf("partition %d is not live here", q.partition)})
+	case err != nil:
+		answer(w, http.StatusServiceUnavailable, ErrorAnswer{err.Error()})
+	default:
+		answer(w, http.StatusOK, a)
+	}
 }
 
 func (p *port) explainz(w http.ResponseWriter, r *http.Request) {

@@ -39,6 +39,13 @@ func (gossip) explain(_ context.Context, user string) (worker.Explanation, int32
 	return worker.Explanation{Sets: []worker.SetExplanation{{Set: "lifecycle", Segment: person}}}, 3, nil
 }
 
+func (gossip) forecast(_ context.Context, q *forecastQuery) (*ForecastAnswer, error) {
+	if q.partition > 3 {
+		return nil, pipeline.ErrNotHere
+	}
+	return &ForecastAnswer{Partition: q.partition, Next: -1, Users: []ForecastedUser{{User: person}}}, nil
+}
+
 func gossipPort(token Secret) http.Handler {
 	p := &port{of: gossip{}, token: token, currency: "EUR", hosts: []string{"eu-1.shop.example"}}
 	return p.handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "footfall_users 1") }))
@@ -75,7 +82,7 @@ func TestGuard(t *testing.T) {
 		{what: "the token alone", token: token, header: map[string]string{"Authorization": token}, want: 401},
 		{what: "the token, from anywhere", token: token, remote: "10.0.0.7:5", host: "x", header: map[string]string{"Authorization": "Bearer " + token}, want: 200},
 	} {
-		for _, path := range []string{"/status", "/explain?user=u"} {
+		for _, path := range []string{"/status", "/explain?user=u", "/forecast?partition=0&for=1000"} {
 			r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:9464"+path, nil)
 			r.RemoteAddr = "127.0.0.1:5"
 			if c.remote != "" {
@@ -110,6 +117,8 @@ func FuzzPort(f *testing.F) {
 		"HEAD /metrics HTTP/1.0\r\n\r\n",
 		"GET //explain/../status?user=%zz&user=&%00 HTTP/1.1\r\nHost: x\r\n\r\n",
 		"POST /explain HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nuser=u",
+		"GET /forecast?partition=0&for=86400000&row=5&users=7&set=lifecycle HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hunter2\r\n\r\n",
+		"GET /forecast?partition=9&for=99999999999999999999&row=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		"GET /readyz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"GET http://localhost/explain?user=nobody HTTP/1.1\r\nHost: b\r\n\r\n",
 	} {

@@ -117,6 +117,17 @@ func (s *Side) Advance(to schemas.Millis) {
 	}
 }
 
+// Forecast calls each with every user of whom silence alone will move some, partition by
+// partition (worker.Forecast).
+func (s *Side) Forecast(until schemas.Millis, each func(w *worker.Worker, user []byte, dues []worker.Due)) {
+	for _, p := range s.partitions() {
+		w := s.stages[p].Worker()
+		for row := int32(0); row >= 0; {
+			row = w.Forecast(row, math.MaxInt32, until, func(user []byte, dues []worker.Due) { each(w, user, dues) })
+		}
+	}
+}
+
 // Now is where time stands.
 func (s *Side) Now() schemas.Millis { return s.now }
 

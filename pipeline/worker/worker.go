@@ -88,6 +88,7 @@ type Worker struct {
 	before   profile.Profile // scratch: the profile before the event was folded
 	segments []uint16        // scratch, [sets of the rules]
 	others   []uint16        // scratch, likewise, of Expected and evidence
+	dues     []Due           // scratch of Forecast
 	sum      []byte          // scratch of the running hash
 }
 
@@ -154,6 +155,9 @@ func (w *Worker) Stats() Stats { return w.stats }
 
 // Users is how many users the worker knows.
 func (w *Worker) Users() int { return w.table.Len() }
+
+// Rules are those in force.
+func (w *Worker) Rules() *segment.Program { return w.cfg.Rules }
 
 // Window is how far back the dedup window really reaches.
 func (w *Worker) Window() schemas.Millis { return w.dedup.span() }

@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/schemas"
+)
+
+// What is foreseen is what is said when nobody does anything any more, of everyone, in
+// every set, to the millisecond.
+func TestForecastComesTrue(t *testing.T) {
+	seeds(t, 200, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		cfg.DedupBudget, cfg.Rules = 1<<20, randomRules(t, rng, 1)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+		l := newLife(t, rng, cfg, log, 0)
+		l.apply(log, Conditions{Wall: l.wall})
+		l.rest()
+		until := l.worker.Mark().Clock + schemas.Millis(1+rng.IntN(100))*schemas.Day
+		var want []string
+		names := cfg.Rules.Names()
+		line := func(user string, set, from, to uint16, at schemas.Millis) string {
+			return fmt.Sprintf("%q %s %s -> %s at %d", user, names[set].Name, names[set].Segments[from], names[set].Segments[to], at)
+		}
+		before := l.worker.memberships()
+		for row := int32(0); row >= 0; {
+			row = l.worker.Forecast(row, 1+rng.IntN(10), until, func(user []byte, dues []Due) {
+				for _, d := range dues {
+					want = append(want, line(string(user), d.Set, d.From, d.To, d.At))
+				}
+			})
+		}
+		if d := cmp.Diff(before, l.worker.memberships()); d != "" {
+			t.Fatalf("a forecast has changed something:\n%s", d)
+		}
+		var got []string
+		for at := l.worker.Mark().Clock; at < until || l.worker.Pending(); {
+			at = min(until, at+schemas.Millis(1+rng.IntN(9))*schemas.Day)
+			for _, it := range l.apply(nil, Conditions{Wall: at, Tick: at}) {
+				tr := it.Transition
+				got = append(got, line(tr.User, tr.Set, tr.From, tr.To, tr.At))
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("(-foreseen +said):\n%s", d)
+		}
+	})
+}
