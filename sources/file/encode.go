@@ -21,7 +21,7 @@ type draft struct {
 	time  schemas.Millis
 	line  int64  // of its first row
 	last  int64  // number of its latest row among those taken, for groups
-	by    string // the group's value
+	by    string // the group's values
 	body  []byte // without items, properties and closing brace
 	items []byte // without brackets
 	props []byte
