@@ -25,7 +25,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim published test-kafka tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,11 @@ mutants: ## seeded bugs of our own, each of which the simulation must find
 sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n
 	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
 	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
+
+published: | .build ## footfall's results against the numbers published for each recorded data set (DATA=DIR)
+	@{ go test -count 1 -timeout 20m ./cmd/footfall -run '^TestPublished$$' -v 2>&1 || true; } | tee .build/published.log | sed -nu 's/^published: //p'; \
+	if ! grep -qE '^published: [1-9][0-9]* equal, 0 different$$' .build/published.log || grep -qE '^ *(--- )?FAIL' .build/published.log; then \
+	  grep -vE '^(published:|=== RUN)' .build/published.log | tail -n 40 >&2; exit 1; fi
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
 	@broker="$(abspath $(PEERS))/kafka/kafka"; \
