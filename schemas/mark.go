@@ -18,14 +18,18 @@ const (
 
 // markFields are the fields of a mark's text, in their order, after the version:
 //
-//	footfall/1 clock=1767225600000 fired=1767225599000 n=17
-//	hash=00000000000000ff rules=0123456789abcdef boot=0 lane=live paused=false
-//	addr=10.0.0.7:9400 sum=5d41402a
+//	footfall/2 clock=1767225600000 fired=1767225599000 n=17
+//	hash=00000000000000ff rules=0123456789abcdef since=0 epoch=21 boot=0 lane=live
+//	paused=false addr=10.0.0.7:9400 sum=5d41402a
 //
 // in one line. Times are in milliseconds. sum is the low half of the xxhash of
 // what comes before " sum=" and of the partition and the offset committed with
 // it: a text that was cut, edited, or copied to another offset does not parse.
-const markFields = "footfall/1 clock fired n hash rules boot lane paused addr sum"
+// Version 1 had neither since nor epoch.
+const (
+	markFields   = "footfall/2 clock fired n hash rules since epoch boot lane paused addr sum"
+	markFieldsV1 = "footfall/1 clock fired n hash rules boot lane paused addr sum"
+)
 
 // AppendText appends the mark as the metadata of an offset commit. It fails for
 // an address that is too long or not printable ASCII without spaces, and for a
@@ -43,11 +47,13 @@ func (m *Mark) AppendText(dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("mark: %v: no such lane", m.Lane)
 	}
 	from := len(dst)
-	dst = strconv.AppendInt(append(dst, "footfall/1 clock="...), int64(m.Clock), 10)
+	dst = strconv.AppendInt(append(dst, "footfall/2 clock="...), int64(m.Clock), 10)
 	dst = strconv.AppendInt(append(dst, " fired="...), int64(m.Fired), 10)
 	dst = strconv.AppendUint(append(dst, " n="...), m.N, 10)
 	dst = appendHex16(append(dst, " hash="...), m.Hash)
 	dst = appendHex16(append(dst, " rules="...), m.Rules)
+	dst = strconv.AppendInt(append(dst, " since="...), int64(m.Since), 10)
+	dst = strconv.AppendUint(append(dst, " epoch="...), m.Epoch, 10)
 	dst = strconv.AppendInt(append(dst, " boot="...), m.Bootstrap, 10)
 	dst = append(append(dst, " lane="...), m.Lane.String()...)
 	dst = strconv.AppendBool(append(dst, " paused="...), m.Paused)
@@ -83,14 +89,19 @@ func parseMark(partition int32, next int64, s string) (Mark, error) {
 	if s == "" || !strings.HasPrefix(version, "footfall/") {
 		return Mark{}, errors.New("not written by footfall; was the group's offset set by another tool?")
 	}
-	if version != "footfall/1" {
-		return Mark{}, fmt.Errorf("version %q: this footfall reads footfall/1", version)
+	names := strings.Fields(markFields)
+	switch version {
+	case "footfall/1":
+		names = strings.Fields(markFieldsV1)
+	case names[0]:
+	default:
+		return Mark{}, fmt.Errorf("version %q: this footfall reads footfall/1 and %s", version, names[0])
 	}
 	body, sum, ok := strings.Cut(s, " sum=")
 	if len(s) >= MarkMax || !ok || sum != string(appendHex16(nil, markSum([]byte(body), partition, next))[8:]) {
 		return Mark{}, errors.New("checksum does not match: cut, edited, or committed with another offset")
 	}
-	names, words := strings.Fields(markFields), strings.Split(body, " ")
+	words := strings.Split(body, " ")
 	m := Mark{Partition: partition, Next: next}
 	if len(words) != len(names)-1 {
 		return Mark{}, fmt.Errorf("got %d fields, want %d", len(words), len(names)-1)
@@ -103,6 +114,9 @@ func parseMark(partition int32, next int64, s string) (Mark, error) {
 		if !m.set(name, value) {
 			return Mark{}, fmt.Errorf("field %s: got %q", name, value)
 		}
+	}
+	if version != "footfall/2" {
+		return m, nil
 	}
 	// What the writer would not have written so is not a mark either.
 	if again, err := m.AppendText(nil); err != nil || string(again) != s {
@@ -131,6 +145,12 @@ func (m *Mark) set(name, value string) (ok bool) {
 	case "rules":
 		m.Rules, ok = parseHex16(value)
 		return ok
+	case "since":
+		var v int64
+		v, err = strconv.ParseInt(value, 10, 64)
+		m.Since = Millis(v)
+	case "epoch":
+		m.Epoch, err = strconv.ParseUint(value, 10, 64)
 	case "boot":
 		m.Bootstrap, err = strconv.ParseInt(value, 10, 64)
 	case "lane":

@@ -14,7 +14,7 @@ import (
 func goldenMark() Mark {
 	return Mark{
 		Partition: 3, Next: 120_332, Clock: noon + 123, Fired: noon, N: 17, Hash: 0xff, Rules: 0x1f3870be274f6c49,
-		Bootstrap: 100, Lane: Backfill, Paused: true, Address: "10.0.0.7:9400",
+		Since: noon - 5, Epoch: 21, Bootstrap: 100, Lane: Backfill, Paused: true, Address: "10.0.0.7:9400",
 	}
 }
 
@@ -24,14 +24,20 @@ func TestMarkGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "mark.txt", append(text, '\n'))
-	old, err := os.ReadFile(filepath.Join("testdata", "v1", "mark.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := ParseMark(m.Partition, m.Next, strings.TrimSpace(string(old)))
-	if diff := cmp.Diff(m, back); err != nil || diff != "" {
-		t.Errorf("%v: want -, got +\n%s", err, diff)
+	golden(t, "../v2/mark.txt", append(text, '\n'))
+	for _, version := range []string{"v1", "v2"} {
+		old, err := os.ReadFile(filepath.Join("testdata", version, "mark.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := m
+		if version == "v1" {
+			want.Since, want.Epoch = 0, 0
+		}
+		back, err := ParseMark(m.Partition, m.Next, strings.TrimSpace(string(old)))
+		if diff := cmp.Diff(want, back); err != nil || diff != "" {
+			t.Errorf("%s: %v: want -, got +\n%s", version, err, diff)
+		}
 	}
 }
 
@@ -40,7 +46,7 @@ func TestLongestMarkFits(t *testing.T) {
 		{},
 		{
 			Partition: math.MaxInt32, Next: math.MaxInt64, Clock: math.MinInt64, Fired: math.MinInt64, N: math.MaxUint64,
-			Hash: math.MaxUint64, Rules: math.MaxUint64, Bootstrap: math.MinInt64, Lane: Backfill, Address: strings.Repeat("~", AddressMax),
+			Hash: math.MaxUint64, Rules: math.MaxUint64, Since: math.MinInt64, Epoch: math.MaxUint64, Bootstrap: math.MinInt64, Lane: Backfill, Address: strings.Repeat("~", AddressMax),
 		},
 	} {
 		text, err := m.AppendText(nil)
@@ -81,7 +87,7 @@ func TestParseMarkRefuses(t *testing.T) {
 	}{
 		{m.Next, "", "not written by footfall; was the group's offset set by another tool?"},
 		{m.Next, "other", "not written by footfall; was the group's offset set by another tool?"},
-		{m.Next, strings.Replace(s, "footfall/1", "footfall/2", 1), `version "footfall/2": this footfall reads footfall/1`},
+		{m.Next, strings.Replace(s, "footfall/2", "footfall/2", 1), `version "footfall/2": this footfall reads footfall/1 and footfall/2`},
 		{m.Next, strings.Replace(s, "n=17", "n=18", 1), sum},
 		{m.Next, s[:len(s)-1], sum},
 		{m.Next, s + " ", sum},
@@ -103,7 +109,7 @@ func FuzzParseMark(f *testing.F) {
 	text, _ := m.AppendText(nil)
 	body, _, _ := strings.Cut(string(text), " sum=")
 	f.Add(int32(3), int64(120_332), body)
-	f.Add(int32(0), int64(0), "footfall/1")
+	f.Add(int32(0), int64(0), "footfall/2")
 	f.Add(int32(0), int64(0), strings.Replace(body, "paused=true", "paused=T", 1))
 	f.Add(int32(0), int64(0), strings.Replace(body, "n=17", "n=017", 1))
 	f.Fuzz(func(t *testing.T, partition int32, next int64, body string) {

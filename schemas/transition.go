@@ -125,7 +125,9 @@ type Mark struct {
 	Fired     Millis // timers due up to here have been said; <= Clock
 	N         uint64 // number of the last output
 	Hash      uint64 // running hash of all outputs up to N
-	Rules     uint64 // hash of the rules they were said under
+	Rules     uint64 // hash of the rules they were said under; 0: not everybody has been evaluated under them yet
+	Since     Millis // with Rules 0: the moment at which they took over
+	Epoch     uint64 // number of the quantiles' epoch, 0: none yet
 	Bootstrap int64  // outputs caused before this input offset are muted
 	Lane      Lane   // of the last record applied
 	Paused    bool   // triggers were paused

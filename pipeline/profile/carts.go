@@ -94,16 +94,18 @@ func (r *Rows) foldCarts(c *Cell, w []uint32, ev *schemas.Event, clock schemas.M
 	}
 	lines = linesOf(lines, c, ev)
 	r.carts.lines = lines
-	kept := r.carts.settle(lines)
-	kept = kept[max(0, len(kept)-CartLinesMax):]
-	entries := r.carts.entries[:0]
-	for i := range kept {
-		e := kept[i].entries()
-		entries = append(entries, e[:]...)
-	}
-	r.carts.entries = entries
-	w[0] = r.lists.set(w[0], entries)
+	w[0] = r.lists.set(w[0], r.carts.write(r.carts.settle(lines)))
 	return true
+}
+
+// write turns the last lines, as many as are kept, into entries.
+func (s *cartScratch) write(lines []cartLine) []Entry {
+	s.entries = s.entries[:0]
+	for i := range lines[max(0, len(lines)-CartLinesMax):] {
+		e := lines[max(0, len(lines)-CartLinesMax)+i].entries()
+		s.entries = append(s.entries, e[:]...)
+	}
+	return s.entries
 }
 
 // linesOf are the lines of one event.

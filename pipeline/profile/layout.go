@@ -130,6 +130,7 @@ type Rows struct {
 	lists  lists
 	undo   undo
 	carts  cartScratch
+	old    *relayout // the layout before, while rows are still in it
 }
 
 // NewRows makes rows of a layout.
@@ -148,12 +149,19 @@ func (r *Rows) Len() int { return r.n }
 
 // row gives the words of a row.
 func (r *Rows) row(i int32) []uint32 {
-	w := r.layout.words
+	if r.old != nil {
+		r.move(i)
+	}
+	return words(r.pieces, r.layout.words, i)
+}
+
+// words gives row i of pieces of rows of w words.
+func words(pieces [][]uint32, w int, i int32) []uint32 {
 	if w == 0 {
 		return nil
 	}
 	at := int(uint32(i)%slabRows) * w
-	return r.pieces[uint32(i)/slabRows][at : at+w : at+w]
+	return pieces[uint32(i)/slabRows][at : at+w : at+w]
 }
 
 // View is one user's row, to be read. It is good until the next change of any row.

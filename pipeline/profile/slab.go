@@ -19,6 +19,14 @@ func (s *Slab[T]) At(i int32) *T {
 	return &s.pieces[uint32(i)/slabRows][uint32(i)%slabRows]
 }
 
+// Extend adds zero rows until there are n.
+func (s *Slab[T]) Extend(n int) {
+	for len(s.pieces)*slabRows < n {
+		s.pieces = append(s.pieces, make([]T, slabRows))
+	}
+	s.n = max(s.n, n)
+}
+
 // Append adds a zero row and returns its index.
 func (s *Slab[T]) Append() int32 {
 	if s.n == len(s.pieces)*slabRows {

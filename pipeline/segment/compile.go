@@ -181,8 +181,8 @@ const forever = int64(schemas.Never) / 4
 func isSegment(n *node) condition {
 	set := int(n.n)
 	return func(fr *frame) bool {
-		names := fr.programs.names[set].Segments
-		return slices.Contains(n.list, names[fr.in[set]])
+		names, in := fr.programs.names[set].Segments, int(fr.in[set])
+		return in < len(names) && slices.Contains(n.list, names[in])
 	}
 }
 

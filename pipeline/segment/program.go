@@ -50,6 +50,7 @@ type set struct {
 	abouts      []string // of the segments
 	uses        []int    // sets that its rules name
 	touched     Touched  // what an evaluation looks at
+	asks        []bool   // [cells] likewise
 	scores      bool     // it, or a set it uses, scores by quantiles: it says nothing without an epoch
 }
 
@@ -307,16 +308,24 @@ func (c *compilation) program() *Program {
 		for _, u := range p.sets[i].uses {
 			visit(u)
 			p.sets[i].touched.add(p.sets[u].touched)
+			for cell, asks := range p.sets[u].asks {
+				p.sets[i].asks[cell] = p.sets[i].asks[cell] || asks
+			}
 			p.sets[i].scores = p.sets[i].scores || p.sets[u].scores
 		}
 		p.order = append(p.order, i)
 	}
 	for i := range p.sets {
-		for _, r := range p.sets[i].rules {
-			p.sets[i].touched.add(touches(r.when))
-			p.sets[i].scores = p.sets[i].scores || scores(r.when)
+		set := &p.sets[i]
+		set.asks = make([]bool, len(p.cells))
+		for _, r := range set.rules {
+			looksAt(r.when, set.asks)
+			set.touched.add(touches(r.when))
+			set.scores = set.scores || scores(r.when)
 		}
-		visit(i)
+	}
+	for i := range p.sets {
+		visit(i) // before it, what it uses
 	}
 	for _, q := range c.graph.quantiles {
 		q.number = compile.number(q.value)
@@ -384,6 +393,21 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 	return profile.NewLayout(cells), used
 }
 
+// looksAt notes the cells that a node looks at.
+func looksAt(n *node, into []bool) {
+	if n == nil {
+		return
+	}
+	for _, c := range []*cell{n.cell, n.other} {
+		if c != nil {
+			into[c.number] = true
+		}
+	}
+	for _, a := range n.args {
+		looksAt(a, into)
+	}
+}
+
 // scores tells whether a node asks for a quantile.
 func scores(n *node) bool {
 	return n != nil && (n.op == opQuantile || slices.ContainsFunc(n.args, scores))
@@ -445,6 +469,9 @@ func (p *Program) Hash() uint64 { return p.hash }
 
 // Names are the names of the sets and of their segments, by the numbers that Eval gives.
 func (p *Program) Names() []schemas.SetNames { return p.names }
+
+// Asks tells whether a set, or one that it uses, looks at a cell.
+func (p *Program) Asks(set, cell int) bool { return p.sets[set].asks[cell] }
 
 // Sets is how many sets there are.
 func (p *Program) Sets() int { return len(p.sets) }

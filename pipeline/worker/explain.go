@@ -52,17 +52,21 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 	ex = Explanation{User: id, Clock: w.mark.Clock, Profile: pr}
 	w.eval.Eval(&pr, v, w.mark.Clock, w.segments)
 	for set, names := range w.cfg.Rules.Names() {
-		m := w.member(user, set)
-		if m.seq == 0 || int(m.segment) >= len(names.Segments) {
+		m := w.member(user, w.place[set])
+		in := schemas.Retired
+		if m.seq > 0 {
+			in = w.from[set][m.segment]
+		}
+		if in == schemas.Retired || w.waits(set) {
 			continue
 		}
 		s := SetExplanation{
-			Set: names.Name, Segment: names.Segments[m.segment], Seq: m.seq,
+			Set: names.Name, Segment: names.Segments[in], Seq: m.seq,
 			Since: schemas.Millis(m.since) * schemas.Second,
 		}
 		now := segment.Moment{Profile: &pr, View: v, Now: w.mark.Clock, In: w.segments}
-		s.Clauses, s.Passed = w.eval.Clauses(now, set, m.segment), w.eval.Passed(now, set, m.segment)
-		if next := w.eval.Expected(&pr, v, w.mark.Clock, set, m.segment, w.others); next.To != schemas.NoSegment {
+		s.Clauses, s.Passed = w.eval.Clauses(now, set, in), w.eval.Passed(now, set, in)
+		if next := w.eval.Expected(&pr, v, w.mark.Clock, set, in, w.others); next.To != schemas.NoSegment {
 			s.NextSegment, s.NextAt = names.Segments[next.To], next.At
 		}
 		ex.Sets = append(ex.Sets, s)

@@ -4,12 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"sort"
 
 	"github.com/cespare/xxhash/v2"
 
-	"footfall/pipeline/profile"
 	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
@@ -23,6 +21,10 @@ type replay struct {
 	// dedupFrom is the offset from which the dedup window is to be remembered.
 	dedupFrom int64
 
+	// recovered tells that some of the users may have been evaluated under new rules
+	// before a crash.
+	recovered bool
+
 	// lenient leaves out records that are refused today: a rebuild cannot know
 	// what became of them when retention has removed their dead letters.
 	lenient bool
@@ -31,14 +33,11 @@ type replay struct {
 // reviewing is what a change of rules has left to do: rows next..end-1, but for
 // those in early, have not been evaluated under the new rules.
 type reviewing struct {
-	next, end int32
-	early     []uint64       // bit set of rows that a record brought forward
-	last      *replay        // when each row's last record was applied
-	fired     schemas.Millis // up to where timers were said under the old rules
-}
-
-func (rv *reviewing) pending(user int32) bool {
-	return user >= rv.next && user < rv.end && rv.early[user/64]&(1<<(user%64)) == 0
+	sweep
+	last  *replay        // when each row's last record was applied
+	since schemas.Millis // when the new rules took over: what was due by then was said under the old ones
+	cause schemas.Cause
+	muted schemas.Muted
 }
 
 // offsets is a growing set of offsets as half-open runs in ascending order: a
@@ -83,7 +82,7 @@ func (w *Worker) Said(it *Item) error {
 	if user < 0 {
 		user = w.add([]byte(t.User))
 	}
-	set, from, to := w.place(t)
+	set, from, to := w.numbers(t)
 	m := w.member(user, set)
 	was := schemas.NoSegment
 	if m.seq > 0 {
@@ -98,53 +97,28 @@ func (w *Worker) Said(it *Item) error {
 	return nil
 }
 
-// place gives the worker's own numbers for a transition's set and segments, those
+// numbers gives the worker's own numbers for a transition's set and segments, those
 // included that the rules have not any more.
-func (w *Worker) place(t *schemas.Transition) (set int, from, to uint16) {
-	set, from, to = int(t.Set), t.From, t.To
+func (w *Worker) numbers(t *schemas.Transition) (set int, from, to uint16) {
+	names := schemas.RetiredNames{}
+	if t.Names != nil {
+		names = *t.Names
+	}
+	segment := func(s uint16, retired string) uint16 {
+		switch {
+		case s == schemas.NoSegment:
+			return s
+		case s == schemas.Retired:
+			return w.segmentNumber(set, retired)
+		}
+		return w.to[t.Set][s]
+	}
 	if t.Set == schemas.Retired {
-		set = w.retiredSet(t.Names.Set)
+		set = w.setNumber(names.Set)
+	} else {
+		set = w.place[t.Set]
 	}
-	if t.From == schemas.Retired {
-		from = w.retiredSegment(set, t.Names.From)
-	}
-	if t.To == schemas.Retired {
-		to = w.retiredSegment(set, t.Names.To)
-	}
-	return set, from, to
-}
-
-// retiredSet is the number of a set that the rules have not any more. What was said of
-// it is kept, so that its chains go on should it come back.
-func (w *Worker) retiredSet(name string) int {
-	for set := range w.names {
-		if w.names[set].Name == name {
-			return set
-		}
-	}
-	old, sets := w.members, w.sets()
-	w.members = profile.Slab[member]{}
-	for i := range old.Len() {
-		*w.members.At(w.members.Append()) = *old.At(int32(i))
-		if i%sets == sets-1 {
-			w.members.Append()
-		}
-	}
-	w.names = append(w.names, schemas.SetNames{Name: name})
-	w.population = append(w.population, nil)
-	return sets
-}
-
-// retiredSegment is the number of a segment that the rules may not have any more.
-func (w *Worker) retiredSegment(set int, name string) uint16 {
-	s := &w.names[set]
-	i := slices.Index(s.Segments, name)
-	if i < 0 {
-		i = len(s.Segments)
-		s.Segments = append(s.Segments, name)
-		w.population[set] = append(w.population[set], 0)
-	}
-	return uint16(i)
+	return set, segment(t.From, names.From), segment(t.To, names.To)
 }
 
 // Retell is Said for a rebuild, where retention may have removed the oldest
@@ -158,7 +132,7 @@ func (w *Worker) Retell(it *Item) error {
 		if user < 0 {
 			user = w.add([]byte(t.User))
 		}
-		set, from, _ := w.place(t)
+		set, from, _ := w.numbers(t)
 		if m := w.member(user, set); m.seq == 0 && from != schemas.NoSegment {
 			w.move(user, set, from, t.Seq-1, t.At)
 		}
@@ -264,14 +238,20 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 		return fmt.Errorf("partition %d: rebuilt up to offset %d and clock %d, committed are %d and %d: %w",
 			w.mark.Partition, w.mark.Next, w.mark.Clock, mark.Next, mark.Clock, ErrLineage)
 	}
-	dues := w.mark.Rules == mark.Rules
+	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
+	dues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch
 	w.mark = mark
 	w.mark.Address = ""
 	out.Items = out.Items[:0]
 	rp := w.replaying
 	w.replaying = nil
-	if mark.Rules != w.cfg.Rules.Hash() {
-		w.reviewAll(rp, mark.Fired)
+	rp.recovered = mark.Rules == 0 || mark.Since != 0
+	if mark.Rules != rules || mark.Epoch != epoch {
+		if mark.Since == 0 {
+			w.mark.Since = mark.Fired
+		}
+		w.wheel.restart(mark.Fired + 1)
+		w.reviewAll(rp)
 	} else {
 		w.rearm(rp, dues, mark.Fired, at, out)
 	}
@@ -305,60 +285,87 @@ func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Condition
 func (w *Worker) agrees(user int32, now schemas.Millis) bool {
 	w.eval.Eval(&w.rows.At(user).profile, w.cells.View(user), now, w.segments)
 	for set, to := range w.segments {
-		if m := w.member(user, set); to != schemas.NoSegment && (m.seq == 0 || m.segment != to) {
+		m := w.member(user, w.place[set])
+		if to < schemas.Retired && !w.waits(set) && (m.seq == 0 || m.segment != w.to[set][to]) {
 			return false
 		}
 	}
 	return true
 }
 
-// reviewAll begins to evaluate everyone under new rules: in slices, behind live
-// records. The mark is of no rules until it is done, so that a crash begins it
-// again, whichever rules the next worker has.
-func (w *Worker) reviewAll(rp *replay, fired schemas.Millis) {
-	w.wheel.restart(fired + 1)
-	n := int32(w.rows.Len())
-	for user := range n {
+// reviewAll begins to evaluate everyone under new rules, which took over at the mark's
+// Since: in slices, behind live records. Until it is done the mark is of no rules, or,
+// where only the bounds of quantiles have changed, of the epoch before, so that a crash
+// begins it again, whichever rules the next worker has. rp tells when each user had its
+// last record since the snapshot, where the worker has just been rebuilt.
+func (w *Worker) reviewAll(rp *replay) {
+	rv := reviewing{sweep: newSweep(w.rows.Len()), last: rp, since: w.mark.Since}
+	if w.mark.Rules == w.cfg.Rules.Hash() {
+		rv.cause = schemas.Cause{Kind: schemas.ByEpoch, Epoch: w.cfg.Rules.Epoch().Number}
+	} else {
+		rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules
+		w.mark.Rules = 0
+	}
+	for user := range rv.end {
 		w.wheel.take(user)
 	}
-	w.reviewing = reviewing{end: n, early: make([]uint64, (int(n)+63)/64), last: rp, fired: fired}
-	w.mark.Rules = 0
+	w.reviewing = rv
 	w.finishReview()
 }
 
 // reviewSlice evaluates users under new rules, at most budget of them.
 func (w *Worker) reviewSlice(budget int, at Conditions, out *Output) int {
-	for ; budget > 0 && w.reviewing.next < w.reviewing.end; budget-- {
-		w.review(w.reviewing.next, at, out)
-		w.reviewing.next++
+	for ; budget > 0 && !w.reviewing.over(); budget-- {
+		if user := w.reviewing.turn(); user >= 0 {
+			w.reviewRow(user, at, out)
+		}
 	}
 	w.finishReview()
 	return budget
 }
 
-// review evaluates one user under new rules, if that is still to be done. What the
-// rules make of the moment at which the user was last evaluated is theirs, and
-// muted; what silence has come to since then is said as it would have been anyway.
-//
-// (A crash within a review begins it at a later fired: silences of users that it
-// had not come to are then muted with the rest.)
+// review evaluates one user under new rules, if that is still to be done.
 func (w *Worker) review(user int32, at Conditions, out *Output) {
-	rv := &w.reviewing
-	if !rv.pending(user) {
-		return
+	if w.reviewing.take(user) {
+		w.reviewRow(user, at, out)
 	}
-	rv.early[user/64] |= 1 << (user % 64)
+}
+
+// reviewRow evaluates a user under new rules. What the rules make of the moment at which
+// they took over is theirs; what silence has come to since then is said as it would
+// have been anyway. After a crash some users have been come to already: of whom
+// something was said after that moment, what is still to be said is the rules' at the
+// present one.
+func (w *Worker) reviewRow(user int32, at Conditions, out *Output) {
+	rv := &w.reviewing
 	w.touch(user)
-	due := w.differences(user, max(rv.last.at(user), rv.fired), segment.Everything(), schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules, at, out)
+	since := max(rv.since, rv.last.at(user))
+	if rv.last.recovered && w.spokenOf(user) >= rv.since {
+		since = max(since, w.fired())
+	}
+	due := w.differences(user, since, segment.Everything(), rv.cause, rv.muted, at, out)
 	for due <= w.mark.Clock {
 		due = w.differences(user, due, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
 	}
 	w.wheel.arm(user, due)
 }
 
+// spokenOf is until when something may have been said of a user: membership knows whole
+// seconds.
+func (w *Worker) spokenOf(user int32) (last schemas.Millis) {
+	for set := range w.members {
+		if m := w.member(user, set); m.seq > 0 {
+			last = max(last, schemas.Millis(m.since)*schemas.Second+schemas.Second-1)
+		}
+	}
+	return last
+}
+
+// finishReview notes that everybody has been evaluated under the rules, in every set.
 func (w *Worker) finishReview() {
-	if w.reviewing.next == w.reviewing.end && w.mark.Rules != w.cfg.Rules.Hash() {
-		w.mark.Rules = w.cfg.Rules.Hash()
+	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
+	if w.reviewing.over() && !w.Filling() && (w.mark.Rules != rules || w.mark.Epoch != epoch || w.mark.Since != 0) {
+		w.mark.Rules, w.mark.Epoch, w.mark.Since = rules, epoch, 0
 		w.reviewing = reviewing{}
 	}
 }

@@ -10,10 +10,8 @@ import (
 	"footfall/schemas"
 )
 
-// member is what was last said of a user in one set.
-func (w *Worker) member(user int32, set int) *member {
-	return w.members.At(user*int32(w.sets()) + int32(set))
-}
+// member is what was last said of a user in one set of names.
+func (w *Worker) member(user int32, set int) *member { return w.members[set].At(user) }
 
 // move notes what was said of a user.
 func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Millis) {
@@ -38,34 +36,32 @@ func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Tou
 	row := w.rows.At(user)
 	for set := range w.segments {
 		w.segments[set] = schemas.NoSegment
-		if m := w.member(user, set); m.seq > 0 {
-			w.segments[set] = m.segment
+		if m := w.member(user, w.place[set]); m.seq > 0 {
+			w.segments[set] = w.from[set][m.segment]
 		}
 	}
 	due = w.eval.EvalTouched(&row.profile, w.cells.View(user), now, touched, w.segments)
 	for set, to := range w.segments {
-		m := w.member(user, set)
-		if to == schemas.NoSegment || m.seq > 0 && m.segment == to {
+		place := w.place[set]
+		m := w.member(user, place)
+		if to >= schemas.Retired || m.seq > 0 && m.segment == w.to[set][to] {
+			continue
+		}
+		if w.waits(set) {
+			w.segments[set] = schemas.NoSegment
 			continue
 		}
 		t := &schemas.Transition{Set: uint16(set), From: schemas.NoSegment, To: to, Seq: m.seq + 1, At: now, Cause: cause, Muted: muted}
 		if m.seq > 0 {
-			t.From = m.segment
-			w.retire(t)
+			if t.From = w.from[set][m.segment]; t.From == schemas.Retired {
+				t.Names = &schemas.RetiredNames{From: w.names[place].Segments[m.segment]}
+			}
 			t.Evidence = w.evidence(user, t)
 		}
-		w.move(user, set, to, m.seq+1, now)
+		w.move(user, place, w.to[set][to], m.seq+1, now)
 		w.say(user, t, at, out)
 	}
 	return due
-}
-
-// retire names a segment that the rules have not any more.
-func (w *Worker) retire(t *schemas.Transition) {
-	if int(t.From) >= len(w.cfg.Rules.Names()[t.Set].Segments) {
-		t.Names = &schemas.RetiredNames{From: w.names[t.Set].Segments[t.From]}
-		t.From = schemas.Retired
-	}
 }
 
 // evidence finds the clause that flipped. Before an event is the profile as it was
@@ -107,6 +103,11 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	}
 	t.Facts = pr.Facts()
 	t.Segments = slices.Clone(w.segments)
+	for set, segment := range t.Segments {
+		if segment == schemas.Retired {
+			t.Segments[set] = schemas.NoSegment
+		}
+	}
 	t.Expected = w.eval.Expected(pr, w.cells.View(user), t.At, int(t.Set), t.To, w.others)
 	t.Rules = w.cfg.Rules.Hash()
 	w.stats.Transitions++
@@ -139,10 +140,11 @@ func (w *Worker) nameOf(t *schemas.Transition) (set, to string) {
 	if t.Set == schemas.Retired {
 		return t.Names.Set, t.Names.To
 	}
-	if set = w.names[t.Set].Name; t.To == schemas.Retired {
-		return set, t.Names.To
+	names := &w.cfg.Rules.Names()[t.Set]
+	if t.To == schemas.Retired {
+		return names.Name, t.Names.To
 	}
-	return set, w.names[t.Set].Segments[t.To]
+	return names.Name, names.Segments[t.To]
 }
 
 // chain takes an output into the running number and hash. The hash covers what a

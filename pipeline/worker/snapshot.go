@@ -18,7 +18,9 @@ import (
 //
 //	header
 //	  u16 version, u32 partition
-//	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap, u8 lane
+//	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap
+//	  i64 since, u64 epoch   (since version 2)
+//	  u8 lane
 //	  i64 clock of the bootstrap, i64 wall when it was taken
 //	  i64 dedup from offset, i64 latest record timestamp there
 //	  u32 runs of refused offsets: i64 from, i64 to
@@ -36,17 +38,15 @@ const snapshotVersion = 2
 
 // slicer is the snapshot under way.
 type slicer struct {
-	next, end int32    // rows next..end-1 are still to come, but for those in early
-	early     []uint64 // bit set of rows written before their turn
-	buf       []byte   // encoded, not yet taken by Slice
+	sweep
+	buf []byte // encoded, not yet taken by Slice
 }
 
 // Snapshot begins a snapshot at the present cut and returns the cut. One that is
 // under way is given up.
 func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
 	w.taken = wall
-	n := int32(w.rows.Len())
-	w.snap = &slicer{end: n, early: make([]uint64, (int(n)+63)/64)}
+	w.snap = &slicer{sweep: newSweep(w.rows.Len())}
 	w.snap.buf = w.appendHeader(nil)
 	return w.Mark()
 }
@@ -55,18 +55,17 @@ func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
 // tells when there are no more.
 func (w *Worker) Slice(to io.Writer, budget int) (done bool, err error) {
 	s := w.snap
-	for s.next < s.end && len(s.buf) < budget {
-		if s.early[s.next/64]&(1<<(s.next%64)) == 0 {
-			s.buf = w.appendRow(s.buf, s.next)
+	for !s.over() && len(s.buf) < budget {
+		if row := s.turn(); row >= 0 {
+			s.buf = w.appendRow(s.buf, row)
 		}
-		s.next++
 	}
 	n := min(len(s.buf), budget)
 	if _, err := to.Write(s.buf[:n]); err != nil {
 		return false, err
 	}
 	s.buf = append(s.buf[:0], s.buf[n:]...)
-	if s.next < s.end || len(s.buf) > 0 {
+	if !s.over() || len(s.buf) > 0 {
 		return false, nil
 	}
 	w.snap = nil
@@ -79,15 +78,15 @@ func (w *Worker) GiveUpSnapshot() { w.snap = nil }
 // Taken is the wall's time at which the worker's snapshot was taken.
 func (w *Worker) Taken() schemas.Millis { return w.taken }
 
-// touch keeps the row as it is for the snapshot under way. It comes before every
-// change of a row.
+// touch keeps the row as it is for the snapshot and the census under way. It comes
+// before every change of a row.
 func (w *Worker) touch(user int32) {
-	s := w.snap
-	if s == nil || user < s.next || user >= s.end || s.early[user/64]&(1<<(user%64)) != 0 {
-		return
+	if s := w.snap; s != nil && s.take(user) {
+		s.buf = w.appendRow(s.buf, user)
 	}
-	s.early[user/64] |= 1 << (user % 64)
-	s.buf = w.appendRow(s.buf, user)
+	if w.census != nil {
+		w.countUser(user)
+	}
 }
 
 func (w *Worker) appendHeader(b []byte) []byte {
@@ -98,6 +97,7 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, v := range []uint64{uint64(m.Next), uint64(m.Clock), uint64(m.Fired), m.N, m.Hash, m.Rules, uint64(m.Bootstrap)} {
 		b = le.AppendUint64(b, v)
 	}
+	b = le.AppendUint64(le.AppendUint64(b, uint64(m.Since)), m.Epoch)
 	b = append(b, byte(m.Lane))
 	b = le.AppendUint64(b, uint64(w.bootClock))
 	b = le.AppendUint64(b, uint64(w.taken))
@@ -109,17 +109,17 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, r := range w.dead.runs {
 		b = le.AppendUint64(le.AppendUint64(b, uint64(r.from)), uint64(r.to))
 	}
-	b = append(b, byte(w.sets()))
+	b = append(b, byte(len(w.names)))
 	for _, set := range w.names {
 		b = le.AppendUint16(appendText(b, set.Name), uint16(len(set.Segments)))
 		for _, s := range set.Segments {
 			b = appendText(b, s)
 		}
 	}
-	cells := w.cfg.Rules.Layout().Cells()
+	cells := w.kept()
 	b = le.AppendUint16(b, uint16(len(cells)))
-	for i := range cells {
-		c := &cells[i]
+	for _, i := range cells {
+		c := &w.cfg.Rules.Layout().Cells()[i]
 		b = append(appendText(b, c.Name), byte(c.Keeps))
 		b = le.AppendUint32(le.AppendUint64(b, uint64(c.Keep)), uint32(c.K))
 	}
@@ -143,7 +143,7 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		b = le.AppendUint32(b, c)
 	}
 	b = le.AppendUint64(b, uint64(w.wheel.due(user)))
-	for set := range w.sets() {
+	for set := range w.names {
 		m := w.member(user, set)
 		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, m.segment), m.seq), m.since)
 	}
@@ -157,8 +157,8 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		}
 	}
 	v := w.cells.View(user)
-	for i, c := range w.cfg.Rules.Layout().Cells() {
-		if !c.Keeps.Lists() {
+	for _, i := range w.kept() {
+		if !w.cfg.Rules.Layout().Cells()[i].Keeps.Lists() {
 			for _, word := range v.Words(i) {
 				b = le.AppendUint32(b, word)
 			}
@@ -171,6 +171,20 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		}
 	}
 	return b
+}
+
+// kept are the cells that a snapshot holds: those whose history is whole.
+func (w *Worker) kept() []int {
+	if len(w.filling) == 0 && len(w.whole) == len(w.cfg.Rules.Layout().Cells()) {
+		return w.whole
+	}
+	w.whole = w.whole[:0]
+	for i := range w.cfg.Rules.Layout().Cells() {
+		if !slices.Contains(w.filling, i) {
+			w.whole = append(w.whole, i)
+		}
+	}
+	return w.whole
 }
 
 // Read makes a worker from a snapshot. It is not live before Resume. Its errors
@@ -224,6 +238,9 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 	m := &w.mark
 	m.Next, m.Clock, m.Fired = int64(r.u64()), schemas.Millis(r.u64()), schemas.Millis(r.u64())
 	m.N, m.Hash, m.Rules, m.Bootstrap = r.u64(), r.u64(), r.u64(), int64(r.u64())
+	if version > 1 {
+		m.Since, m.Epoch = schemas.Millis(r.u64()), r.u64()
+	}
 	m.Lane = schemas.Lane(r.u8())
 	w.bootClock = schemas.Millis(r.u64())
 	w.taken = schemas.Millis(r.u64())
@@ -253,9 +270,9 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 
 // mapSet finds a snapshot's set and segments among the worker's, by their names.
 func (w *Worker) mapSet(name string, segments []string) setMap {
-	m := setMap{set: w.retiredSet(name)}
+	m := setMap{set: w.setNumber(name)}
 	for _, s := range segments {
-		m.segments = append(m.segments, w.retiredSegment(m.set, s))
+		m.segments = append(m.segments, w.segmentNumber(m.set, s))
 	}
 	return m
 }
@@ -280,8 +297,9 @@ func (w *Worker) readCells(r *reader, version uint16, in *layout) {
 			return
 		}
 		m := cellMap{-1, keeps}
+		has := profile.Cell{Name: name, Keeps: keeps, Keep: keep, K: k}
 		for i := range cells {
-			if c := &cells[i]; c.Name == name && c.Keeps == keeps && c.Keep <= keep && c.K <= k {
+			if has.Holds(&cells[i]) {
 				m.cell, known[i] = i, true
 			}
 		}
@@ -292,6 +310,7 @@ func (w *Worker) readCells(r *reader, version uint16, in *layout) {
 			w.filling = append(w.filling, i)
 		}
 	}
+	w.filledUpTo = w.mark.Next
 }
 
 func (w *Worker) readRow(r *reader, in layout) {

@@ -54,19 +54,19 @@ type Worker struct {
 	// cells is what the rules ask for besides the profile: a row of it for each row.
 	cells *profile.Rows
 
-	// names are the rules' sets and, behind them, those that the rules have not any
-	// more; of each set its segments and, behind them, likewise.
+	// names are all sets that were ever spoken of, with all their segments.
 	names []schemas.SetNames
 
-	// members holds, of each row, one member per set: [rows*sets]. In one slab, so
-	// that a program with one set pays for one.
-	members profile.Slab[member]
+	naming
+
+	// members holds, of each set of names, the member of each row.
+	members []profile.Slab[member]
 	buyers  profile.Slab[buyer]
 	wheel   wheel
 	dedup   dedup
 	stats   Stats
 
-	population [][]int // users of each segment of each set
+	population [][]int // users of each segment of each set, as names has them
 
 	dead      offsets        // refused records since the dedup window's start
 	bootClock schemas.Millis // timers due up to here belong to the bootstrap
@@ -75,7 +75,13 @@ type Worker struct {
 	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
 	replaying *replay        // between New or Read and Resume, else nil
 
-	filling  []int           // cells of the rules of which the history is not known yet
+	filling    []int   // cells of the rules of which the history is not known yet
+	filledUpTo int64   // up to this input offset
+	filler     *Worker // has found it, and joining are the rows that do not have it yet
+	joining    sweep
+	census     *census // under way, or nil
+
+	whole    []int           // cells that a snapshot holds
 	entries  []profile.Entry // scratch of reading
 	event    schemas.Event   // scratch of the call under way
 	before   profile.Profile // scratch: the profile before the event was folded
@@ -125,24 +131,15 @@ type Conditions struct {
 func New(partition int32, cfg Config) *Worker {
 	w := &Worker{
 		cfg:       cfg,
-		eval:      cfg.Rules.Evaluator(),
 		cells:     profile.NewRows(cfg.Rules.Layout()),
-		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash(), Lane: cfg.Lane},
+		mark:      schemas.Mark{Partition: partition, Rules: cfg.Rules.Hash(), Epoch: cfg.Rules.Epoch().Number, Lane: cfg.Lane},
 		dedup:     dedup{window: cfg.DedupWindow, budget: cfg.DedupBudget},
 		wheel:     wheel{now: 1},
-		segments:  make([]uint16, cfg.Rules.Sets()),
-		others:    make([]uint16, cfg.Rules.Sets()),
 		replaying: &replay{},
 	}
-	for _, set := range cfg.Rules.Names() {
-		w.names = append(w.names, schemas.SetNames{Name: set.Name, Segments: slices.Clone(set.Segments)})
-		w.population = append(w.population, make([]int, len(set.Segments)))
-	}
+	w.use(cfg.Rules)
 	return w
 }
-
-// sets is how many sets a user has a membership in, retired ones included.
-func (w *Worker) sets() int { return len(w.names) }
 
 // Mark is the worker's cut: everything before Next applied, everything up to N said.
 func (w *Worker) Mark() schemas.Mark {
@@ -162,9 +159,12 @@ func (w *Worker) Window() schemas.Millis { return w.dedup.span() }
 
 // Population gives the users of each segment of each set of the rules: [sets][segments].
 func (w *Worker) Population() [][]int {
-	out := make([][]int, w.cfg.Rules.Sets())
-	for set := range out {
-		out[set] = slices.Clone(w.population[set][:len(w.cfg.Rules.Names()[set].Segments)])
+	out := make([][]int, len(w.place))
+	for set, place := range w.place {
+		out[set] = make([]int, len(w.to[set]))
+		for i, own := range w.to[set] {
+			out[set][i] = w.population[place][own]
+		}
 	}
 	return out
 }
@@ -173,9 +173,13 @@ func (w *Worker) Population() [][]int {
 // now, and never more than the clock.
 func (w *Worker) fired() schemas.Millis { return min(w.mark.Clock, w.wheel.now-1) }
 
-// Pending tells that timers are due which a call has left to the next one.
-func (w *Worker) Pending() bool {
-	return w.fired() < w.mark.Clock || w.reviewing.next < w.reviewing.end
+// Pending tells that timers are due which a call has left to the next one, or that not
+// everybody has been evaluated under new rules.
+func (w *Worker) Pending() bool { return w.fired() < w.mark.Clock || !w.reviewing.over() }
+
+// Busy tells that a call without records has something to do.
+func (w *Worker) Busy() bool {
+	return w.Pending() || w.cells.Relaying() || w.filler != nil || w.census != nil && !w.census.over()
 }
 
 // Apply folds the partition's records, in offset order. It fills out, reusing its
@@ -192,6 +196,7 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 		w.apply(&records[i], at, out)
 	}
 	budget = w.reviewSlice(w.fire(budget, at, out), at, out)
+	budget = w.censusSlice(w.joinSlice(w.cells.Relay(budget)))
 	if at.Tick > w.mark.Clock && w.mark.Lane == schemas.Live && !w.Pending() {
 		w.tick(at.Tick, budget, at, out)
 	}
@@ -317,8 +322,8 @@ func (w *Worker) add(id []byte) int32 {
 	}
 	w.rows.Append()
 	w.cells.Append()
-	for range w.sets() {
-		w.members.Append()
+	for set := range w.members {
+		w.members[set].Append()
 	}
 	w.wheel.grow()
 	return user
@@ -328,6 +333,7 @@ func (w *Worker) add(id []byte) int32 {
 // touched. What cells keep of a time before since is of no use to anyone.
 func (w *Worker) fold(user int32, ev *schemas.Event, since schemas.Millis) segment.Touched {
 	w.touch(user)
+	w.join(user)
 	row := w.rows.At(user)
 	w.before = row.profile
 	row.profile.Fold(ev)

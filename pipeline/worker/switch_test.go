@@ -1,0 +1,177 @@
+package worker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/pipeline/segment"
+	"footfall/schemas"
+)
+
+// memberships are where everyone is in every set of the rules, and what their cells
+// hold.
+func (w *Worker) memberships() (lines []string) {
+	for user := range int32(w.table.Len()) {
+		line := fmt.Sprintf("user %q", w.table.ID(user))
+		for set, names := range w.cfg.Rules.Names() {
+			m := w.member(user, w.place[set])
+			in := "none"
+			if m.seq > 0 {
+				in = w.names[w.place[set]].Segments[m.segment]
+			}
+			line += fmt.Sprintf(" %s %s", names.Name, in)
+		}
+		lines = append(lines, line+w.cellsOf(user))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// randomRules are some of the sets there are, lifecycle first.
+func randomRules(t *testing.T, rng *rand.Rand, contract uint64) *segment.Program {
+	all := manySets(t, contract)
+	if rng.IntN(3) == 0 {
+		return all
+	}
+	var names []string
+	for _, name := range []string{"cart", "engagement", "browse", "replenishment", "milestones", "loyalty"} {
+		if rng.IntN(2) == 0 {
+			names = append(names, name)
+		}
+	}
+	rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	p, err := segment.Shipped(segment.Options{Contract: contract, Exponent: 2}, slices.Insert(names, rng.IntN(len(names)+1), "lifecycle")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Rules that are switched in the middle of a life, and cells that are filled from the
+// log meanwhile, end where a worker ends that had these rules from the beginning; with
+// chains unbroken, through snapshots and crashes.
+func TestSwitchedRulesEndWhereTheyWouldHave(t *testing.T) {
+	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		cfg.DedupBudget = 1 << 20
+		cfg.Rules = randomRules(t, rng, 1)
+		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+		l := newLife(t, rng, cfg, log, 0)
+		for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
+			l.some()
+			switch rng.IntN(6) {
+			case 0:
+				l.rest()
+				l.named()
+				l.cfg.Rules = randomRules(t, rng, 1)
+				l.worker.Switch(l.cfg.Rules)
+			case 1:
+				l.fill()
+			case 2:
+				l.rest()
+				l.snapshot(t, l.wall, 200)
+				l.commit()
+			case 3:
+				l.named()
+				l.commit()
+				l.worker = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
+				l.said = slices.DeleteFunc(l.said, func(it Item) bool { return it.N > l.committed.N })
+				l.said = append(l.said, l.out.Items...)
+				l.named()
+			}
+		}
+		l.rest()
+		l.fill()
+		l.rest()
+		always := newLife(t, rng, l.cfg, log, 0)
+		always.apply(log, Conditions{Wall: l.wall})
+		always.rest()
+		if diff := cmp.Diff(always.worker.memberships(), l.worker.memberships()); diff != "" {
+			t.Errorf("(-always these rules +switched):\n%s", diff)
+		}
+		l.checkChains()
+	})
+}
+
+// some applies some records.
+func (l *life) some() {
+	rest := l.between(l.worker.Mark().Next, 1<<62)
+	l.apply(rest[:min(len(rest), 1+l.rng.IntN(20))], Conditions{Wall: l.wall})
+	l.named()
+}
+
+// rest lets the worker do all that it has to do without records.
+func (l *life) rest() {
+	for l.worker.Busy() && !l.worker.stuck() {
+		l.apply(nil, Conditions{Wall: l.wall})
+	}
+	l.named()
+}
+
+// stuck tells that only a census that nobody has fetched is left.
+func (w *Worker) stuck() bool { return !w.Pending() && !w.cells.Relaying() && w.filler == nil }
+
+// fill fills what is missing from the log, without the records that were refused.
+func (l *life) fill() {
+	l.rest()
+	if !l.worker.Filling() {
+		return
+	}
+	filler := l.worker.Filler(0, l.cfg.Decoder)
+	for _, it := range l.said {
+		if d := it.DeadLetter; d != nil {
+			filler.Refuse(d.Pos.Offset)
+		}
+	}
+	if err := filler.Replay(l.between(0, l.worker.FilledUpTo())); err != nil {
+		l.t.Fatal(err)
+	}
+	l.worker.Fill(filler)
+}
+
+// named has everything said so far speak by names, as what is read back from the topics
+// does: the numbers are of rules that may be switched.
+func (l *life) named() {
+	for i := range l.said {
+		t := l.said[i].Transition
+		if t == nil || t.Set == schemas.Retired {
+			continue
+		}
+		names := l.worker.cfg.Rules.Names()[t.Set]
+		told := *t
+		told.Names = &schemas.RetiredNames{Set: names.Name, To: names.Segments[t.To]}
+		switch t.From {
+		case schemas.NoSegment:
+		case schemas.Retired:
+			told.Names.From = t.Names.From
+		default:
+			told.From, told.Names.From = schemas.Retired, names.Segments[t.From]
+		}
+		told.Set, told.To = schemas.Retired, schemas.Retired
+		l.said[i].Transition = &told
+	}
+}
+
+// checkChains holds that what was said is a chain for each user and set.
+func (l *life) checkChains() {
+	last := map[string]*schemas.Transition{}
+	for i := range l.said {
+		t := l.said[i].Transition
+		if t == nil {
+			continue
+		}
+		key := t.User + " in " + t.Names.Set
+		before := last[key]
+		switch {
+		case before == nil && (t.Seq != 1 || t.From != schemas.NoSegment), before != nil && (t.Seq != before.Seq+1 || t.Names.From != before.Names.To):
+			l.t.Fatalf("output %d: %s: %+v %+v after %+v", l.said[i].N, key, t, t.Names, before)
+		case t.Cause.Kind == schemas.ByRecovery:
+			l.t.Fatalf("output %d: %s: a difference that nobody caused: %+v %+v after %+v", l.said[i].N, key, t, t.Names, before)
+		}
+		last[key] = t
+	}
+}
