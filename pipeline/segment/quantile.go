@@ -136,10 +136,12 @@ func (e *Evaluator) Quantity(quantile int, pr *profile.Profile, v profile.View, 
 }
 
 // Distribution is how many users have which value. Distributions of partitions are
-// merged. Up to exactMost different values it is exact; beyond, a value keeps its
-// highest bits, less than one in a thousand off.
+// merged. Up to exactMost different values it is exact; beyond, every value keeps its
+// highest bits, less than one in a thousand off, so that there are never more than
+// valuesMax of them. What it holds does not depend on the order of adding.
 type Distribution struct {
 	values []Valued // by Value
+	coarse bool     // there were more than exactMost; every value is rounded
 }
 
 // Valued is a value and how many have it.
@@ -149,8 +151,9 @@ type Valued struct {
 }
 
 const (
-	exactMost = 4096
-	kept      = 11 // bits of a value that is not kept exactly
+	exactMost = 8192
+	kept      = 11                                // bits of a value that is not kept exactly
+	valuesMax = 2 * (64 - kept + 1) << (kept - 1) // of both signs
 )
 
 // round leaves the highest bits of a value.
@@ -169,19 +172,23 @@ func round(v int64) int64 {
 
 // Add adds users with a value.
 func (d *Distribution) Add(v Valued) {
+	if d.coarse {
+		v.Value = round(v.Value)
+	}
 	i, found := slices.BinarySearchFunc(d.values, v.Value, func(a Valued, b int64) int { return compareTimes(a.Value, b) })
 	if found {
 		d.values[i].Users += v.Users
 		return
 	}
 	d.values = slices.Insert(d.values, i, v)
-	if len(d.values) > 2*exactMost {
+	if len(d.values) > exactMost && !d.coarse {
 		d.coarsen()
 	}
 }
 
-// coarsen rounds every value.
+// coarsen rounds every value, from now on.
 func (d *Distribution) coarsen() {
+	d.coarse = true
 	old := d.values
 	d.values = old[:0]
 	for _, v := range old {
@@ -196,6 +203,9 @@ func (d *Distribution) coarsen() {
 
 // Merge adds another distribution.
 func (d *Distribution) Merge(o *Distribution) {
+	if o.coarse && !d.coarse {
+		d.coarsen()
+	}
 	for _, v := range o.values {
 		d.Add(v)
 	}
@@ -278,13 +288,17 @@ func (p *Program) Cut(number uint64, at schemas.Millis, of []Distribution, hyste
 	return epoch, nil
 }
 
-// AppendBinary writes a distribution: u8 version, then a count and, of each value in
-// rising order, the difference to the one before and the users, as varints; u64
-// xxhash64 of all that.
+// AppendBinary writes a distribution: u8 version, then twice the number of values, and
+// one more if they are rounded, and, of each value in rising order, the difference to
+// the one before and the users, as varints; u64 xxhash64 of all that.
 func (d *Distribution) AppendBinary(b []byte) ([]byte, error) {
 	from := len(b)
 	b = append(b, distributionVersion)
-	b = binary.AppendUvarint(b, uint64(len(d.values)))
+	head := uint64(len(d.values)) << 1
+	if d.coarse {
+		head |= 1
+	}
+	b = binary.AppendUvarint(b, head)
 	last := int64(0)
 	for _, v := range d.values {
 		b = binary.AppendVarint(b, v.Value-last)
@@ -306,11 +320,13 @@ func (d *Distribution) UnmarshalBinary(b []byte) error {
 		return errors.New("distribution: checksum does not match")
 	}
 	rest := body[1:]
-	n, size := binary.Uvarint(rest)
-	if size <= 0 || n > 2*exactMost {
+	head, size := binary.Uvarint(rest)
+	n := head >> 1
+	if size <= 0 || n > valuesMax || head&1 == 0 && n > exactMost {
 		return errors.New("distribution: more values than there can be")
 	}
 	rest = rest[size:]
+	d.coarse = head&1 == 1
 	d.values = make([]Valued, 0, n)
 	last := int64(0)
 	for range n {
