@@ -81,7 +81,20 @@ type PartitionStatus struct {
 	Transitions int64            `json:"transitions"`
 	PerSecond   float64          `json:"events_per_second"` // over the last seconds
 	Snapshot    *SnapshotStatus  `json:"snapshot"`          // the newest; null: none
-	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set
+	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set; empty where there is none
+	Sets        []SetStatus      `json:"sets"`              // of every set, in the order of the configuration
+}
+
+// SetStatus is how many users are in each segment of a set, in the order of its rules.
+type SetStatus struct {
+	Set      string          `json:"set"`
+	Segments []SegmentStatus `json:"segments"`
+}
+
+// SegmentStatus is how many users are in a segment.
+type SegmentStatus struct {
+	Segment string `json:"segment"`
+	Users   int64  `json:"users"`
 }
 
 // SnapshotStatus is a published snapshot.

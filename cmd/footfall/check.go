@@ -25,7 +25,7 @@ func newCheck(g *global) *cobra.Command {
 		GroupID: "operate",
 		Short:   "Is everything in reach and set up well; what to do if not",
 		Long: `Looks, and changes nothing (but for an object that is written to the bucket and removed):
-the configuration; the brokers and their version; the topics; their retention against the
+the configuration; the segment sets; the brokers and their version; the topics; their retention against the
 age of snapshots; whether users lie in the partition that Kafka's own partitioner gives
 them (a storefront that publishes with another one splits a user in two); what the group
 has committed; the kill switch; the bucket of snapshots; ClickHouse.
@@ -77,9 +77,21 @@ func (k *checkup) run(ctx context.Context) {
 		from = k.c.path
 	}
 	k.ok("configuration: %s, and %d settings over the defaults", from, len(k.c.from))
+	k.rules()
 	k.kafka(ctx)
 	k.bucket(ctx)
 	k.clickhouse(ctx)
+}
+
+func (k *checkup) rules() {
+	p, err := k.c.rules()
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			k.wrong("segment sets: "+line, "")
+		}
+		return
+	}
+	k.ok("segment sets: %s", strings.Join(setNames(p.Names()), ", "))
 }
 
 func (k *checkup) kafka(ctx context.Context) {

@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Kafka      KafkaConfig
 	Shop       ShopConfig
+	Segments   SegmentsConfig
 	Clock      ClockConfig
 	Dedup      DedupConfig
 	Snapshots  SnapshotsConfig
@@ -66,10 +67,16 @@ type SASLConfig struct {
 	Password                          Secret
 }
 
-// ShopConfig is what money is counted in.
+// ShopConfig is what money is counted in, and where the shop's days begin.
 type ShopConfig struct {
 	Currency string
 	Rates    map[string]string // decimal: 1 unit of the key is so many units of Currency
+	Zone     string            // IANA
+}
+
+// SegmentsConfig is which segment sets there are.
+type SegmentsConfig struct {
+	Sets []string // names of shipped ones, and paths; see setFiles
 }
 
 // ClockConfig is how time moves (design 5).
@@ -158,6 +165,9 @@ func (c *Config) options() []option {
 
 		{key: "shop.currency", target: &c.Shop.Currency, value: "EUR", doc: "Reporting currency (ISO 4217): what revenue is counted in, and the currency of events that name none."},
 		{key: "shop.rates", target: &c.Shop.Rates, value: "", doc: "Other currencies: `USD: \"0.91\"` (as a variable or a flag: USD=0.91,GBP=1.17) says that 1 USD counts as 0.91 of shop.currency. Money in a currency that is not listed is refused (unknown_currency)."},
+		{key: "shop.zone", target: &c.Shop.Zone, value: "UTC", doc: "Time zone (IANA, as in Europe/Berlin) in which calendar days, months and hours of segment sets begin that name none themselves."},
+
+		{key: "segments.sets", target: &c.Segments.Sets, value: "lifecycle", doc: "Segment sets, in this order: names of shipped ones (`footfall rules` lists them) and paths of YAML files such as ./vip.yaml. A path in a configuration file is relative to that file, one in the environment or a flag to the working directory."},
 
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
 		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},

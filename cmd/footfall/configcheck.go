@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/segments"
 )
 
 // check looks at what single values and values together mean. Every fault names
@@ -19,6 +21,7 @@ func (c *Config) check() []error {
 	k.kafka()
 	k.security()
 	k.shop()
+	k.segments()
 	k.spans()
 	k.clickhouse()
 	k.server()
@@ -119,6 +122,9 @@ func (k *checker) security() {
 }
 
 func (k *checker) shop() {
+	if err := segment.CheckZone(k.c.Shop.Zone); err != nil {
+		k.bad("shop.zone", "%w", err)
+	}
 	_, err := schemas.NewDecoder(k.c.contract())
 	if err == nil {
 		return
@@ -129,6 +135,23 @@ func (k *checker) shop() {
 			key = "shop.currency"
 		}
 		k.bad(key, "%s", line)
+	}
+}
+
+// segments looks at the list alone: what is wrong with the sets themselves, those
+// commands say that need them.
+func (k *checker) segments() {
+	sets := k.c.Segments.Sets
+	if len(sets) == 0 {
+		k.bad("segments.sets", "name at least one segment set, such as lifecycle")
+	}
+	for i, s := range sets {
+		switch {
+		case slices.Contains(sets[:i], s):
+			k.bad("segments.sets", "%q is there twice", s)
+		case !isPath(s) && !slices.Contains(segments.Names(), s):
+			k.bad("segments.sets", "no set %q is shipped%s; a file of yours is given as a path, as in ./%s.yaml", s, suggest(s, segments.Names()), s)
+		}
 	}
 }
 

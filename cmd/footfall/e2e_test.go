@@ -235,6 +235,16 @@ func (h *house) archived() {
 	})
 }
 
+// setNames are the segment sets that the processes run.
+func (h *house) setNames() []string {
+	h.t.Helper()
+	rules, err := h.conf.rules()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return setNames(rules.Names())
+}
+
 // judge has the oracle compare the topics, and counts ClickHouse's rows.
 func (h *house) judge(ticks bool) (*oracle.Report, *demoReport) {
 	h.t.Helper()
@@ -245,7 +255,7 @@ func (h *house) judge(ticks bool) (*oracle.Report, *demoReport) {
 	}
 	report := dump.Judge(oracle.Options{
 		Currency: h.conf.Shop.Currency, Rates: h.conf.Shop.Rates, InputTopic: h.conf.Kafka.Topics.Events,
-		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), WallTicks: ticks, Marks: committed,
+		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), WallTicks: ticks, Marks: committed, Sets: h.setNames(),
 	})
 	if err := report.Err(); err != nil {
 		h.t.Errorf("the oracle says: %v", err)

@@ -83,11 +83,11 @@ func (c *Config) tempo() tempo {
 // go on without a usable snapshot.
 func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild bool) (*engine, error) {
 	contract := c.contract()
-	probe, err := schemas.NewDecoder(contract)
+	rules, err := c.rules()
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, err
 	}
-	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
+	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: rules, stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
 	if err := e.checkTopics(ctx); err != nil {
@@ -350,6 +350,27 @@ func (e *engine) live() (partitions int, all bool) {
 		}
 	}
 	return len(status), e.state.Load() == "running"
+}
+
+// population is how many users are in each segment of each set, in the partitions that
+// are live here.
+func (e *engine) population() (total []SetStatus) {
+	for i, names := range e.rules.Names() {
+		set := SetStatus{Set: names.Name}
+		for _, name := range names.Segments {
+			set.Segments = append(set.Segments, SegmentStatus{Segment: name})
+		}
+		for _, s := range e.pipe.Status() {
+			if s.Recovering {
+				continue
+			}
+			for j, n := range s.Population[i] {
+				set.Segments[j].Users += int64(n)
+			}
+		}
+		total = append(total, set)
+	}
+	return total
 }
 
 // explain asks the worker that owns a user.

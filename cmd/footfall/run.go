@@ -38,6 +38,9 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 			if err != nil {
 				return err
 			}
+			if _, err := c.rules(); err != nil {
+				return err
+			}
 			log, err := newLogger(c)
 			if err != nil {
 				return err

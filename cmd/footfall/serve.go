@@ -149,8 +149,15 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 	if s.SnapshotAt > 0 {
 		p.Snapshot = &SnapshotStatus{Next: s.Snapshot, At: Moment(s.SnapshotAt)}
 	}
-	for i, name := range e.rules.Names()[0].Segments {
-		p.Segments[name] = int64(s.Population[0][i])
+	for i, names := range e.rules.Names() {
+		set := SetStatus{Set: names.Name}
+		for j, name := range names.Segments {
+			set.Segments = append(set.Segments, SegmentStatus{name, int64(s.Population[i][j])})
+			if names.Name == lifecycleSet {
+				p.Segments[name] = int64(s.Population[i][j])
+			}
+		}
+		p.Sets = append(p.Sets, set)
 	}
 	return p
 }
