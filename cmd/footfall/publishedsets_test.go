@@ -12,11 +12,11 @@ import (
 func publishedSets() []publishedSet {
 	return []publishedSet{
 		{
-			file: "rees46-2019-10-01-sample/events.csv.gz", mapping: "rees46", currency: "USD", rows: 17_434,
+			file: "rees46-2019-10-01-sample/events.csv.gz", mapping: "rees46", parity: true, currency: "USD", rows: 17_434,
 			queries: rees46Numbers(), more: rees46Engine,
 		},
 		{
-			file: "otto-sessions-sample/sessions.jsonl.gz", mapping: "otto", currency: "EUR", rows: 862,
+			file: "otto-sessions-sample/sessions.jsonl.gz", mapping: "otto", parity: true, currency: "EUR", rows: 862,
 			queries: []publishedNumber{
 				{"events, clicks, carts, orders", "862\t800\t52\t10", "SELECT count(), countIf(type = 'view'), countIf(type = 'add_to_cart'), countIf(type = 'purchase') FROM events_once"},
 				{"sessions", "20", "SELECT uniqExact(user_id) FROM events_once"},
@@ -25,7 +25,7 @@ func publishedSets() []publishedSet {
 			},
 		},
 		{
-			file: "online-retail-uci/online_retail.csv.gz", mapping: "online-retail", currency: "GBP", rows: 541_909,
+			file: "online-retail-uci/online_retail.csv.gz", mapping: "online-retail", parity: true, currency: "GBP", rows: 541_909,
 			skipped: map[string]int64{"no_customer": 135_080},
 			queries: []publishedNumber{
 				{"cleaned rows", "397884", "SELECT sum(length(JSONExtractArrayRaw(items))) FROM events_once WHERE type = 'purchase'"},
@@ -36,7 +36,7 @@ func publishedSets() []publishedSet {
 			more: onlineRetailRFM,
 		},
 		{
-			file: "cdnow/CDNOW_master.txt.gz", mapping: "cdnow", currency: "USD", rows: 69_659,
+			file: "cdnow/CDNOW_master.txt.gz", mapping: "cdnow", parity: true, currency: "USD", rows: 69_659,
 			queries: []publishedNumber{
 				{"customers", "23570", "SELECT uniqExact(user_id) FROM events_once"},
 				{"CDs", "167881", "SELECT sum(quantity) FROM events_once"},
@@ -62,7 +62,7 @@ func publishedSets() []publishedSet {
 			more:    cdnowRFM,
 		},
 		{
-			file: "rfm-r-orders/orders.csv.gz", mapping: "rfm-r-orders", currency: "EUR", rows: 4_906,
+			file: "rfm-r-orders/orders.csv.gz", mapping: "rfm-r-orders", parity: true, currency: "EUR", rows: 4_906,
 			queries: []publishedNumber{
 				{"customers, orders, revenue", "995\t4906\t464158", "SELECT uniqExact(user_id), count(), toInt64(sum(amount)) FROM events_once"},
 				{"first and last order", "2001-10-29\t2006-12-30", "SELECT toDate(min(time)), toDate(max(time)) FROM events_once"},
