@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"fmt"
+
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -146,5 +148,26 @@ func (f SnapshotFailed) Log() (zapcore.Level, string, []zap.Field) {
 func (f SnapshotSkipped) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.WarnLevel, "snapshot skipped, trying the one before", []zap.Field{
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Error(f.Err),
+	}
+}
+
+// Log tells the fact to the log.
+func (f Switched) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "partition goes by other rules", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("rules", fmt.Sprintf("%016x", f.Rules)), zap.Uint64("epoch", f.Epoch), zap.Bool("filling", f.Filling),
+	}
+}
+
+// Log tells the fact to the log.
+func (f Filled) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "history found of what new rules ask for", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int64("from", f.From), zap.Int64("to", f.To), zap.Int64("records", f.Records),
+	}
+}
+
+// Log tells the fact to the log.
+func (f Settled) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.InfoLevel, "everyone evaluated under the rules", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("rules", fmt.Sprintf("%016x", f.Rules)), zap.Uint64("epoch", f.Epoch), zap.Int64("took_ms", int64(f.Took)),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -38,6 +39,12 @@ type partition struct {
 	gone   chan struct{}
 	live   atomic.Bool
 	status atomic.Pointer[Status]
+
+	rules    *segment.Program // that the worker goes by
+	filling  *filling         // the search under way for what they ask for
+	refresh  bool             // a snapshot is wanted as soon as they are settled
+	settled  bool             // everyone has been evaluated under them
+	switched schemas.Millis   // when they took over here
 
 	snapping *snapping
 	lastSnap snapshot.ID
@@ -79,6 +86,7 @@ func (part *partition) run() error {
 	defer close(part.gone)
 	defer part.cancel()
 	defer part.abandonSnapshot()
+	defer part.giveUpFilling()
 	if part.before != nil {
 		// A lost recovery that is at its last step would else have the source begin
 		// at its own mark, after this one has.
@@ -142,7 +150,7 @@ func (part *partition) receive() (task, bool) {
 
 // busy tells that a step without a task has something to do.
 func (part *partition) busy() bool {
-	return part.worker != nil && (part.worker.Pending() || part.slicing())
+	return part.worker != nil && (part.worker.Busy() || part.slicing() || part.filling != nil && len(part.filling.done) > 0)
 }
 
 // step does one task, then a slice of what else there is to do.
@@ -155,12 +163,16 @@ func (part *partition) step(t task) error {
 	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
 		at.Tick = t.end.Wall - part.p.cfg.Grace
 	}
-	if len(t.records) > 0 || at.Tick > 0 || part.worker.Pending() {
+	if err := part.follow(); err != nil {
+		return err
+	}
+	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
 		out := &worker.Output{}
 		part.worker.Apply(t.records, at, out)
 		if err := part.push(out); err != nil {
 			return err
 		}
+		part.noteSettled(at.Wall)
 	}
 	if t.end != nil {
 		part.publishStatus(t.end)

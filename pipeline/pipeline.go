@@ -7,7 +7,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
+	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -15,7 +17,7 @@ import (
 
 // Config is what a pipeline is made of.
 type Config struct {
-	Worker  worker.Config // all but the Decoder
+	Worker  worker.Config // all but the Decoder; its Rules are those to begin with
 	Decoder func() *schemas.Decoder
 
 	Source    Source
@@ -39,6 +41,10 @@ type Config struct {
 	Rebuild bool        // bring partitions without a usable snapshot to life from the log
 	Report  func(Fact)  // called from several goroutines
 
+	// Counted takes what the census of a partition has found at an epoch's moment, to
+	// cut the next epoch of; nil: nobody cuts. It must not block.
+	Counted func(partition int32, at schemas.Millis, of []segment.Distribution)
+
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.
 	Inline bool
@@ -59,7 +65,9 @@ type Pipeline struct {
 	commits *commits
 	errs    chan error // the first fatal error
 
+	rules      atomic.Pointer[segment.Program]
 	recoveries chan struct{} // a place for each recovery under way
+	fillings   chan struct{} // the one place for a filling under way
 	snapshots  chan struct{} // the one place for a snapshot under way
 	wg         sync.WaitGroup
 
@@ -74,11 +82,13 @@ func New(cfg Config) *Pipeline {
 		cfg:        cfg,
 		errs:       make(chan error, 1),
 		recoveries: make(chan struct{}, recoveriesMax),
+		fillings:   make(chan struct{}, 1),
 		snapshots:  make(chan struct{}, 1),
 		parts:      map[int32]*partition{},
 		last:       map[int32]<-chan struct{}{},
 	}
 	p.commits = newCommits(&p.cfg)
+	p.rules.Store(cfg.Worker.Rules)
 	return p
 }
 

@@ -32,6 +32,7 @@ func (part *partition) recover() error {
 	if err != nil || part.stream.isLost() {
 		return err
 	}
+	part.ruled(part.rules)
 	part.snapAt = cfg.Now()
 	if len(out.Items) > 0 {
 		if err := part.push(out); err != nil {
@@ -46,6 +47,8 @@ func (part *partition) recover() error {
 
 func (part *partition) workerConfig() worker.Config {
 	c := part.p.cfg.Worker
+	part.rules = part.p.rules.Load()
+	c.Rules = part.rules
 	c.Decoder = part.p.cfg.Decoder()
 	return c
 }

@@ -41,7 +41,11 @@ func (part *partition) snapshot(now schemas.Millis) error {
 	switch {
 	case s == nil:
 		due := now-part.snapAt >= cfg.SnapshotEvery || now < part.snapAt
-		if due && part.worker.Mark().Next > part.lastSnap.Next {
+		if part.refresh && !part.worker.Busy() {
+			// A recovery from the one before would have to look for it all again.
+			part.beginSnapshot(now)
+			part.refresh = part.snapping == nil
+		} else if due && part.worker.Mark().Next > part.lastSnap.Next {
 			part.beginSnapshot(now)
 		}
 		return nil

@@ -106,7 +106,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 	sink, err := triggers.New(triggers.Config{
 		Group: c.Kafka.Group, Input: topics.Events,
 		Triggers: topics.Triggers, Muted: topics.Muted, DeadLetters: topics.DeadLetters,
-		Sets: e.rules.Names(), Currency: contract.Currency, Now: t.now,
+		Currency: contract.Currency, Now: t.now,
 	}, e.session)
 	if err != nil {
 		e.close()

@@ -178,7 +178,7 @@ func ends(t *testing.T, e Edges) {
 
 // output makes the outputs from number from to number to, of every kind.
 func output(partition int32, epoch int64, from, to uint64) *worker.Output {
-	out := &worker.Output{Epoch: epoch}
+	out := &worker.Output{Epoch: epoch, Sets: []schemas.SetNames{{Name: "lifecycle", Segments: []string{"lost", "dormant", "new", "active", "cooling", "prospect"}}}}
 	for n := from; n <= to; n++ {
 		it := worker.Item{N: n, Next: int64(n), Clock: 2000 + schemas.Millis(n), Fired: 1000 + schemas.Millis(n)}
 		if n%3 == 0 {
@@ -231,7 +231,10 @@ func (g *poller) reads(partition int32, after, to uint64) {
 	}
 	var want []worker.Item
 	if after < to {
-		want = output(partition, 0, after+1, to).Items
+		out := output(partition, 0, after+1, to)
+		for _, it := range out.Items {
+			want = append(want, Told(it, out.Sets))
+		}
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		g.t.Errorf("partition %d: Said(%d, %d] gives other outputs (+) than were committed (-):\n%s", partition, after, to, diff)

@@ -109,7 +109,6 @@ func onKafka(t *testing.T, addr string) Edges {
 			t.Cleanup(func() { stop(s) })
 			sink, err := triggers.New(triggers.Config{
 				Group: source.Group, Input: input, Triggers: outputs[0], Muted: outputs[1], DeadLetters: outputs[2],
-				Sets:     []schemas.SetNames{{Name: "lifecycle", Segments: []string{"lost", "dormant", "new", "active", "cooling", "prospect"}}},
 				Currency: "EUR", Now: now, Wait: 20 * time.Second,
 			}, s)
 			if err != nil {

@@ -34,6 +34,7 @@ type part struct {
 	input   []worker.Record
 	start   int64
 	outputs []worker.Item
+	told    []worker.Item    // outputs, as they are read back
 	spoken  []schemas.Millis // when each output was committed
 	mark    schemas.Mark
 	found   bool
@@ -84,7 +85,7 @@ func (l *Log) RetainOutputs(partition int32, n uint64) {
 	defer l.mu.Unlock()
 	p := l.parts[partition]
 	for len(p.outputs) > 0 && p.outputs[0].N <= n {
-		p.outputs, p.spoken = p.outputs[1:], p.spoken[1:]
+		p.outputs, p.told, p.spoken = p.outputs[1:], p.told[1:], p.spoken[1:]
 	}
 }
 
@@ -100,6 +101,26 @@ func (l *Log) Outputs(partition int32) []worker.Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.parts[partition].outputs)
+}
+
+// Told are the committed outputs of a partition, as they are read back.
+func (l *Log) Told(partition int32) []worker.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.parts[partition].told)
+}
+
+// Told is an output as a reader has it who does not know the rules that it was said
+// under, these being their sets: by names.
+func Told(it worker.Item, sets []schemas.SetNames) worker.Item {
+	if it.Transition != nil {
+		t, err := schemas.DecodeTransition(it.Transition.AppendJSON(nil, &schemas.TransitionContext{Topic: "events", Sets: sets, Currency: "EUR"}), nil)
+		if err != nil {
+			panic(err) // what can be written can be read
+		}
+		it.Transition = &t
+	}
+	return it
 }
 
 // Mark is the committed mark of a partition.
@@ -126,6 +147,7 @@ type Member struct {
 	BeforeCommit Hook[func(context.Context, []*worker.Output) error] // an error takes the commit's place
 	AfterCommit  Hook[func() error]                                  // an error takes the outcome's place
 	BeforeSaid   Hook[func(ctx context.Context, partition int32) error]
+	BeforeInput  Hook[func(ctx context.Context, partition int32) error]
 
 	changes  []change
 	sessions map[int32]*session
@@ -347,7 +369,7 @@ func (m *Member) commit(outs []*worker.Output) error {
 				return fmt.Errorf("output %d committed after %d: %w", it.N, last, pipeline.ErrPermanent)
 			}
 			last = it.N
-			p.outputs, p.spoken = append(p.outputs, it), append(p.spoken, m.now())
+			p.outputs, p.told, p.spoken = append(p.outputs, it), append(p.told, Told(it, out.Sets)), append(p.spoken, m.now())
 		}
 		p.mark, p.found = out.Mark, true
 	}
@@ -373,6 +395,11 @@ var errGone = errors.New("offset out of range")
 
 // Input is pipeline.History.
 func (m *Member) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+	if hook, ok := m.BeforeInput.get(); ok {
+		if err := hook(ctx, partition); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	start, input := m.parts[partition].start, m.parts[partition].input
 	m.mu.Unlock()
@@ -399,7 +426,7 @@ func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ 
 			return err
 		}
 	}
-	for _, it := range m.Outputs(partition) {
+	for _, it := range m.Told(partition) {
 		if it.N <= after || it.N > to {
 			continue
 		}
@@ -416,7 +443,7 @@ func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ 
 
 // SaidAll is pipeline.History.
 func (m *Member) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
-	for _, it := range m.Outputs(partition) {
+	for _, it := range m.Told(partition) {
 		if to > 0 && it.N > to {
 			break
 		}

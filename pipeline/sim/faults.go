@@ -185,7 +185,7 @@ func (w *world) otherwise(p *part) {
 		if err := k.Said(&it); err != nil {
 			panic(err) // it is made to fit
 		}
-		p.outputs = append(p.outputs, w.encode(p, &it))
+		p.outputs = append(p.outputs, w.encode(p, &it, w.names))
 	}
 	m := p.mark
 	m.N, m.Hash, m.Rules = k.Mark().N, k.Mark().Hash, 0xbad

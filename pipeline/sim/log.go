@@ -150,7 +150,7 @@ func (p *process) write(out *worker.Output) error {
 		return err
 	}
 	for i := range out.Items {
-		part.outputs = append(part.outputs, p.encode(part, &out.Items[i]))
+		part.outputs = append(part.outputs, p.encode(part, &out.Items[i], out.Sets))
 	}
 	text, err := out.Mark.AppendText(nil)
 	if err != nil {
@@ -169,7 +169,7 @@ func (p *process) write(out *worker.Output) error {
 }
 
 // encode turns an output into the record that a reader of the topics sees.
-func (w *world) encode(p *part, it *worker.Item) Said {
+func (w *world) encode(p *part, it *worker.Item, sets []schemas.SetNames) Said {
 	h := schemas.OutputHeaders{ID: schemas.OutputID(group, p.number, it.N), N: it.N, Next: it.Next, Clock: it.Clock, Fired: it.Fired}
 	offset := int64(len(p.outputs))
 	if d := it.DeadLetter; d != nil {
@@ -177,7 +177,7 @@ func (w *world) encode(p *part, it *worker.Item) Said {
 		return Said{*it, "deadletters", oracleRecord("deadletters", p.number, offset, w.wall(), r.Key, r.Value, r.Headers)}
 	}
 	t := it.Transition
-	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: w.names, Currency: "EUR"})
+	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: sets, Currency: "EUR"})
 	headers := schemas.AppendTransitionHeaders(nil, &h, schemas.SourceOf(group), t)
 	topic := "triggers"
 	if t.Muted != schemas.NotMuted {
@@ -190,7 +190,7 @@ func (w *world) encode(p *part, it *worker.Item) Said {
 func (w *world) decode(o *Said) (*worker.Item, error) {
 	it := &worker.Item{N: o.Item.N, Next: o.Item.Next, Clock: o.Item.Clock, Fired: o.Item.Fired}
 	if o.Topic != "deadletters" {
-		t, err := schemas.DecodeTransition(o.Record.Value, w.names)
+		t, err := schemas.DecodeTransition(o.Record.Value, nil)
 		it.Transition = &t
 		return it, err
 	}

@@ -27,4 +27,5 @@ type Output struct {
 	Mark  schemas.Mark
 	Epoch int64 // the ownership it was made under; set by pipeline, checked by the Committer
 	Items []Item
+	Sets  []schemas.SetNames // of the rules that it was said under: by a Transition's Set
 }

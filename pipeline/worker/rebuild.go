@@ -255,7 +255,7 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 	} else {
 		w.rearm(rp, dues, mark.Fired, at, out)
 	}
-	out.Mark = w.Mark()
+	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
 	return nil
 }
 
@@ -363,9 +363,8 @@ func (w *Worker) spokenOf(user int32) (last schemas.Millis) {
 
 // finishReview notes that everybody has been evaluated under the rules, in every set.
 func (w *Worker) finishReview() {
-	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
-	if w.reviewing.over() && !w.Filling() && (w.mark.Rules != rules || w.mark.Epoch != epoch || w.mark.Since != 0) {
-		w.mark.Rules, w.mark.Epoch, w.mark.Since = rules, epoch, 0
+	if w.reviewing.over() && !w.Filling() && !w.Settled() {
+		w.mark.Rules, w.mark.Epoch, w.mark.Since = w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number, 0
 		w.reviewing = reviewing{}
 	}
 }
@@ -383,7 +382,7 @@ func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
 	for user := range int32(w.rows.Len()) {
 		w.evaluate(user, w.mark.Clock, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
 	}
-	out.Mark = w.Mark()
+	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
 }
 
 // leave changes the running hash: what is said from here on belongs to another past

@@ -105,8 +105,19 @@ func (w *Worker) reviewNow() {
 	w.reviewAll(&replay{})
 }
 
+// Settled tells that everyone has been evaluated under the rules, in every set.
+func (w *Worker) Settled() bool {
+	return w.mark.Rules == w.cfg.Rules.Hash() && w.mark.Epoch == w.cfg.Rules.Epoch().Number && w.mark.Since == 0
+}
+
 // Filling tells that cells of the rules have no history yet.
 func (w *Worker) Filling() bool { return len(w.filling) > 0 }
+
+// Joining tells that they are given their history.
+func (w *Worker) Joining() bool { return w.filler != nil }
+
+// Reach tells a filler that the log has nothing more before an offset.
+func (w *Worker) Reach(next int64) { w.mark.Next = max(w.mark.Next, next) }
 
 // FilledUpTo is the input offset up to which their history is missing.
 func (w *Worker) FilledUpTo() int64 { return w.filledUpTo }

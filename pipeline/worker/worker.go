@@ -203,7 +203,7 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 	if w.mark.Bootstrap > 0 && w.mark.Next >= w.mark.Bootstrap && !w.Pending() {
 		w.mark.Bootstrap = 0
 	}
-	out.Mark = w.Mark()
+	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
 }
 
 // apply takes the steps of design 4, "exactly what happens on a record".

@@ -381,7 +381,7 @@ func (s *Sink) decode(r *kgo.Record) (worker.Item, error) {
 		if h, err = schemas.ParseTransitionHeaders(headers); err != nil {
 			return item, at(r, err)
 		}
-		t, err := schemas.DecodeTransition(r.Value, s.conf.Sets)
+		t, err := schemas.DecodeTransition(r.Value, nil) // whatever rules it was said under
 		if err != nil {
 			return item, at(r, err)
 		}

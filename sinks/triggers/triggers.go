@@ -58,8 +58,7 @@ type Config struct {
 
 	Triggers, Muted, DeadLetters string // topics, with as many partitions as Input
 
-	Sets     []schemas.SetNames // by a Transition's Set
-	Currency string             // the reporting currency
+	Currency string // the reporting currency
 
 	// Now is the wall: the record timestamp of outputs. It is never a transition's
 	// At: a broker deletes by record timestamp, and an At may be months old.
@@ -153,15 +152,15 @@ func (s *Sink) encode(outs []*worker.Output) *batch {
 			item := &out.Items[i]
 			r := &store[len(b.records)]
 			r.Partition, r.Timestamp = out.Mark.Partition, now
-			s.fill(r, item, false)
+			s.fill(r, item, out.Sets, false)
 			b.records, b.items = append(b.records, r), append(b.items, item)
 		}
 	}
 	return b
 }
 
-// fill writes an item into a record whose partition is set.
-func (s *Sink) fill(r *kgo.Record, item *worker.Item, cut bool) {
+// fill writes an item, a transition of one of sets, into a record whose partition is set.
+func (s *Sink) fill(r *kgo.Record, item *worker.Item, sets []schemas.SetNames, cut bool) {
 	h := schemas.OutputHeaders{N: item.N, Next: item.Next, Clock: item.Clock, Fired: item.Fired}
 	if d := item.DeadLetter; d != nil {
 		rec := d.Encode(s.conf.Input, &h, cut)
@@ -177,7 +176,7 @@ func (s *Sink) fill(r *kgo.Record, item *worker.Item, cut bool) {
 	}
 	r.Key = []byte(t.User)
 	r.Value = t.AppendJSON(make([]byte, 0, 768), &schemas.TransitionContext{
-		ID: h.ID, Topic: s.conf.Input, Sets: s.conf.Sets, Currency: s.conf.Currency,
+		ID: h.ID, Topic: s.conf.Input, Sets: sets, Currency: s.conf.Currency,
 	})
 	r.Headers = kafkaHeaders(schemas.AppendTransitionHeaders(make([]schemas.Header, 0, 12), &h, s.source, t))
 }
@@ -207,7 +206,7 @@ func (s *Sink) shrink(b *batch, refused []*kgo.Record) bool {
 	for i, r := range b.records {
 		if blamed[r] && len(r.Value) >= largest/2 {
 			b.cut[i] = true
-			s.fill(r, b.items[i], true)
+			s.fill(r, b.items[i], nil, true)
 		}
 	}
 	return len(blamed) > 0

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/pipeline"
+	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 	"footfall/sources/kafka"
@@ -41,7 +42,6 @@ const now schemas.Millis = 1767225600000
 func config(name string) Config {
 	return Config{
 		Group: "shop", Input: "in" + name, Triggers: "triggers" + name, Muted: "muted" + name, DeadLetters: "dead" + name,
-		Sets:     []schemas.SetNames{{Name: "lifecycle", Segments: []string{"lost", "dormant", "new"}}},
 		Currency: "EUR",
 		Now:      func() schemas.Millis { return now },
 		Wait:     300 * time.Millisecond,
@@ -77,7 +77,7 @@ func deadLetter(n uint64, value string) worker.Item {
 func outputOf(a pipeline.Assignment, items ...worker.Item) *worker.Output {
 	last := items[len(items)-1]
 	return &worker.Output{
-		Epoch: a.Epoch, Items: items,
+		Epoch: a.Epoch, Items: items, Sets: []schemas.SetNames{{Name: "lifecycle", Segments: []string{"lost", "dormant", "new"}}},
 		Mark: schemas.Mark{Partition: a.Partition, Next: last.Next, Clock: last.Clock, Fired: last.Fired, N: last.N},
 	}
 }
@@ -188,7 +188,11 @@ func TestSaidIsWhatWasCommitted(t *testing.T) {
 			if err != nil {
 				t.Errorf("%+v: %v", c, err)
 			}
-			if diff := cmp.Diff(items[c.after:c.to], got, empties); diff != "" {
+			var want []worker.Item
+			for _, it := range items[c.after:c.to] {
+				want = append(want, pipelinetest.Told(it, outputOf(a, it).Sets))
+			}
+			if diff := cmp.Diff(want, got, empties); diff != "" {
 				t.Errorf("%+v (-want +got):\n%s", c, diff)
 			}
 		}

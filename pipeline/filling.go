@@ -1,0 +1,208 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"footfall/pipeline/segment"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// Switch makes every partition go by other rules: those that are live at their next
+// step at which everything due has been said, those that come later from the beginning.
+// It returns at once; facts tell how it goes on.
+func (p *Pipeline) Switch(rules *segment.Program) {
+	p.rules.Store(rules)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.parts {
+		part.wake()
+	}
+}
+
+// Rules are those that partitions go by, or will when they have been switched.
+func (p *Pipeline) Rules() *segment.Program { return p.rules.Load() }
+
+// follow switches the worker to the pipeline's rules when it may be, has missing
+// histories filled, and hands out what a census has found.
+func (part *partition) follow() error {
+	p := part.p
+	if rules := p.rules.Load(); rules != part.rules && !part.worker.Pending() {
+		part.abandonSnapshot()
+		part.giveUpFilling()
+		part.worker.Switch(rules)
+		if part.worker.Filling() { // what was refused so far is to be read back
+			if err := part.demandCommit(part.worker.Mark()); err != nil {
+				return err
+			}
+		}
+		part.ruled(rules)
+		p.cfg.Report(Switched{Partition: part.number, Rules: rules.Hash(), Epoch: rules.Epoch().Number, Filling: part.worker.Filling()})
+	}
+	if err := part.fill(); err != nil {
+		return err
+	}
+	if at, of, done := part.worker.Counted(); done && p.cfg.Counted != nil {
+		p.cfg.Counted(part.number, at, of)
+	}
+	return nil
+}
+
+// ruled notes which rules the worker goes by.
+func (part *partition) ruled(rules *segment.Program) {
+	part.rules, part.switched, part.settled = rules, part.p.cfg.Now(), part.worker.Settled()
+}
+
+// noteSettled reports when everyone has been evaluated under the rules.
+func (part *partition) noteSettled(now schemas.Millis) {
+	if !part.settled && part.worker.Settled() {
+		part.settled = true
+		part.p.cfg.Report(Settled{Partition: part.number, Rules: part.rules.Hash(), Epoch: part.rules.Epoch().Number, Took: now - part.switched})
+	}
+}
+
+// filling is the search for the history of cells that the rules ask for and the
+// partition never kept: a goroutine of its own reads the log from its beginning into a
+// filler and hands it back; the live worker goes on meanwhile. It ends when it is done,
+// when the rules are switched, or with the ownership.
+type filling struct {
+	cancel context.CancelFunc
+	done   chan filled // capacity 1
+}
+
+// filled is what came of it.
+type filled struct {
+	filler  *worker.Worker
+	records int64
+	from    int64
+	err     error
+}
+
+// fill begins to look for a missing history, or gives the worker what was found.
+func (part *partition) fill() error {
+	f := part.filling
+	switch {
+	case f == nil && part.worker.Filling() && !part.worker.Joining():
+		if said := part.stream.mark(); said.Next >= part.worker.FilledUpTo() {
+			return part.beginFilling(said.N)
+		}
+		return nil
+	case f == nil:
+		return nil
+	}
+	var got filled
+	select {
+	case got = <-f.done:
+	default:
+		return nil
+	}
+	part.giveUpFilling()
+	if got.err != nil {
+		if part.ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("partition %d: fill what new rules ask for: %w", part.number, got.err)
+	}
+	part.worker.Fill(got.filler)
+	part.refresh = true
+	part.p.cfg.Report(Filled{Partition: part.number, From: got.from, To: part.worker.FilledUpTo(), Records: got.records})
+	return nil
+}
+
+// beginFilling begins the search; outputs up to n tell what was refused.
+func (part *partition) beginFilling(n uint64) error {
+	ctx, cancel := context.WithCancel(part.ctx)
+	f := &filling{cancel: cancel, done: make(chan filled, 1)}
+	start, _, err := part.p.cfg.History.Bounds(ctx, part.number)
+	if err != nil {
+		cancel()
+		return err
+	}
+	to := part.worker.FilledUpTo()
+	filler := part.worker.Filler(min(start, to), part.p.cfg.Decoder())
+	part.filling = f
+	find := func() {
+		got := filled{filler: filler, from: start}
+		got.records, got.err = part.findHistory(ctx, filler, start, to, n)
+		f.done <- got
+		part.wake()
+	}
+	if part.p.cfg.Inline {
+		find()
+		return part.fill()
+	}
+	part.p.wg.Go(func() {
+		select {
+		case part.p.fillings <- struct{}{}:
+			defer func() { <-part.p.fillings }()
+			find()
+		case <-ctx.Done():
+		}
+	})
+	return nil
+}
+
+// findHistory replays the log into a filler, without the records that were refused.
+func (part *partition) findHistory(ctx context.Context, filler *worker.Worker, start, to int64, n uint64) (records int64, err error) {
+	if start >= to {
+		filler.Skip(to)
+		return 0, nil
+	}
+	err = part.p.cfg.History.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
+		if d := it.DeadLetter; d != nil {
+			filler.Refuse(d.Pos.Offset)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = part.p.cfg.History.Input(ctx, part.number, start, to, func(run []worker.Record) error {
+		records += int64(len(run))
+		return filler.Replay(run)
+	})
+	filler.Reach(to)
+	return records, err
+}
+
+// giveUpFilling ends a search under way.
+func (part *partition) giveUpFilling() {
+	if part.filling != nil {
+		part.filling.cancel()
+		part.filling = nil
+	}
+}
+
+// wake has a partition without traffic do a step; one with a full inbox has steps to come.
+func (part *partition) wake() {
+	select {
+	case part.inbox <- task{}:
+	default:
+	}
+}
+
+// Facts of rules that change.
+type (
+	// Switched says that a partition goes by other rules; everyone is evaluated under
+	// them, behind live records.
+	Switched struct {
+		Partition int32
+		Rules     uint64
+		Epoch     uint64
+		Filling   bool // they ask for what was not kept: some sets say nothing yet
+	}
+	// Filled says that the history was found of what new rules ask for.
+	Filled struct {
+		Partition int32
+		From, To  int64 // input offsets
+		Records   int64
+	}
+	// Settled says that everyone has been evaluated under the rules.
+	Settled struct {
+		Partition int32
+		Rules     uint64
+		Epoch     uint64
+		Took      schemas.Millis
+	}
+)

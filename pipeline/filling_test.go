@@ -1,0 +1,211 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"footfall/pipeline"
+	"footfall/pipeline/segment"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// rulesOf are shipped sets under the test's contract.
+func (b *bubble) rulesOf(sets ...string) *segment.Program {
+	b.t.Helper()
+	decoder := b.cfg.Decoder()
+	p, err := segment.Shipped(segment.Options{Contract: decoder.Hash(), Exponent: 2}, sets...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// spender publishes an order of 600.00 and one that is refused.
+func (b *bubble) spend(user string, id int) {
+	b.log.Publish(0,
+		event("purchase", user, id, fmt.Sprintf(`,"order_id":"%s-%d","revenue":600,"currency":"EUR"`, user, id)),
+		worker.Record{Key: []byte(user), Value: []byte("{")})
+}
+
+// setOf counts the outputs of one set, and gives the last of a user.
+func (b *bubble) setOf(set, user string) (n int, last *schemas.Transition) {
+	for i, it := range b.log.Told(0) {
+		if t := it.Transition; t != nil && t.Names.Set == set {
+			if n++; t.User == user {
+				last = b.log.Told(0)[i].Transition
+			}
+		}
+	}
+	return n, last
+}
+
+// succeed takes the partition from a life, which loses it without a last word, and
+// gives it to the next.
+func (b *bubble) succeed(l *life, rules *segment.Program) *life {
+	b.t.Helper()
+	b.next()
+	b.cfg.Worker.Rules = rules
+	b.member.Give(0)
+	synctest.Wait()
+	if err := l.end(b.t); err != nil {
+		b.t.Fatal(err)
+	}
+	l = b.run()
+	synctest.Wait()
+	return l
+}
+
+// settled waits until a partition has been evaluated under its rules so many times.
+func (b *bubble) settled(times int) {
+	b.t.Helper()
+	for range 1000 {
+		synctest.Wait()
+		if count[pipeline.Settled](b) >= times {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	b.t.Fatalf("settled %d times, want %d", count[pipeline.Settled](b), times)
+}
+
+// Rules that ask for what was never kept find it in the log while the partition lives:
+// what they make of it first is muted, and what happens next is said.
+func TestSwitchFillsFromTheLog(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.cfg.SnapshotEvery = schemas.Hour
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.log.Publish(0, view("poor", 0))
+		b.committed(0)
+		held := make(chan struct{})
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			select {
+			case <-held:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		})
+		l.Switch(b.rulesOf("loyalty", "lifecycle"))
+		time.Sleep(time.Minute)
+		b.spend("rich", 1) // live goes on beside the search
+		b.committed(0)
+		if n, _ := b.setOf("loyalty", "rich"); n > 0 || count[pipeline.Settled](b) > 0 {
+			t.Fatalf("%d loyalty transitions before their history was found", n)
+		}
+		close(held)
+		b.settled(1)
+		b.committed(0)
+		n, last := b.setOf("loyalty", "rich")
+		if n != 2 || last.Names.To != "gold" || last.Muted != schemas.MutedRules || last.Cause.Kind != schemas.ByRules {
+			t.Fatalf("%d loyalty transitions, the spender's last %+v (%+v), want gold, muted as the rules'", n, last, last.Names)
+		}
+		for i := range 7 {
+			b.spend("rich", 2+i)
+		}
+		b.committed(0)
+		if _, last = b.setOf("loyalty", "rich"); last.Names.To != "platinum" || last.Muted != schemas.NotMuted || last.Seq != 2 || last.Names.From != "gold" {
+			t.Errorf("after nine orders %+v (%+v), want platinum, said aloud", last, last.Names)
+		}
+		if got := l.Rules().Names()[0].Name; got != "loyalty" {
+			t.Errorf("the pipeline's rules begin with %s", got)
+		}
+		if count[pipeline.Switched](b) != 1 || count[pipeline.Filled](b) != 1 {
+			t.Errorf("%d switched, %d filled, want one each", count[pipeline.Switched](b), count[pipeline.Filled](b))
+		}
+		// A snapshot was taken at once: a crash now does not look for it all again.
+		ids, err := b.cfg.Snapshots.List(t.Context(), 0)
+		if err != nil || len(ids) == 0 || ids[0].Next < 4 {
+			t.Errorf("snapshots after the search: %v, %v", ids, err)
+		}
+		before := len(b.log.Outputs(0))
+		l = b.succeed(l, l.Rules())
+		synctest.Wait()
+		b.spend("rich", 10)
+		b.committed(0)
+		if count[pipeline.Filled](b) != 1 {
+			t.Error("the second life looked for the history again")
+		}
+		if _, last = b.setOf("loyalty", "rich"); last.Names.To != "platinum" || len(b.log.Outputs(0)) != before+1 {
+			t.Errorf("the second life said %d more, want the one dead letter; the spender is %s", len(b.log.Outputs(0))-before, last.Names.To)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A process that dies while it looks for the history leaves it to the next, which says
+// what the first had not said, once.
+func TestSearchSurvivesACrash(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.committed(0)
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		rules := b.rulesOf("lifecycle", "cart", "loyalty")
+		l.Switch(rules)
+		time.Sleep(2 * time.Minute) // a snapshot without the history is taken meanwhile
+		b.spend("rich", 1)
+		b.committed(0)
+		l = b.succeed(l, rules)
+		for range 2 {
+			b.settled(1)
+			b.committed(0)
+			if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != "gold" {
+				t.Fatalf("%d loyalty transitions, the last %+v, want one, to gold", n, last)
+			}
+			l = b.succeed(l, rules)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		if got := count[pipeline.Filled](b); got != 1 {
+			t.Errorf("%d searches came to an end, want one", got)
+		}
+	})
+}
+
+// Switching again gives up the search of the rules before; switching back needs none.
+func TestSwitchGivesUpTheSearchBefore(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		b.spend("rich", 0)
+		b.committed(0)
+		b.member.BeforeInput.Set(func(ctx context.Context, _ int32) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		first := l.Rules()
+		l.Switch(b.rulesOf("lifecycle", "loyalty"))
+		time.Sleep(time.Minute)
+		l.Switch(first)
+		b.settled(1)
+		b.member.BeforeInput.Clear()
+		time.Sleep(time.Minute)
+		if n, _ := b.setOf("loyalty", "rich"); n > 0 || count[pipeline.Filled](b) > 0 {
+			t.Errorf("%d loyalty transitions of rules that are gone", n)
+		}
+		l.Switch(b.rulesOf("loyalty", "lifecycle"))
+		b.settled(2)
+		b.committed(0)
+		if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != "silver" {
+			t.Errorf("%d loyalty transitions, the last %+v, want one, to silver", n, last)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
