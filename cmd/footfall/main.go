@@ -135,6 +135,7 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "engine", Title: "Engine:"},
+		&cobra.Group{ID: "rules", Title: "Segments:"},
 		&cobra.Group{ID: "events", Title: "Events:"},
 		&cobra.Group{ID: "operate", Title: "Operation:"},
 	)
@@ -151,6 +152,8 @@ func newCommands(g *global) []*cobra.Command {
 		newRun(g),
 		newExplain(g),
 		newStatus(g),
+		newRules(g),
+		newTest(g),
 		newSimulate(g),
 		newPublish(g),
 		newValidate(g),

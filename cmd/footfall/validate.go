@@ -354,14 +354,6 @@ func (v *validation) extras(extra []byte) {
 	}
 }
 
-// eventFields are the names of the contract, for suggestions.
-func eventFields() []string {
-	return []string{
-		"event_id", "type", "user_id", "time", "session_id", "product_id", "category", "brand", "price", "quantity",
-		"currency", "cart_id", "order_id", "revenue", "items", "channel", "campaign", "url", "properties",
-	}
-}
-
 // print writes the summary for people.
 func (v *validation) print() {
 	if v.refused > 0 {
@@ -393,7 +385,7 @@ func (v *validation) print() {
 		fmt.Fprintf(v.out, "repeated event ids: %d (each counts once)\n", v.repeated)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
-		fmt.Fprintf(v.out, "unknown field %q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, eventFields()))
+		fmt.Fprintf(v.out, "unknown field %q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, schemas.EventFields()))
 	}
 	if v.refused > 0 {
 		v.hints.print(v.out)

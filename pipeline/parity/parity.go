@@ -223,7 +223,7 @@ func Compare(ctx context.Context, c Config, mark schemas.Mark, sel Selection) (*
 func (c *Config) answerable(mark schemas.Mark, sets []string) (left []Left, asked []string) {
 	columns := c.Rules.Columns()
 	for _, set := range sets {
-		scores := c.Rules.Scores(set)
+		scores := c.Rules.NeedsEpoch(set)
 		switch epoch := c.Rules.Epoch().Number; {
 		case scores && mark.Epoch == 0:
 			left = append(left, Left{set, "it scores by the shop's quantiles, and there are no bounds yet"})

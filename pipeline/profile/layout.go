@@ -147,6 +147,12 @@ func (r *Rows) Append() {
 // Len is the number of rows.
 func (r *Rows) Len() int { return r.n }
 
+// Bytes is what all rows take, and of that what their lists do.
+func (r *Rows) Bytes() (total, lists int) {
+	lists = r.lists.bytes()
+	return r.n*r.layout.Bytes() + lists, lists
+}
+
 // row gives the words of a row.
 func (r *Rows) row(i int32) []uint32 {
 	if r.old != nil {

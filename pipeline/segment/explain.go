@@ -279,12 +279,3 @@ func spanText(ms int64) string {
 	}
 	return fmt.Sprintf("%dm %ds", ms/int64(schemas.Minute), ms%int64(schemas.Minute)/int64(schemas.Second))
 }
-
-// Rule is the rule of a segment as it is understood, on one line; empty for the one
-// that takes everybody who is left.
-func (p *Program) Rule(set int, segment uint16) string {
-	if when := p.sets[set].rules[segment].when; when != nil {
-		return when.source
-	}
-	return ""
-}
