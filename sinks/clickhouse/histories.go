@@ -184,3 +184,33 @@ func (p *Parity) firstNumber(ctx context.Context, m schemas.Mark) (n uint64, err
 	}
 	return n, nil
 }
+
+// Came is a user's last transition in a set, and what caused it.
+type Came struct {
+	From, To    string
+	Seq         uint32
+	Cause, Type string
+	EventID     string
+	Topic       string
+	Partition   int32
+	Offset      int64
+	Clause      string
+	Was, Is     string
+}
+
+// Came gives a user's last transition in each set, up to a mark's number.
+func (p *Parity) Came(ctx context.Context, m schemas.Mark, user string) (map[string]Came, error) {
+	ctx, cancel := p.settings(ctx)
+	defer cancel()
+	out := map[string]Came{}
+	sql := fmt.Sprintf("SELECT toString(segment_set), toString(from_segment), toString(to_segment), seq, toString(cause), toString(cause_type), cause_event_id, toString(cause_topic), ifNull(cause_partition, 0), ifNull(cause_offset, 0), evidence_clause, evidence_was, evidence_is FROM transitions WHERE %s ORDER BY n DESC LIMIT 1 BY segment_set",
+		p.said(m)+among([]string{user}))
+	err := p.each(ctx, sql, func(rows driver.Rows) error {
+		var set string
+		var c Came
+		err := rows.Scan(&set, &c.From, &c.To, &c.Seq, &c.Cause, &c.Type, &c.EventID, &c.Topic, &c.Partition, &c.Offset, &c.Clause, &c.Was, &c.Is)
+		out[set] = c
+		return err
+	})
+	return out, err
+}
