@@ -39,6 +39,7 @@ type part struct {
 	folded  int64             // profiles are made of what the log has from here on
 	hashes  map[uint64]uint64 // committed hash of outputs, by number: the lineage
 	rebuilt []*rebuilt
+	skipped uint64 // number that a rebuild went on from which did not know how many there were
 }
 
 // place is where an output lies.
@@ -233,6 +234,9 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	}
 	if r := by.rebuilds(out); r != nil {
 		p.folded, p.hashes = r.start, map[uint64]uint64{}
+		if !p.found {
+			p.skipped = out.Mark.N
+		}
 		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != r {
 			p.rebuilt = append(p.rebuilt, r)
 		}
