@@ -184,6 +184,8 @@ func (w *world) took(p *process) {
 		w.fault("refused to begin")
 		w.result.Refusals++
 		w.rebuild = true
+	case w.opt.SetBack && strings.Contains(err.Error(), "the group's offset was set back"):
+		w.fault("ended itself: set back") // the next life tells what a person has to do
 	case errors.Is(err, pipeline.ErrExpired) && (w.retained >= p.polled || w.opt.Overtake && !strings.Contains(err.Error(), "no snapshot leads there")):
 		w.fault("ended itself: overtaken by retention")
 	default:
