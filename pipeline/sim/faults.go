@@ -153,9 +153,15 @@ func (w *world) overtake(p *part) {
 		}
 	}
 	p.start = max(p.start, start)
-	s := p.streams[w.rng.IntN(3)]   // each topic has its own retention
-	if n := len(p.outputs); n > 0 { // the youngest stays
-		w.retainOutputs(p, s, p.outputs[w.rng.IntN(n)].Item.N-1)
+	s := p.streams[w.rng.IntN(3)] // each topic has its own retention
+	if n := len(p.outputs); n > 0 {
+		gone := w.rng.IntN(n + 1)
+		if w.opt.Expire { // the youngest stays: without it and the mark nobody could know how many there were
+			gone = min(gone, n-1)
+		}
+		if gone > 0 {
+			w.retainOutputs(p, s, p.outputs[gone-1].Item.N)
+		}
 	}
 	w.retained = w.steps
 	w.trace("retention overtakes: partition %d begins at %d, its %s at %d", p.number, p.start, s.topic, s.start)
