@@ -24,16 +24,16 @@ type audited struct {
 }
 
 // set makes a row be there n times.
-func (a *audited) set(p archive.Partition, r archive.Row, n int) {
-	a.table.Put(p, r, n-a.table.Count(p, r))
+func (w *audited) set(p archive.Partition, r archive.Row, n int) {
+	w.table.Put(p, r, n-w.table.Count(p, r))
 }
 
-func (a *audited) Found(_ context.Context, s archive.Span, contents bool) (found []archive.Found, err error) {
-	a.table.Each(s.Partition, func(r archive.Row, n int) {
+func (w *audited) Found(_ context.Context, s archive.Span, contents bool) (found []archive.Found, err error) {
+	w.table.Each(s.Partition, func(r archive.Row, n int) {
 		if s.First <= r.Offset && r.Offset < s.Next {
 			f := archive.Found{Row: r, Copies: int64(n)}
 			if contents {
-				f.Content = sim.Content(r.Hash) + a.changed[s.Partition][r]
+				f.Content = sim.Content(r.Hash) + w.changed[s.Partition][r]
 			}
 			found = append(found, f)
 		}
@@ -41,10 +41,10 @@ func (a *audited) Found(_ context.Context, s archive.Span, contents bool) (found
 	return found, nil
 }
 
-func (a *audited) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
+func (w *audited) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
 	tallies := make([]archive.Tally, len(spans))
 	for i, s := range spans {
-		found, _ := a.Found(ctx, s, contents)
+		found, _ := w.Found(ctx, s, contents)
 		for _, f := range found {
 			tallies[i].Rows++
 			tallies[i].Hash += f.Hash
@@ -55,8 +55,8 @@ func (a *audited) Tallies(ctx context.Context, spans []archive.Span, contents bo
 	return tallies, nil
 }
 
-func (a *audited) Refused(_ context.Context, s archive.Span) (offsets []int64, err error) {
-	for offset := range a.dead[s.Partition] {
+func (w *audited) Refused(_ context.Context, s archive.Span) (offsets []int64, err error) {
+	for offset := range w.dead[s.Partition] {
 		if s.First <= offset && offset < s.Next {
 			offsets = append(offsets, offset)
 		}
@@ -339,8 +339,10 @@ func TestCompareOvertaken(t *testing.T) {
 func TestPlan(t *testing.T) {
 	in := func(n int32) archive.Partition { return archive.Partition{Topic: "in", Number: n} }
 	stock := []archive.Stock{
-		{Partition: in(0), Rows: 50, First: 10, Last: 60}, {Partition: in(1), Rows: 40, First: 100, Last: 150},
-		{Partition: in(7), Rows: 3, First: 1, Last: 3}, {Partition: archive.Partition{Topic: "old"}, Rows: 9, Last: 8},
+		{Partition: in(0), Rows: 50, First: 10, Last: 60},
+		{Partition: in(1), Rows: 40, First: 100, Last: 150},
+		{Partition: in(7), Rows: 3, First: 1, Last: 3},
+		{Partition: archive.Partition{Topic: "old"}, Rows: 9, Last: 8},
 	}
 	extents := []archive.Extent{
 		{Partition: in(0), Start: 20, End: 80, Committed: 61},

@@ -1,6 +1,10 @@
 package sim
 
-import "footfall/schemas"
+import (
+	"slices"
+
+	"footfall/schemas"
+)
 
 // now is the time in which the world lives, and wall what its clocks show.
 func (w *world) now() schemas.Millis { return w.shop.now + w.drift }
@@ -63,7 +67,7 @@ func (w *world) calmDown() {
 		w.jump = 0
 	}
 	for _, p := range w.parts {
-		w.result.Early = append(w.result.Early, p.outputs[:len(p.outputs):len(p.outputs)])
+		w.result.Early = append(w.result.Early, slices.Clip(p.outputs))
 	}
 }
 
