@@ -30,7 +30,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim test-kafka chaos corruptions campaign campaign-report tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,6 +126,11 @@ brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka
 	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
 	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
 	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
+
+published: | .build ## footfall's results against the numbers published for each recorded data set (DATA=DIR)
+	@{ go test -count 1 -timeout 20m ./cmd/footfall -run '^TestPublished$$' -v 2>&1 || true; } | tee .build/published.log | sed -nu 's/^published: //p'; \
+	if ! grep -qE '^published: [1-9][0-9]* equal, 0 different$$' .build/published.log || grep -qE '^ *(--- )?FAIL' .build/published.log; then \
+	  grep -vE '^(published:|=== RUN)' .build/published.log | tail -n 40 >&2; exit 1; fi
 
 # with-kafka runs the shell words after it with a real Apache Kafka of their own, started
 # from PEERS and removed at the end. Its brokers look for dead transactions every second,

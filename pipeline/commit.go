@@ -375,9 +375,7 @@ func (c *commits) beyondDoubt(ctx context.Context, s *sending, before schemas.Ma
 		switch {
 		case !uncounted && mark.N >= before.N && mark.Next >= before.Next:
 			return mark, found, nil
-		case c.cfg.Inline:
-			return schemas.Mark{Next: -1}, false, nil // lost
-		case attempt > doubtsMax:
+		case attempt > doubtsMax, c.cfg.Inline:
 			return mark, false, fmt.Errorf("partition %d: the committed mark counts n=%d at offset %d; before, n=%d at offset %d were committed, and n=%d was said: "+
 				"the group's offset was set back", s.number, mark.N, mark.Next, before.N, before.Next, last)
 		}

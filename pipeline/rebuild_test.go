@@ -316,6 +316,69 @@ func TestRebuildWithoutOutputs(t *testing.T) {
 	})
 }
 
+// Each topic has its own retention: the youngest outputs may be gone where older ones,
+// of another topic, are still there. Their numbers are not given a second time, and
+// what they have said is not said aloud again, with the committed mark or without.
+func TestRebuildWithoutTheYoungestOutputs(t *testing.T) {
+	for _, forgotten := range []bool{false, true} {
+		t.Run(fmt.Sprintf("offset expired %v", forgotten), func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				for i := range 3 {
+					if err := b.again(t, view(fmt.Sprint("u", i), 0)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if forgotten {
+					b.log.Forget(0)
+				} else {
+					for _, k := range b.bucket.Keys() {
+						b.bucket.Set(k, nil)
+					}
+				}
+				b.next()
+				b.cfg.Rebuild = true
+				b.cfg.History = youngest{b.member, 1}
+				b.member.Give(0)
+				l := b.run()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				outs := b.log.Outputs(0)
+				for i, o := range outs {
+					if o.N != uint64(i+1) {
+						t.Errorf("output %d has number %d: %+v", i+1, o.N, o.Transition)
+					}
+					if i >= 3 && (o.Transition.Muted != schemas.MutedBootstrap || o.Transition.User == "u0") {
+						t.Errorf("said by the rebuild: %+v, want u1 and u2, muted", o.Transition)
+					}
+				}
+				if len(outs) != 5 {
+					t.Errorf("%d outputs, want 3 of before and 2 of the rebuild", len(outs))
+				}
+			})
+		})
+	}
+}
+
+// youngest has lost all outputs after a number.
+type youngest struct {
+	pipeline.History
+	last uint64
+}
+
+func (y youngest) Last(context.Context, int32) (uint64, error) { return y.last, nil }
+
+func (y youngest) SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+	return y.History.SaidAll(ctx, partition, to, func(it *worker.Item) error {
+		if it.N > y.last {
+			return nil
+		}
+		return each(it)
+	})
+}
+
 // A record that was accepted is refused by the rates of today. Its amount is not
 // guessed; with --rebuild the record is left out.
 func TestRatesOfThatTime(t *testing.T) {

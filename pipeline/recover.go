@@ -164,7 +164,8 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 			return err
 		}
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
+			// The outputs themselves say how many there are; snapshots are not asked.
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, nil)
 		}
 		return part.overtaken(mark, last)
 	}
@@ -175,7 +176,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 			continue // of a past that was never committed, or just published by nobody's future
 		}
 		if id.Next < start {
-			problems = append(problems, fmt.Errorf("snapshot %s: the input it needs begins at offset %d and the topic at %d: retention is shorter than the snapshot gap", id, id.Next, start))
+			problems = append(problems, fmt.Errorf("snapshot %s: it needs the input from offset %d on, and the topic begins at %d: %w: retention is shorter than the snapshot gap", id, id.Next, start, ErrExpired))
 			continue
 		}
 		err := part.restoreFrom(id, mark, out)
@@ -318,20 +319,22 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	said := causes{}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
 		said.note(it)
-		last = worker.Item{N: it.N, Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
+		last = worker.Item{N: max(last.N, it.N), Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
 		return w.Retell(it)
 	})
 	if err != nil {
 		return err
 	}
-	unsaid := last.N == 0 && !found
+	counted := last.N // by a snapshot: each topic has a retention of its own, and the youngest outputs may be those that are gone
+	for _, id := range ids {
+		counted = max(counted, id.N)
+	}
+	unsaid := !found && (last.N == 0 || last.N < counted)
 	if unsaid {
 		// Neither a mark nor an output is left to tell what has been said of the
-		// records that are here, so none of them is said aloud.
-		last.Next = end
-		if len(ids) > 0 { // nor how many outputs there were: their ids must not begin again
-			last.N = ids[0].N
-		}
+		// records that are here, so none of them is said aloud; nor how many outputs
+		// there were, whose ids must not begin again.
+		last.Next, last.N = end, counted
 	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {

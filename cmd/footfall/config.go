@@ -26,6 +26,7 @@ type Config struct {
 	Dedup      DedupConfig
 	Snapshots  SnapshotsConfig
 	ClickHouse ClickHouseConfig
+	Parity     ParityConfig
 	HTTP       HTTPConfig
 	Log        LogConfig
 
@@ -118,6 +119,12 @@ type BatchConfig struct {
 	Age  time.Duration
 }
 
+// ParityConfig is how segments are compared with ClickHouse while running.
+type ParityConfig struct {
+	Every time.Duration // 0: never
+	Users int
+}
+
 // HTTPConfig is the instance's own small server.
 type HTTPConfig struct {
 	Listen, Advertise, TokenFile string
@@ -195,6 +202,9 @@ func (c *Config) options() []option {
 		{key: "clickhouse.password_file", target: &c.ClickHouse.PasswordFile, value: "", doc: "File that holds the password."},
 		{key: "clickhouse.batch.rows", target: &c.ClickHouse.Batch.Rows, value: "50000", doc: "A batch is sent when it has this many rows (at most 100000),"},
 		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
+
+		{key: "parity.every", target: &c.Parity.Every, value: "5m", doc: "How often a running instance compares the segments of some users with what the same rules say of their events in ClickHouse. 0s: never."},
+		{key: "parity.users", target: &c.Parity.Users, value: "200", doc: "How many users, of one partition after the other."},
 
 		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz and /metrics, which hold nothing of a person, and of /status and /explain. Plain HTTP: between machines, put it behind what speaks TLS, or into a network of its own."},
 		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen."},

@@ -205,6 +205,12 @@ func (k *checker) clickhouse() {
 		k.bad("clickhouse.batch.rows", "%d is not within 1 and 100000", c.Batch.Rows)
 	}
 	k.within("clickhouse.batch.age", c.Batch.Age, 10*time.Millisecond, 10*time.Minute)
+	if p := &k.c.Parity; p.Every != 0 {
+		k.within("parity.every", p.Every, time.Second, 24*time.Hour)
+	}
+	if n := k.c.Parity.Users; n < 1 || n > 10000 {
+		k.bad("parity.users", "%d is not within 1 and 10000", n)
+	}
 }
 
 func (k *checker) server() {

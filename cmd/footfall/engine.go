@@ -249,6 +249,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.conf.ClickHouse.Enabled {
 		wg.Go(func() { e.runArchive(beside) })
+		if e.conf.Parity.Every > 0 {
+			wg.Go(func() { e.runParity(beside) })
+		}
 	}
 	e.state.Store("running")
 	go func() { <-ctx.Done(); e.state.Store("stopping") }()

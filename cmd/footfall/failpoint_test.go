@@ -46,6 +46,7 @@ func failpoints() []failpoint {
 		{"commit.done", running, 40},
 		{"commit.unknown", unknown, 1},
 		{"commit.resolved", unknown, 1},
+		{"marks.adding", starting, 1},
 		{"marks.committing", starting, 1},
 		{"marks.committed", starting, 1},
 

@@ -164,6 +164,7 @@ func newCommands(g *global) []*cobra.Command {
 		newDeadLetters(g),
 		newSnapshot(g),
 		newAudit(g),
+		newParity(g),
 		newCheck(g),
 		newClickHouse(),
 		newConfig(g),

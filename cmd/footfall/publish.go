@@ -87,7 +87,7 @@ func mappingList() string {
 		if err != nil {
 			panic(fmt.Sprintf("built-in mapping %s: %v", name, err))
 		}
-		fmt.Fprintf(&b, "  %-14s %s\n", name, m.Description)
+		fmt.Fprintf(&b, "  %-18s %s\n", name, m.Description)
 	}
 	return b.String()
 }

@@ -199,7 +199,7 @@ func (p *port) explainz(w http.ResponseWriter, r *http.Request) {
 	}
 	pr := &ex.Profile
 	out := ExplainAnswer{
-		User: user, Partition: partition, Clock: Moment(ex.Clock),
+		User: user, Partition: partition, Clock: Moment(ex.Clock), Next: ex.Next, Rules: fmt.Sprintf("%016x", ex.Rules.Hash()),
 		Orders: pr.Orders(), Revenue: schemas.FormatMinor(pr.Revenue, p.currency), Currency: p.currency,
 		First: Moment(pr.First), Last: Moment(pr.Last),
 		FirstPurchase: Moment(pr.FirstPurchase), LastPurchase: Moment(pr.LastPurchase),
@@ -208,10 +208,27 @@ func (p *port) explainz(w http.ResponseWriter, r *http.Request) {
 	for kind, n := range pr.Counts {
 		out.Events[schemas.Kind(kind).String()] = int64(n)
 	}
+	acts := ex.Acts()
 	for _, s := range ex.Sets {
-		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq, Not: []ExplainNot{}}
+		set := ExplainSet{
+			Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq,
+			Not: []ExplainNot{}, Clauses: []ExplainClause{}, Would: []ExplainAct{},
+		}
 		for _, p := range s.Passed {
-			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why})
+			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why, Clause: p.Clause, Events: []ExplainEvent{}})
+		}
+		for _, c := range s.Clauses {
+			set.Clauses = append(set.Clauses, ExplainClause{Clause: c.Source, Value: c.Value, Holds: c.Holds, Events: []ExplainEvent{}})
+		}
+		for _, a := range acts {
+			if a.Set != s.Number {
+				continue
+			}
+			act := ExplainAct{Event: a.Kind.String(), Segment: ex.Rules.Names()[a.Set].Segments[a.To]}
+			if a.Amount > 0 {
+				act.Amount = schemas.FormatMinor(a.Amount, p.currency)
+			}
+			set.Would = append(set.Would, act)
 		}
 		if s.NextSegment != "" {
 			set.Next = &ExplainNext{Segment: s.NextSegment, At: Moment(s.NextAt)}

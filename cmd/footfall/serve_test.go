@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"footfall/pipeline"
+	"footfall/pipeline/segment"
 	"footfall/pipeline/worker"
+	"footfall/schemas"
 )
 
 // person is in everything that tells of one.
@@ -36,7 +38,28 @@ func (gossip) explain(_ context.Context, user string) (worker.Explanation, int32
 	case strings.HasPrefix(user, "nobody"):
 		return worker.Explanation{}, 3, errors.New("never seen")
 	}
-	return worker.Explanation{Sets: []worker.SetExplanation{{Set: "lifecycle", Segment: person}}}, 3, nil
+	ex, ok := lone().Explain(person)
+	if !ok {
+		return ex, 3, errors.New("never seen")
+	}
+	ex.Sets[0].Segment = person
+	return ex, 3, nil
+}
+
+// lone is a worker that has seen one person.
+func lone() *worker.Worker {
+	d, err := schemas.NewDecoder(schemas.Contract{Currency: "EUR"})
+	if err != nil {
+		panic(err) // it is one
+	}
+	w := worker.New(3, worker.Config{
+		Rules: segment.Lifecycle(0), Decoder: d, Ahead: schemas.Minute, MaxSkew: schemas.Minute, MaxAge: schemas.Day,
+		DedupWindow: schemas.Hour, DedupBudget: 100, Slice: 10,
+	})
+	w.Begin(0, 0)
+	view := fmt.Sprintf(`{"event_id":"e1","user_id":%q,"type":"view","time":1767225600000,"product_id":"p"}`, person)
+	w.Apply([]worker.Record{{Time: 1767225600000, Key: []byte(person), Value: []byte(view)}}, worker.Conditions{Wall: 1767225600000}, &worker.Output{})
+	return w
 }
 
 func (gossip) forecast(_ context.Context, q *forecastQuery) (*ForecastAnswer, error) {

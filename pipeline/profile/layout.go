@@ -210,6 +210,28 @@ func (v View) Words(cell int) []uint32 {
 	return v.words[at : at+v.rows.layout.cells[cell].Keeps.Words()]
 }
 
+// Copy makes rows of one user, the one that the view shows, to try things on.
+func (v View) Copy() *Rows {
+	r := &Rows{layout: v.rows.layout, n: 1}
+	if w := r.layout.words; w > 0 {
+		r.pieces = [][]uint32{make([]uint32, w)}
+	}
+	r.Take(v)
+	return r
+}
+
+// Take makes the row of a Copy what another view of the same layout shows.
+func (r *Rows) Take(v View) {
+	to := r.View(0)
+	for i := range r.layout.cells {
+		if r.layout.cells[i].Keeps.Lists() {
+			r.SetList(0, i, v.List(i))
+		} else {
+			copy(to.Words(i), v.Words(i))
+		}
+	}
+}
+
 // SetList sets the entries of a user's cell that keeps a list.
 func (r *Rows) SetList(i int32, cell int, entries []Entry) {
 	w := r.row(i)[r.layout.at[cell]:]

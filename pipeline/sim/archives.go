@@ -164,7 +164,7 @@ func (in *archives) coordinate() {
 		}
 		for len(a.late) > 0 && a.late[0].at <= w.steps {
 			if l := a.late[0]; l.c.owner == a {
-				l.c.committed, l.c.found = l.mark, true
+				l.c.committed, l.c.found, l.c.reached = l.mark, true, max(l.c.reached, l.mark.Next)
 			}
 			a.late = a.late[1:]
 		}

@@ -117,7 +117,7 @@ func (b bucketOf) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	if !ok {
 		return nil, errBucket
 	}
-	if isPartition(key) && !b.deceived && of.good(key) > 0 && b.chance("truncated get", 40) {
+	if isPartition(key) && !b.deceived && of.good(key, b.listed[key[:6]]...) > 0 && b.chance("truncated get", 40) {
 		b.deceived = true
 		data = data[:b.rng.IntN(len(data)+1)]
 	}
@@ -149,6 +149,7 @@ func (b bucketOf) List(_ context.Context, prefix string) ([]string, error) {
 		b.deceived = true
 		keys = of.stale(keys, prefix, sound[b.rng.IntN(len(sound))])
 	}
+	b.listed[prefix[:6]] = slices.Clone(keys)
 	b.aside.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	return keys, nil
 }
@@ -220,11 +221,11 @@ func (b *bucket) spoilt(prefix string) bool {
 }
 
 // good counts the snapshots of a key's partition, besides the key's own, that a
-// recovery can begin with.
-func (b *bucket) good(key string) (n int) {
+// recovery can begin with: of those that it was told of, if it was.
+func (b *bucket) good(key string, among ...string) (n int) {
 	p := b.partOf(key)
 	for _, k := range b.keys(key[:6]) {
-		if k != key && b.sound(p, k) {
+		if k != key && (among == nil || slices.Contains(among, k)) && b.sound(p, k) {
 			n++
 		}
 	}

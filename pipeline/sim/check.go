@@ -21,7 +21,7 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 	if out.Epoch < p.readBy {
 		return w.breach("partition %d: %s commits under epoch %d what epoch %d has taken over", p.number, by.name, out.Epoch, p.readBy)
 	}
-	n := p.last()
+	n := max(p.last(), p.skipped)
 	if first := out.Mark.N - uint64(len(out.Items)); by.rebuilds(out) != nil && !p.found && first > n {
 		n = first // it could not know how many there were
 	}

@@ -86,8 +86,10 @@ func (p *process) Release(partition int32) {
 	*s = session{}
 }
 
-// Commit is pipeline.Committer: all of outs or nothing. A process can be killed, or
-// stopped for long, wherever a transaction of Kafka's can be left in the middle.
+// Commit is pipeline.Committer: all of outs or nothing, marks alone too (sources/kafka,
+// marks.go): a request that comes late comes with an epoch that has been moved on, and
+// changes nothing. A process can be killed, or stopped for long, wherever a transaction
+// of Kafka's can be left in the middle.
 func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	p.at("before a commit", 60)
 	if p.tries++; p.tries > 1000 {
@@ -104,8 +106,6 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 		return errTimeout
 	case p.chance("aborted", 15):
 		return pipeline.ErrAborted
-	case itemsOf(outs) == 0:
-		return p.commitMarks(outs)
 	}
 	t := p.produce(p, outs)
 	p.at("in a transaction, before its offsets", 80)
@@ -138,13 +138,6 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	return nil
 }
 
-func itemsOf(outs []*worker.Output) (n int) {
-	for _, out := range outs {
-		n += len(out.Items)
-	}
-	return n
-}
-
 // refuse says which partitions of a commit are not the process's: as it believes
 // itself, or as the group has it. A client that was refused waits until it hears
 // why; if that takes too long it only knows that nothing has happened.
@@ -166,65 +159,6 @@ func (p *process) refuse(outs []*worker.Output, own bool) error {
 		return pipeline.ErrAborted
 	}
 	return &pipeline.LostError{Partitions: lost}
-}
-
-// commitMarks is a commit without a transaction.
-func (p *process) commitMarks(outs []*worker.Output) error {
-	if err := p.refuse(outs, false); err != nil {
-		return err
-	}
-	switch {
-	case p.chance("marks: unknown, not done", 20):
-		return errTimeout
-	case p.opt.Late && p.chance("marks: unknown, done later", 8):
-		p.slot.late = append(p.slot.late, lateCommit{p, outs, p.steps + 1 + p.rng.IntN(10)})
-		return errTimeout
-	}
-	p.writeMarks(outs)
-	if p.broken != nil {
-		return p.broken
-	}
-	if p.chance("marks: unknown, done", 20) {
-		return errTimeout
-	}
-	p.at("after a commit of marks", 60)
-	return nil
-}
-
-func (p *process) writeMarks(outs []*worker.Output) {
-	for _, out := range outs {
-		part := p.parts[out.Mark.Partition]
-		if p.checkCommit(part, out, p) != nil {
-			return
-		}
-		p.write(part, out, p)
-	}
-	p.result.Commits++
-}
-
-// lateCommit is one that its sender has given up, and that is still under way.
-type lateCommit struct {
-	by   *process
-	outs []*worker.Output
-	at   int // step
-}
-
-// lateMarks carries out plain commits that were given up, where the group still
-// knows their sender.
-func (w *world) lateMarks() {
-	for _, s := range w.slots {
-		for len(s.late) > 0 && s.late[0].at <= w.steps {
-			c := s.late[0]
-			s.late = s.late[1:]
-			for _, out := range c.outs {
-				p := w.parts[out.Mark.Partition]
-				if p.owner == c.by && p.epoch == out.Epoch && p.pending == nil {
-					w.fault("commit of marks, late")
-					w.write(p, out, c.by)
-				}
-			}
-		}
-	}
 }
 
 // cover notes what the process can know to be committed.

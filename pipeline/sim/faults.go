@@ -33,6 +33,9 @@ func (w *world) housekeep() {
 		if w.opt.Expire && len(w.group.members) == 0 && len(w.undecided()) == 0 && p.found && w.chance("offsets expired", 6) {
 			w.expire(p)
 		}
+		if w.opt.SetBack && p.found && p.pending == nil && len(p.earlier) > 0 && w.chance("offset set back", 30) {
+			w.setBack(p)
+		}
 		if w.opt.Rules && p.found && p.owner == nil && p.pending == nil && w.chance("other rules said otherwise", 20) {
 			w.otherwise(p)
 		}
@@ -58,6 +61,24 @@ func (w *world) expire(p *part) {
 		p.mark, p.hashes = schemas.Mark{}, map[uint64]uint64{0: 0} // as if it had never been
 	}
 	w.trace("the offset of partition %d expires", p.number)
+}
+
+// earlierMost is how many of the marks before may come back.
+const earlierMost = 8
+
+// setBack makes an earlier mark the committed one. No request of footfall's does that,
+// however late a broker gets to it. What does is beyond it: the group's offsets are
+// restored from a copy, or another broker takes over that had not got them all.
+func (w *world) setBack(p *part) {
+	i := w.rng.IntN(len(p.earlier))
+	m := p.earlier[i]
+	p.earlier = p.earlier[:i]
+	text, err := m.AppendText(nil)
+	if err != nil {
+		panic(err) // it could be written before
+	}
+	p.mark, p.next, p.committed = m, m.Next, string(text)
+	w.trace("partition %d is set back to %d with n=%d", p.number, m.Next, m.N)
 }
 
 // doom ends all lives, and makes the input another one.
@@ -132,9 +153,15 @@ func (w *world) overtake(p *part) {
 		}
 	}
 	p.start = max(p.start, start)
-	s := p.streams[w.rng.IntN(3)]   // each topic has its own retention
-	if n := len(p.outputs); n > 0 { // the youngest stays
-		w.retainOutputs(p, s, p.outputs[w.rng.IntN(n)].Item.N-1)
+	s := p.streams[w.rng.IntN(3)] // each topic has its own retention
+	if n := len(p.outputs); n > 0 {
+		gone := w.rng.IntN(n + 1)
+		if w.opt.Expire { // the youngest stays: without it and the mark nobody could know how many there were
+			gone = min(gone, n-1)
+		}
+		if gone > 0 {
+			w.retainOutputs(p, s, p.outputs[gone-1].Item.N)
+		}
 	}
 	w.retained = w.steps
 	w.trace("retention overtakes: partition %d begins at %d, its %s at %d", p.number, p.start, s.topic, s.start)

@@ -18,8 +18,7 @@ type groupOf struct {
 type slot struct {
 	name    string
 	process *process
-	startAt int          // step
-	late    []lateCommit // of marks, under way
+	startAt int // step
 }
 
 // change is what a group tells a member of one partition.

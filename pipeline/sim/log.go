@@ -26,9 +26,10 @@ type part struct {
 	committed string
 	next      int64 // offset committed with it
 	found     bool
-	mark      schemas.Mark // the last one ever committed, expired or not
-	reached   schemas.Mark // the same, save that a late commit does not set it back
-	pending   *transaction // has added an offset here, and is not decided
+	mark      schemas.Mark   // the last one ever committed, expired or not
+	earlier   []schemas.Mark // committed before, the newest last
+	reached   schemas.Mark   // the last one ever committed, save that it is not set back
+	pending   *transaction   // has added an offset here, and is not decided
 
 	owner     *process // as the group has it; nil: nobody
 	epoch     int64
@@ -39,6 +40,7 @@ type part struct {
 	folded  int64             // profiles are made of what the log has from here on
 	hashes  map[uint64]uint64 // committed hash of outputs, by number: the lineage
 	rebuilt []*rebuilt
+	skipped uint64 // number that a rebuild went on from which did not know how many there were
 }
 
 // place is where an output lies.
@@ -233,6 +235,9 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	}
 	if r := by.rebuilds(out); r != nil {
 		p.folded, p.hashes = r.start, map[uint64]uint64{}
+		if !p.found {
+			p.skipped = out.Mark.N
+		}
 		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != r {
 			p.rebuilt = append(p.rebuilt, r)
 		}
@@ -249,6 +254,10 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	}
 	p.hashes[out.Mark.N] = out.Mark.Hash
 	by.cover(out.Mark)
+	if p.earlier = append(p.earlier, p.mark); !p.found || by.rebuilds(out) != nil {
+		p.earlier = nil // of a past that is over
+	}
+	p.earlier = p.earlier[max(0, len(p.earlier)-earlierMost):]
 	w.result.Reviewed += countOf(out.Items, schemas.ByRules)
 	p.committed, p.next, p.found, p.mark = string(text), out.Mark.Next, true, out.Mark
 	if out.Mark.Next >= p.reached.Next || by.rebuilds(out) != nil {
@@ -284,21 +293,25 @@ func (w *world) brokers() {
 			w.decide(t, false)
 		}
 	}
-	w.lateMarks()
 }
 
-// undecided gives the open transactions, in the order of the partitions' streams.
+// undecided gives the open transactions, in the order of the partitions' streams; those
+// of marks alone have written nothing there.
 func (w *world) undecided() (all []*transaction) {
 	seen := map[*transaction]bool{}
+	add := func(t *transaction) {
+		if t != nil && t.state == undecided && !seen[t] {
+			seen[t] = true
+			all = append(all, t)
+		}
+	}
 	for _, p := range w.parts {
 		for _, s := range p.streams {
 			for _, b := range s.open {
-				if b.of.state == undecided && !seen[b.of] {
-					seen[b.of] = true
-					all = append(all, b.of)
-				}
+				add(b.of)
 			}
 		}
+		add(p.pending)
 	}
 	return all
 }

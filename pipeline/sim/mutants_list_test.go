@@ -85,8 +85,18 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a rebuild begins to live at the start of the log", "pipeline/recover.go",
-			"\t\tlast.Next = end\n",
-			"\t\tif !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
+			"\t\tlast.Next, last.N = end, counted\n",
+			"\t\tif last.N = counted; !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
+		},
+		{
+			"a rebuild does not ask the snapshots how many there were", "pipeline/recover.go",
+			"\tcounted := last.N //",
+			"\tif ON {\n\t\tids = nil\n\t}\n\tcounted := last.N //", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
+		},
+		{
+			"a rebuild counts from the last output that is left", "pipeline/recover.go",
+			"N: max(last.N, it.N), Next:",
+			"N: map[bool]uint64{true: it.N, false: max(last.N, it.N)}[ON], Next:", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
 		},
 		{
 			"expired outputs are fatal, --rebuild or not", "pipeline/recover.go",

@@ -30,7 +30,8 @@ type process struct {
 	// rebuilding is what is being rebuilt without a snapshot, and not live yet.
 	rebuilding map[ownership]*rebuilt
 
-	covered []schemas.Mark // by partition: the greatest that it has committed, or read
+	covered []schemas.Mark      // by partition: the greatest that it has committed, or read
+	listed  map[string][]string // snapshots, by their prefix: what it was told last
 
 	member   bool
 	fenced   bool         // another life has its name
@@ -73,8 +74,8 @@ func (w *world) start(s *slot) {
 	p := &process{
 		life:  &life{w: w, name: fmt.Sprintf("%s/%d", s.name, w.result.Lives)},
 		world: w, slot: s, sessions: make([]session, len(w.parts)), covered: make([]schemas.Mark, len(w.parts)), cancel: cancel,
-		rebuilding: map[ownership]*rebuilt{},
-		slice:      1 + w.rng.IntN(20), using: w.rules[w.using],
+		rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{},
+		slice: 1 + w.rng.IntN(20), using: w.rules[w.using],
 	}
 	if w.opt.Slice > 0 {
 		p.slice = w.opt.Slice
@@ -183,7 +184,9 @@ func (w *world) took(p *process) {
 		w.fault("refused to begin")
 		w.result.Refusals++
 		w.rebuild = true
-	case errors.Is(err, pipeline.ErrExpired) && (w.opt.Overtake || w.retained >= p.polled):
+	case w.opt.SetBack && strings.Contains(err.Error(), "the group's offset was set back"):
+		w.fault("ended itself: set back") // the next life tells what a person has to do
+	case errors.Is(err, pipeline.ErrExpired) && (w.retained >= p.polled || w.opt.Overtake && !strings.Contains(err.Error(), "no snapshot leads there")):
 		w.fault("ended itself: overtaken by retention")
 	default:
 		_ = w.breach("%s ended with: %w", p.name, err)

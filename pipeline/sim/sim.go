@@ -61,7 +61,7 @@ type Options struct {
 	Overtake bool // retention removes what is needed, of the input and of the outputs: only --rebuild helps
 	Expire   bool // the group's offsets expire
 	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
-	Late     bool // a plain commit is carried out long after its sender has given it up
+	SetBack  bool // a committed offset is set back to one that was committed before
 
 	absent bool // the table cannot be reached until faults stop; no time passes for it
 
@@ -95,7 +95,7 @@ const (
 )
 
 // lineageBroken tells that the oracle cannot be asked.
-func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rules || o.Late }
+func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rules || o.SetBack }
 
 // Result is what a run came to.
 type Result struct {

@@ -82,7 +82,7 @@ func options(seed uint64) Options {
 	case 7:
 		o.Rules = true
 	case 8:
-		o.Late = seed%2 == 1
+		o.SetBack = seed%2 == 1
 	case 9:
 		o.Overtake, o.Expire, o.Rules = true, true, true
 	}

@@ -36,11 +36,6 @@ func (s *EventSelection) where() string {
 	return strings.Join(parts, " AND ")
 }
 
-// literal is a text as SQL has it.
-func literal(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
-}
-
 // Event is an event as a record of the events topic again.
 type Event struct {
 	Partition  int32

@@ -175,7 +175,12 @@ func (c *checker) group(m *Mapping) {
 	if g == nil {
 		return
 	}
-	c.column("$.group", m, g.By)
+	if len(g.By) == 0 {
+		c.errorf("$.group", "by is missing: which rows are one event?")
+	}
+	for _, by := range g.By {
+		c.column("$.group", m, by)
+	}
 	if g.Within < 0 || g.Within > groupsMax {
 		c.errorf("$.group.within", "within is 0 to %d rows, got %d", groupsMax, g.Within)
 	}

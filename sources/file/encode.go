@@ -21,7 +21,7 @@ type draft struct {
 	time  schemas.Millis
 	line  int64  // of its first row
 	last  int64  // number of its latest row among those taken, for groups
-	by    string // the group's value
+	by    string // the group's values
 	body  []byte // without items, properties and closing brace
 	items []byte // without brackets
 	props []byte
@@ -132,7 +132,7 @@ func (e *encoder) list(b []byte, list []named, r row, comma bool) ([]byte, error
 // with the file.
 func (e *encoder) item(d *draft, r row) error {
 	if len(d.items) > schemas.ValueMax {
-		return &rowError{r.line, e.columns[e.by], fmt.Sprintf("its event has more than %d bytes already", schemas.ValueMax)}
+		return &rowError{r.line, e.columns[e.by[0]], fmt.Sprintf("its event has more than %d bytes already", schemas.ValueMax)}
 	}
 	b := d.items
 	if len(b) > 0 {

@@ -279,11 +279,11 @@ func (r *Reader) take(enc *encoder, row row, g *groups) error {
 		return err
 	}
 	d, err := enc.draft(row)
-	if err == nil && g.by >= 0 {
+	if err == nil && len(g.by) > 0 {
 		err = enc.item(d, row)
 	}
 	if err == nil {
-		g.add(d, row)
+		g.add(d)
 	}
 	return err
 }
@@ -302,20 +302,29 @@ func (r *Reader) malformed(bad *rowError) {
 // groups are the events to which rows may still be added, in the order of their
 // first rows. Without grouping they are complete at once.
 type groups struct {
-	by     int // -1: no grouping
+	by     []int // columns; empty: no grouping
 	within int64
-	taken  int64 // rows that went into an event
-	held   int64 // bytes of the queue
+	taken  int64  // rows that went into an event
+	held   int64  // bytes of the queue
+	key    []byte // scratch
 	open   map[string]*draft
 	queue  []*draft
 }
 
-// find returns the event a row belongs to, or nil if it begins one.
+// find returns the event a row belongs to, or nil if it begins one, which add then
+// takes.
 func (g *groups) find(r row) *draft {
-	if g.by < 0 {
+	if len(g.by) == 0 {
 		return nil
 	}
-	d := g.open[r.values[g.by]]
+	g.key = g.key[:0]
+	for i, at := range g.by {
+		if i > 0 {
+			g.key = append(g.key, 0)
+		}
+		g.key = append(g.key, r.values[at]...)
+	}
+	d := g.open[string(g.key)]
 	if d == nil || g.taken-d.last > g.within {
 		return nil
 	}
@@ -324,11 +333,11 @@ func (g *groups) find(r row) *draft {
 	return d
 }
 
-func (g *groups) add(d *draft, r row) {
+func (g *groups) add(d *draft) {
 	g.taken++
 	d.last = g.taken
-	if g.by >= 0 {
-		d.by = strings.Clone(r.values[g.by])
+	if len(g.by) > 0 {
+		d.by = string(g.key)
 		g.open[d.by] = d
 	}
 	g.queue = append(g.queue, d)
@@ -337,7 +346,7 @@ func (g *groups) add(d *draft, r row) {
 
 // emit gives away the events at the front of the queue that are complete, or all.
 func (g *groups) emit(all bool, each func(*draft) error) error {
-	for len(g.queue) > 0 && (all || g.by < 0 || g.taken-g.queue[0].last > g.within) {
+	for len(g.queue) > 0 && (all || len(g.by) == 0 || g.taken-g.queue[0].last > g.within) {
 		d := g.queue[0]
 		g.queue = g.queue[1:]
 		g.held -= d.size()

@@ -105,13 +105,26 @@ func (v *Value) UnmarshalYAML(decode func(any) error) error {
 	return decode((*plain)(v))
 }
 
-// Group makes one event of the rows whose column By is equal: its fields are those
+// Group makes one event of the rows whose columns By are equal: its fields are those
 // of the first row, and every row gives one of its items. The rows need not be
 // neighbours: up to Within others may lie between two of them.
 type Group struct {
-	By     string           `yaml:"by"`
+	By     Columns          `yaml:"by"`
 	Within int              `yaml:"within"`
 	Items  map[string]Value `yaml:"items"` // the contract's names; others are kept as text
+}
+
+// Columns are names of columns: in YAML a list of them, or one name.
+type Columns []string
+
+// UnmarshalYAML lets a bare name stand for a list of one.
+func (c *Columns) UnmarshalYAML(decode func(any) error) error {
+	var column string
+	if decode(&column) == nil {
+		*c = Columns{column}
+		return nil
+	}
+	return decode((*[]string)(c))
 }
 
 // Skip is a condition under which a row is no event, and the reason to count it by.

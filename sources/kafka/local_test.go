@@ -235,6 +235,13 @@ func TestTopics(t *testing.T) {
 		if _, err := kadm.NewClient(e.cl).CreateTopic(t.Context(), 3, -1, settings, e.input+"-x"); err != nil {
 			t.Fatal(err)
 		}
+		for known := false; !known; { // a broker may not know at once what it has created
+			topics, err := lookUp(t.Context(), e.cl, e.input+"-x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, known = topics[e.input+"-x"]
+		}
 		// An input of lane replay on a broker's defaults, an output of another count.
 		wrong := TopicPlan{Input: e.input + "-x", Outputs: []string{e.input + "-t"}, Lane: schemas.Replay}
 		if problems, err = CreateTopics(t.Context(), e.cl, wrong); err != nil {
