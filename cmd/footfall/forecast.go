@@ -39,7 +39,7 @@ where they have one, is read from this configuration too). With --from a file's 
 played instead, and the forecast begins at its last event. ` + "`run`" + ` keeps a forecast in
 ClickHouse, too: table forecast, view forecast_now.`,
 		Example: `  footfall forecast
-  footfall forecast --set lifecycle --by week --for 90d
+  footfall forecast --only lifecycle --by week --for 90d
   footfall forecast --users 100 --output json
   footfall forecast --from orders.csv.gz --mapping online-retail`,
 		Args: noArgs,
@@ -67,7 +67,7 @@ ClickHouse, too: table forecast, view forecast_now.`,
 	_ = cmd.Flags().MarkHidden("back")
 	_ = cmd.Flags().MarkHidden("partitions")
 	fl := cmd.Flags()
-	fl.StringVar(&f.set, "set", "", "only this `set`")
+	fl.StringVar(&f.set, "only", "", "only this segment `set`")
 	fl.StringVar(&f.by, "by", "day", "hour, day or week (from Monday), in UTC")
 	fl.StringVar(&f.horizon, "for", "30d", "look so far ahead")
 	fl.IntVar(&f.users, "users", 0, "also show so many users, the soonest first")
@@ -122,7 +122,7 @@ func (f *forecasting) run(ctx context.Context, c *Config, progress io.Writer) (*
 	sets := setNames(rules.Names())
 	if f.set != "" {
 		if !slices.Contains(sets, f.set) {
-			return nil, &usageError{fmt.Errorf("--set %s: there are %s", f.set, strings.Join(sets, ", "))}
+			return nil, &usageError{fmt.Errorf("--only %s: there are %s", f.set, strings.Join(sets, ", "))}
 		}
 		sets = []string{f.set}
 	}

@@ -92,7 +92,7 @@ func (e *engine) parityRound(ctx context.Context, turn uint64, log *zap.Logger) 
 	if why := behind[mark.Partition]; why != "" {
 		return fmt.Errorf("partition %d: %s", mark.Partition, why)
 	}
-	config := e.conf.parity(e.rules, tables, parityNamed)
+	config := e.conf.parity(e.rules(), tables, parityNamed)
 	config.DedupWindow = e.tempo.window
 	r, err := parity.Compare(ctx, config, mark, parity.Selection{
 		Sample: e.conf.Parity.Users, Draw: parity.Draw{Seed: turn ^ uint64(mark.Next), Cheap: true},
