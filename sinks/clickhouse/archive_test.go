@@ -202,6 +202,7 @@ func TestArchiveCopiesEveryTopic(t *testing.T) {
 	future := event(3, `,"type":"view","time":"2226-01-01T00:00:00Z"`)
 	refused := event(2, `,"type":"dance"`)
 	k.produce(first, event(1, full), refused, future)
+	k.produce(event(4, `,"type":"add_to_cart","event_id":"cart","price":2.5,"quantity":3,"currency":"USD"`))
 	for i := range 2000 { // of three months: 24 hours a day
 		k.produce(event(10+i, `,"type":"view"`))
 	}
@@ -213,6 +214,7 @@ func TestArchiveCopiesEveryTopic(t *testing.T) {
 	}
 	timer := tr
 	timer.From, timer.To, timer.Seq, timer.Cause, timer.Muted = 2, 0, 2, schemas.Cause{Kind: schemas.ByTimer, Due: tr.At + 5}, schemas.MutedStale
+	timer.Evidence = schemas.Evidence{Clause: "since(last()) >= days(180)", Kind: schemas.SpanValue, Was: int64(schemas.Never), Is: int64(180 * schemas.Day)}
 	timer.Expected = schemas.Expected{To: schemas.NoSegment, At: schemas.Never}
 	k.transact(false, transitionRecord("triggers", 1, &tr), transitionRecord("triggers", 2, &tr))
 	k.transact(true, transitionRecord("triggers", 1, &tr), transitionRecord("muted", 2, &timer), deadRecord(3, refused, refused.Offset, schemas.UnknownType), deadRecord(4, future, future.Offset, schemas.Future),
@@ -222,28 +224,29 @@ func TestArchiveCopiesEveryTopic(t *testing.T) {
 	k.drain(a)
 	stop()
 
-	expect(t, dsn, "SELECT count(), uniqExact(_topic, _partition, _offset), count(DISTINCT toYYYYMM(_time)) FROM events", "2003\t2003\t3")
-	expect(t, dsn, "SELECT count() FROM events_accepted", "2002")
-	expect(t, dsn, "SELECT count() FROM events_once", "2001")
+	expect(t, dsn, "SELECT count(), uniqExact(_topic, _partition, _offset), count(DISTINCT toYYYYMM(_time)) FROM events", "2004\t2004\t3")
+	expect(t, dsn, "SELECT count() FROM events_accepted", "2003")
+	expect(t, dsn, "SELECT count() FROM events_once", "2002")
 	expect(t, dsn, "SELECT * EXCEPT (_hash) FROM events WHERE _partition = 1 AND _offset = 0",
 		"in\t1\t0\t2026-01-01 01:00:00.000\tbackfill\te1\tpurchase\tu1\t2026-01-01 01:00:00.000\ts\tp\tc\tb\t1.5\t2\tUSD\tk\to\t9.99\t"+
-			`[{"product_id":"p","price":4.995,"quantity":2}]`+"\tmail\tx\t/é\t"+`{"a":1}`+"\t"+`{"own":{"b":2}}`+"\t500\t5\tEUR")
+			`[{"product_id":"p","price":4.995,"quantity":2}]`+"\tmail\tx\t/é\t"+`{"a":1}`+"\t"+`{"own":{"b":2}}`+"\t500\t5\tEUR\t0")
+	expect(t, dsn, "SELECT worth_minor FROM events WHERE event_id = 'cart'", "375")
 	expect(t, dsn, "SELECT * EXCEPT (_hash, _offset) FROM transitions ORDER BY seq",
 		"triggers\t1\t2026-01-01 01:00:00.000\tshop/1/1\t1\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t1\t\tnew\t2026-01-01 01:00:00.000\t\t"+
-			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\n"+
+			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\t\t\t\t\\N\n"+
 			"muted\t1\t2026-01-01 01:00:00.000\tshop/1/2\t2\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t2\tnew\tlost\t2026-01-01 01:00:00.000\tstale\t"+
-			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc")
+			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc\tsince(last()) >= days(180)\tnull\t15552000\t\\N")
 	expect(t, dsn, "SELECT reason, detail, source_topic, source_partition, source_offset, source_time, n, key, value LIKE '%dance%', value_size = length(value), value_sha256, arrayMap(h -> (h.key, hex(h.value)), headers) FROM dead_letters WHERE reason = 'unknown_type'",
 		fmt.Sprintf("unknown_type\ttime\tin\t%d\t%d\t2026-01-01 02:00:00.000\t3\tu2\t1\t1\t\t[('trace','FF01'),('trace','')]", refused.Partition, refused.Offset))
 	expect(t, dsn, "SELECT count() FROM dead_letters", "2")
 	s := a.Stats()
-	if got := []int64{s.Events.Load(), s.Transitions.Load(), s.DeadLetters.Load(), s.Foreign.Load(), s.Mended.Load()}; fmt.Sprint(got) != "[2003 2 2 1 0]" {
-		t.Errorf("stats: got %v events, transitions, dead letters, foreign, mended; want [2003 2 2 1 0]", got)
+	if got := []int64{s.Events.Load(), s.Transitions.Load(), s.DeadLetters.Load(), s.Foreign.Load(), s.Mended.Load()}; fmt.Sprint(got) != "[2004 2 2 1 0]" {
+		t.Errorf("stats: got %v events, transitions, dead letters, foreign, mended; want [2004 2 2 1 0]", got)
 	}
 
 	// Another one has nothing to do, and what comes next is archived once.
 	k.produce(event(5000, `,"type":"view"`))
 	b, _ := k.archive(db, nil)
 	k.drain(b)
-	expect(t, dsn, "SELECT count(), uniqExact(_topic, _partition, _offset) FROM events", "2004\t2004")
+	expect(t, dsn, "SELECT count(), uniqExact(_topic, _partition, _offset) FROM events", "2005\t2005")
 }

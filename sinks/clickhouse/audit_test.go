@@ -126,6 +126,16 @@ func TestContentsAreTheSame(t *testing.T) {
 			tr.Cause = schemas.Cause{Kind: schemas.ByTimer, Due: tr.At - 1}
 			tr.Expected = schemas.Expected{To: 3, At: tr.At + 5}
 			tr.Facts.Orders, tr.Facts.FirstPurchase, tr.Facts.LastPurchase = 2, 5, 6
+			tr.Evidence = schemas.Evidence{
+				Clause: `last("view") == "\\x01'"`, Kind: schemas.ValueKind(n / 2 % 5), Was: 0,
+				Is: []int64{int64(n), int64(schemas.Never)}[n/10%2],
+			}
+			if tr.Evidence.Kind == schemas.MomentValue {
+				tr.Evidence.Is = int64(tr.At)
+			}
+		}
+		if n%7 == 0 {
+			tr.Cause = schemas.Cause{Kind: schemas.ByEpoch, Epoch: n}
 		}
 		dead := deadRecord(2*n+2, batch[n], int64(n), schemas.BadTime)
 		if n%3 == 0 {

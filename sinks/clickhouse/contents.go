@@ -51,7 +51,7 @@ func (t *table) contentSQL() string {
 
 // convertedColumns are those of events that the rates decide, where the event's
 // currency is not the reporting one.
-var convertedColumns = []string{"amount_minor", "amount"} //nolint:gochecknoglobals // constant
+var convertedColumns = []string{"amount_minor", "amount", "worth_minor"} //nolint:gochecknoglobals // constant
 
 // valueSQL is the expression of a column's text.
 func valueSQL(name, chType string) string {
@@ -160,6 +160,8 @@ func (c *values[T]) show(to []byte, value any) []byte {
 		return orNull(to, v, func(v int32) []byte { return c.show(to, v) })
 	case *int64:
 		return orNull(to, v, func(v int64) []byte { return c.show(to, v) })
+	case *uint64:
+		return orNull(to, v, func(v uint64) []byte { return c.show(to, v) })
 	case *decimal.Decimal:
 		return orNull(to, v, func(v decimal.Decimal) []byte { return c.show(to, v) })
 	default:

@@ -210,6 +210,7 @@ func (r *rows) addEvent(b *block) {
 	put(b, ev.Amount)
 	b.decimal(ev.Amount, r.t.exponent)
 	b.string(r.t.contract.Currency)
+	put(b, ev.Worth)
 }
 
 // transition is a transition's JSON (schemas: transition.schema.json), as far as it
@@ -242,12 +243,30 @@ type transition struct {
 		Partition *int32  `json:"partition"`
 		Offset    *int64  `json:"offset"`
 		Due       *moment `json:"due"`
+		Epoch     *uint64 `json:"epoch"`
 	} `json:"cause"`
 	Segments map[string]string `json:"segments"`
 	Expected *struct {
 		To string `json:"to"`
 		At moment `json:"at"`
 	} `json:"expected"`
+	Evidence struct {
+		Clause string     `json:"clause"`
+		Was    plainValue `json:"was"`
+		Is     plainValue `json:"is"`
+	} `json:"evidence"`
+}
+
+// plainValue is a JSON value as text: a string without its quotes.
+type plainValue string
+
+// UnmarshalJSON reads any value.
+func (p *plainValue) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(p))
+	}
+	*p = plainValue(b)
+	return nil
 }
 
 // moment is a time as transitions have it: RFC 3339, in milliseconds.
@@ -321,6 +340,10 @@ func (r *rows) addTransition(b *block) {
 		b.timeOrNull(t.Expected.At.millis())
 	}
 	b.string(t.Rules)
+	b.string(t.Evidence.Clause)
+	b.string(string(t.Evidence.Was))
+	b.string(string(t.Evidence.Is))
+	put(b, t.Cause.Epoch)
 }
 
 func (r *rows) addDeadLetter(b *block) {

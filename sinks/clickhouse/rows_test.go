@@ -137,6 +137,7 @@ func TestTransitionIsReadInFull(t *testing.T) {
 		Cause:    schemas.Cause{Kind: schemas.ByEvent, Event: schemas.Refund, ID: "e", Pos: schemas.Position{Partition: 3, Offset: 1 << 40}},
 		Facts:    schemas.Facts{First: 1, Last: 1767225590000, FirstPurchase: 5, LastPurchase: 6, Orders: 9, Revenue: -12345},
 		Segments: []uint16{2}, Expected: schemas.Expected{To: 4, At: 1769817600000}, Rules: 0xfeed, Muted: schemas.MutedBackfill,
+		Evidence: schemas.Evidence{Clause: "revenue() >= 500", Kind: schemas.MoneyValue, Was: 49_999, Is: 50_001},
 	}
 	value := tr.AppendJSON(nil, &schemas.TransitionContext{ID: "shop/3/1", Topic: "in", Sets: sets, Currency: "EUR"})
 	var got transition
@@ -151,6 +152,7 @@ func TestTransitionIsReadInFull(t *testing.T) {
 	last, bought := got.Profile.LastPurchase.millis()
 	type facts struct {
 		User, Set, From, To, Muted, Kind, Type, ID, Topic, Expected string
+		Clause, Was, Is                                             string
 		Seq, Orders                                                 uint32
 		At, Due, Last, Bought, ExpectedAt                           schemas.Millis
 		Recency, Revenue, Offset                                    int64
@@ -159,14 +161,31 @@ func TestTransitionIsReadInFull(t *testing.T) {
 	}
 	want := facts{
 		back.User, "lifecycle", "", "new", "backfill", "event", "refund", "e", "in", "cooling",
+		"revenue() >= 500", "499.99", "500.01",
 		7, 9, back.At, 0, back.Facts.Last, back.Facts.LastPurchase, back.Expected.At, 10, -12345, 1 << 40, 3, true,
 	}
 	have := facts{
 		got.User, got.Set, got.From, got.To, got.Muted, got.Cause.Kind, got.Cause.Type, got.Cause.ID, got.Cause.Topic, got.Expected.To,
+		got.Evidence.Clause, string(got.Evidence.Was), string(got.Evidence.Is),
 		got.Seq, got.Profile.Orders, schemas.Millis(got.At), due, schemas.Millis(got.Profile.Last), last, schemas.Millis(got.Expected.At), got.Profile.RecencySeconds, got.Profile.RevenueMinor,
 		*got.Cause.Offset, *got.Cause.Partition, bought,
 	}
 	if d := cmp.Diff(want, have); d != "" {
 		t.Errorf("transition (-want +got):\n%s\nof %s", d, value)
+	}
+}
+
+// What an evidence looked at is a text, whatever it is in JSON.
+func TestEvidenceIsText(t *testing.T) {
+	for _, c := range []struct{ json, want string }{
+		{`12`, "12"}, {`-7`, "-7"}, {`true`, "true"}, {`null`, "null"}, {`"12.50"`, "12.50"}, {`"2026-01-01T00:00:00.000Z"`, "2026-01-01T00:00:00.000Z"},
+	} {
+		var got transition
+		if err := json.Unmarshal([]byte(`{"evidence":{"clause":"c","was":`+c.json+`,"is":1},"cause":{"kind":"threshold_epoch","epoch":21}}`), &got); err != nil {
+			t.Fatal(err)
+		}
+		if string(got.Evidence.Was) != c.want || got.Cause.Epoch == nil || *got.Cause.Epoch != 21 {
+			t.Errorf("%s: got %q and %v, want %q and epoch 21", c.json, got.Evidence.Was, got.Cause.Epoch, c.want)
+		}
 	}
 }

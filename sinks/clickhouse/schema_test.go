@@ -1,9 +1,12 @@
 package clickhouse
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"footfall/schemas"
+	migrations "footfall/schemas/clickhouse"
 	"footfall/sinks/clickhouse/chdbtest"
 )
 
@@ -36,7 +39,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := chdbtest.Exec(t, dsn, "SELECT groupArray(version) FROM (SELECT version FROM schema_versions ORDER BY version)")
-	if want := "[1,2,3,4,5]"; got != want {
+	if want := "[1,2,3,4,5,6]"; got != want {
 		t.Errorf("versions: got %s, want %s", got, want)
 	}
 }
@@ -98,6 +101,80 @@ func TestEverythingHasAComment(t *testing.T) {
 	} {
 		if got := chdbtest.Exec(t, dsn, sql); got != "" {
 			t.Errorf("%s without a comment:\n%s", what, got)
+		}
+	}
+}
+
+// Rows that were archived before carts had a worth have it all the same, where no rate
+// was needed: the column's default is the contract's arithmetic.
+func TestWorthOfRowsFromBefore(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	all, err := migrations.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all[:5] {
+		for _, s := range m.Statements {
+			chdbtest.Exec(t, dsn, s)
+		}
+	}
+	const huge = "9223372036854.775807"
+	var want []string
+	var values []string
+	for _, reporting := range []string{"EUR", "JPY", "KWD", "CLF"} {
+		decoder, err := schemas.NewDecoder(schemas.Contract{Currency: reporting})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"add_to_cart", "remove_from_cart", "view"} {
+			for _, money := range [][2]string{
+				{"1", "1"},
+				{"0.005", "1"},
+				{"0.015", "1"},
+				{"0.0050", "1.5"},
+				{"2.5", "1"},
+				{"1.5", "1"},
+				{"0.000001", "0.5"},
+				{"0.0005", "1"},
+				{"0.00005", "1"},
+				{"0.00015", "1"},
+				{"19.99", "3"},
+				{"", "3"},
+				{"7.25", ""},
+				{huge, "1"},
+				{huge, huge},
+				{"1234567.891", "987.654321"},
+			} {
+				text := fmt.Sprintf(`{"event_id":"e","type":"%s","user_id":"u","time":1767225600000`, kind)
+				columns := [2]string{"NULL", "NULL"}
+				for i, name := range []string{"price", "quantity"} {
+					if money[i] != "" {
+						text += fmt.Sprintf(`,"%s":%s`, name, money[i])
+						columns[i] = "'" + money[i] + "'"
+					}
+				}
+				var ev schemas.Event
+				if err := decoder.Decode([]byte("u"), []byte(text+"}"), &ev); err != nil {
+					t.Fatal(err)
+				}
+				values = append(values, fmt.Sprintf("('in', %d, '%s', %s, %s, '%s', '%s')", len(want), kind, columns[0], columns[1], reporting, reporting))
+				want = append(want, fmt.Sprintf("%d\t%s\t%s\t%s\t%s\t%d", len(want), reporting, kind, money[0], money[1], ev.Worth))
+			}
+		}
+	}
+	values = append(values, fmt.Sprintf("('in', %d, 'add_to_cart', 5, 1, 'USD', 'EUR')", len(want)))
+	want = append(want, fmt.Sprintf("%d\tEUR\tadd_to_cart\t5\t1\t0", len(want)))
+	chdbtest.Exec(t, dsn, "INSERT INTO events (_topic, _offset, type, price, quantity, currency, reporting_currency) VALUES "+strings.Join(values, ", "))
+	for _, s := range all[5].Statements {
+		chdbtest.Exec(t, dsn, s)
+	}
+	got := strings.Split(chdbtest.Exec(t, dsn, "SELECT _offset, worth_minor FROM events_accepted ORDER BY _offset"), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("got %d rows, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if worth := want[i][strings.LastIndexByte(want[i], '\t')+1:]; got[i] != fmt.Sprintf("%d\t%s", i, worth) {
+			t.Errorf("%s: got %s", want[i], got[i])
 		}
 	}
 }

@@ -32,6 +32,7 @@ const (
 		amount_minor Int64
 		amount Decimal(38, 4)
 		reporting_currency LowCardinality(String)
+		worth_minor Int64
 	`
 
 	transitionColumns = `
@@ -72,6 +73,10 @@ const (
 		expected_segment LowCardinality(String)
 		expected_at Nullable(DateTime64(3, 'UTC'))
 		rules String
+		evidence_clause String
+		evidence_was String
+		evidence_is String
+		cause_epoch Nullable(UInt64)
 	`
 
 	deadLetterColumns = `
