@@ -358,7 +358,8 @@ func (v *validation) extras(extra []byte) {
 func eventFields() []string {
 	return []string{
 		"event_id", "type", "user_id", "time", "session_id", "product_id", "category", "brand", "price", "quantity",
-		"currency", "cart_id", "order_id", "revenue", "items", "channel", "campaign", "url", "properties",
+		"currency", "cart_id", "order_id", "revenue", "items", "channel", "campaign", "url", "timezone",
+		"birthday", "properties",
 	}
 }
 
