@@ -46,18 +46,18 @@ type expression struct {
 
 // written is a set as its file has it.
 type written struct {
-	file     string
-	name     string
-	at       *token.Token
-	about    string
-	zone     string
-	zoneAt   *token.Token
+	file   string
+	name   string
+	at     *token.Token
+	about  string
+	zone   string
+	zoneAt *token.Token
 
 	reentry   *Reentry // of segments that say nothing of their own
 	reentryAt *token.Token
 	apart     bool // does not count among what is capped
-	defines  []named
-	segments []named
+	defines   []named
+	segments  []named
 }
 
 // named is a definition, or a segment with its rule.
