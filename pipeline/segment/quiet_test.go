@@ -29,7 +29,7 @@ func TestTheZonesAreGos(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		want bool
-	}{{"Europe/Berlin", true}, {"UTC", true}, {"Zulu", true}, {"Africa/Abidjan", true}, {"", false}, {"Local", false}, {"europe/berlin", false}, {"Europe", false}, {"Factory", false}} {
+	}{{"Europe/Berlin", true}, {"UTC", true}, {"Zulu", true}, {"Africa/Abidjan", true}, {"", false}, {"Local", false}, {"europe/berlin", false}, {"Europe", false}, {"Factory", false}, {"UTC\nZulu", false}, {"\nUTC", false}, {"Abidjan", false}} {
 		if got := IsZone(c.name); got != c.want {
 			t.Errorf("%q: got %v, want %v", c.name, got, c.want)
 		}

@@ -3,7 +3,6 @@ package segment
 import (
 	_ "embed" // of the names
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +17,8 @@ var zoneNames string
 
 // IsZone tells whether a text is the name of a time zone.
 func IsZone(name string) bool {
-	_, found := slices.BinarySearch(strings.Fields(zoneNames), name)
-	return found
+	line := name + "\n"
+	return strings.Count(line, "\n") == 1 && name != "" && (strings.HasPrefix(zoneNames, line) || strings.Contains(zoneNames, "\n"+line))
 }
 
 // zonesByHash finds every zone by the hash of its name, which is all that a cell keeps
