@@ -10,14 +10,19 @@ tools := $(cache)/tools
 
 GOLANGCI_VERSION := v2.15.0
 GOFUMPT_VERSION  := v0.12.0
+GOVULN_VERSION   := v1.9.0
 golangci := $(tools)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 gofumpt  := $(tools)/gofumpt-$(GOFUMPT_VERSION)/gofumpt
+govuln   := $(tools)/govulncheck-$(GOVULN_VERSION)/govulncheck
 
 ARGS     ?=
 PKG      ?= ./...
 RACE     ?=
-SEEDS    ?= 300
-FUZZTIME ?= 5s
+SEEDS    ?= 3000
+FROM     ?= 1
+FUZZTIME ?= 10s
+FUZZJOBS ?= 2
+FUZZ     ?=
 KAFKA_PORT ?= 19092
 PEERS    ?= ../shared/peers
 DATA     ?= ../shared/data
@@ -25,10 +30,10 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants build demo test check generate generated format lint fix vet fuzz bench sim test-kafka tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the binary, in .build/
 	@go build -trimpath -o .build/footfall ./cmd/footfall
@@ -40,9 +45,11 @@ test: ## the tests (needs Go; npm for those on the ClickHouse engine)
 	go test $(RACE) -timeout 20m $(PKG)
 
 check: generated format lint vet ## what CI runs
+	$(MAKE) vuln
 	$(MAKE) test RACE=-race
 	$(MAKE) fuzz
 	$(MAKE) sim
+	$(MAKE) brokersim
 	$(MAKE) mutants
 
 generate: ## write again what is generated
@@ -65,43 +72,106 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 
 vet:
 	go vet ./...
+	go vet -tags chaos,smallpieces,synctests ./...
 
-# The go command reports "context deadline exceeded" when FUZZTIME ends in the middle of an
-# execution (golang.org/issue/75804): no input has failed then.
-fuzz: | .build ## every fuzzer for FUZZTIME
-	@grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -rn1 dirname | sort -u | while read -r pkg; do \
-	  grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | while read -r name; do \
-	    echo "fuzz $$pkg $$name"; \
-	    go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) >.build/fuzz.log 2>&1 </dev/null && continue; \
-	    if grep -q '^    context deadline exceeded$$' .build/fuzz.log && ! grep -q 'Failing input written' .build/fuzz.log; then continue; fi; \
-	    cat .build/fuzz.log; exit 1; \
-	  done; \
-	done
+GOVULNDB ?= https://vuln.go.dev
+export GOVULNDB
+
+vuln: ## known vulnerabilities in what we call (govulncheck), where its database answers
+	@if ! curl -fsS -m 20 -o /dev/null $(GOVULNDB)/index/modules.json; then echo "skipped: the database of vulnerabilities, $(GOVULNDB), does not answer"; exit 0; fi; \
+	$(MAKE) $(govuln) && $(govuln) ./... && $(govuln) -tags gcs,azure ./cmd/footfall
+
+# A package's test binary is built once, with coverage, and runs its fuzzers in its own
+# folder, FUZZJOBS at a time. It reports "context deadline exceeded" when FUZZTIME ends in
+# the middle of an execution (golang.org/issue/75804): no input has failed then.
+fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: only those)
+	@rm -rf .build/fuzz; mkdir -p .build/fuzz/cache; \
+	grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r pkg; do \
+	  names=$$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | { grep -E '$(FUZZ)' || true; }); \
+	  [ -n "$$names" ] || continue; \
+	  bin="$(CURDIR)/.build/fuzz/$$(echo "$$pkg" | tr ./ __).test"; \
+	  go test -c -fuzz=. -o "$$bin" "$$pkg"; \
+	  for name in $$names; do echo "$$pkg $$name $$bin"; done; \
+	done >.build/fuzz/list; \
+	one() { \
+	  log="$(CURDIR)/.build/fuzz/$$(basename "$$3").$$2.log"; \
+	  if ! (cd "$$1" && "$$3" -test.run '^$$' -test.fuzz "^$$2\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 5s \
+	      -test.parallel 1 -test.fuzzcachedir "$(CURDIR)/.build/fuzz/cache/$$(basename "$$3")") >"$$log" 2>&1 </dev/null && \
+	    { ! grep -q '^    context deadline exceeded$$' "$$log" || grep -q 'Failing input written' "$$log"; }; then \
+	    echo "FAILED $$1 $$2"; cat "$$log"; echo "to repeat: go test $$1 -run '^$$2$$'"; return 1; \
+	  fi; \
+	  printf '%-32s %-24s %12d executions\n' "$$1" "$$2" "$$(sed -nE 's/.*execs: ([0-9]+).*/\1/p' "$$log" | tail -n 1)"; \
+	}; \
+	export -f one; \
+	failed=0; xargs -r -P $(FUZZJOBS) -L 1 bash -c 'one "$$@"' one <.build/fuzz/list || failed=1; \
+	total=$$(for log in .build/fuzz/*.log; do sed -nE 's/.*execs: ([0-9]+).*/\1/p' "$$log" | tail -n 1; done | awk '{n += $$1} END {print n + 0}'); \
+	echo "$$(wc -l <.build/fuzz/list) fuzzers, $$total executions, $$(grep -lE '^FAIL|Failing input' .build/fuzz/*.log | { xargs -r grep -LE '^    context deadline exceeded$$' || true; } | wc -l) failures"; \
+	[ $$failed = 0 ]
 
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
 
-mutants: ## seeded bugs of our own, each of which the simulation must find
-	FOOTFALL_TEST_MUTANTS=1 go test -count 1 -timeout 15m -v -run Mutants ./pipeline/sim
+mutants: | .build ## bugs of our own, each of which must be found by what is named beside it (ONLY=words in their names)
+	@FOOTFALL_TEST_MUTANTS="1$(ONLY)" go test -count 1 -timeout 20m -v -run Mutants ./pipeline/sim >.build/mutants.log 2>&1 || { cat .build/mutants.log; exit 1; }; \
+	grep -E '^ *[0-9]+ ' .build/mutants.log | grep -v missed$$; grep -hoE '^[0-9]+ caught, [0-9]+ missed' .build/mutants.log
 
-sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n
-	@{ go test -count 1 -timeout 30m ./pipeline/sim -run Seeds $(if $(SEED),-seed $(SEED),-seeds $(SEEDS)) -v || true; } | tee .build/sim.log | grep -vE '^ +sim_test.go:[0-9]+: +[0-9]+ ' ; \
-	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log; ! grep -q '^FAIL' .build/sim.log
+sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED=n (ARGS=-trace: all that happens)
+	@failed=0; go test -tags smallpieces -count 1 -timeout 60m -v -run '^TestSeeds$$' ./pipeline/sim -args $(if $(SEED),-seed $(SEED),-from $(FROM) -seeds $(SEEDS)) $(ARGS) >.build/sim.log 2>&1 || failed=$$?; \
+	sed -E -e '/^(=== |---|PASS|FAIL|ok )/d' -e 's/^ +sim_test.go:[0-9]+: //' -e '/^[0-9]+ seeds, /d' .build/sim.log $(if $(SEED)$(VERBOSE),,| grep -vE '^ +[0-9]+ '); \
+	grep -hoE '[0-9]+ seeds, [0-9]+ violations' .build/sim.log | tail -n 1; exit $$failed
 
-test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS
-	@broker="$(abspath $(PEERS))/kafka/kafka"; \
-	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make test-kafka PEERS=DIR)"; exit 0; fi; \
+# Unless they are given: 3 seeds, from 0 on; one where the first is given.
+brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))
+brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
+	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
+	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
+	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
+
+published: | .build ## footfall's results against the numbers published for each recorded data set (DATA=DIR)
+	@{ go test -count 1 -timeout 20m ./cmd/footfall -run '^TestPublished$$' -v 2>&1 || true; } | tee .build/published.log | sed -nu 's/^published: //p'; \
+	if ! grep -qE '^published: [1-9][0-9]* equal, 0 different$$' .build/published.log || grep -qE '^ *(--- )?FAIL' .build/published.log; then \
+	  grep -vE '^(published:|=== RUN)' .build/published.log | tail -n 40 >&2; exit 1; fi
+
+# with-kafka runs the shell words after it with a real Apache Kafka of their own, started
+# from PEERS and removed at the end. Its brokers look for dead transactions every second,
+# not every ten, so that tests need not wait for that.
+with-kafka = broker="$(abspath $(PEERS))/kafka/kafka"; \
+	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make $@ PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false" "$$broker" start $(KAFKA_PORT) "$$dir"; \
+	export KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
+	  group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200"; \
+	"$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
-	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1); \
+	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1)
+
+test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS, and CI's share of chaos
+	@$(with-kafka); \
 	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \
-	go test -tags chaos -count 1 -p 1 -timeout 25m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
+	go test -tags chaos -count 1 -p 1 -timeout 30m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
+
+chaos: ONLY ?= Chaos
+chaos: ## kills of everything on a real Kafka (ONLY=regexp of tests, ARGS="-chaos.kills 100": see cmd/footfall/chaos_test.go)
+	@$(with-kafka); \
+	go test -tags chaos -count 1 -timeout 6h -v -run '$(ONLY)' ./cmd/footfall -args $(ARGS)
+
+corruptions: N ?= 10000
+corruptions: FROM ?= 1
+corruptions: ## N random corruptions of snapshots, from FROM on, and every flipped bit of a small one
+	@go test -count 1 -timeout 2h -v -run 'Corruptions|FlippedBit' ./pipeline/worker -args -corruptions $(N) -corruptions.from $(FROM)
+
+campaign: ## all that takes hours, going on where it stopped (FOR=2h, ONLY=regexp of parts)
+	@KAFKA_PORT=$(KAFKA_PORT) PEERS=$(abspath $(PEERS)) go run ./pipeline/pipelinetest/campaign -for $(or $(FOR),0) -only '$(ONLY)'
+
+campaign-report: ## what the campaign has come to on this tree
+	@go run ./pipeline/pipelinetest/campaign -report
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache
 
 $(golangci):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(govuln):
+	GOBIN=$(@D) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULN_VERSION)
 
 $(gofumpt):
 	GOBIN=$(@D) go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)

@@ -244,7 +244,7 @@ func TestSecondLifeGoesOn(t *testing.T) {
 	})
 }
 
-// A committer that hangs stops the partitions, and they stop Poll: what is in
+// A committer that hangs, for an hour, stops the partitions, and they stop Poll: what is in
 // memory has a bound, and the queue grows in the log.
 func TestSlowCommitterStopsPoll(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, b *bubble) {
@@ -263,7 +263,7 @@ func TestSlowCommitterStopsPoll(t *testing.T) {
 		for range total / 1000 {
 			b.log.Publish(0, users0(1000)...)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(time.Hour)
 		synctest.Wait()
 		read := b.member.Read(0)
 		// What may wait, what is in the inbox, and one task each in the hands of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"footfall/pipeline/worker"
@@ -133,7 +134,8 @@ func (s *stream) covers(mark schemas.Mark) bool {
 
 func (s *stream) coversLocked(mark schemas.Mark) bool {
 	c := &s.committed
-	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock
+	return s.anything && c.Next >= mark.Next && c.N >= mark.N && c.Clock >= mark.Clock &&
+		(c.N > mark.N || c.Hash == mark.Hash) // a rebuild's past is another, though nothing more was said
 }
 
 // await waits until ready (called with mu held) or the stream is lost.
@@ -223,7 +225,7 @@ func (c *commits) collect() []sending {
 		}
 		alive = append(alive, s)
 		part := sending{stream: s}
-		for len(s.outs) > 0 && total < transactionMax {
+		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
 			part.outs = append(part.outs, s.outs[0])
 			total += len(s.outs[0].Items)
 			s.outs = s.outs[1:]
@@ -252,10 +254,12 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		for i := range all {
 			outs = append(outs, all[i].outs...)
 		}
+		//failpoint:commit.collected
 		err := c.cfg.Committer.Commit(ctx, outs)
 		var lost *LostError
 		switch {
 		case err == nil:
+			//failpoint:commit.done
 			c.settle(all)
 			return nil
 		case ctx.Err() != nil:
@@ -269,6 +273,7 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 			return err
 		default:
 			c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+			//failpoint:commit.unknown
 			all, err = c.resolve(ctx, all)
 			if err != nil {
 				return err
@@ -320,6 +325,10 @@ func (c *commits) drop(all []sending, lost *LostError) {
 // resolve finds out whether a transaction of unknown outcome has happened: for
 // each of its partitions the broker's mark is either the one before (sent again)
 // or the one it carried (done). Any other is another owner's: ours is lost.
+//
+// Brokers have been seen to answer with an old mark, from a state that they were still
+// loading (sources/kafka, doc.go), which would have outputs sent again. So a mark is
+// held against the outputs that there are.
 func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, err error) {
 	var done []sending
 	for _, s := range all {
@@ -328,6 +337,11 @@ func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, 
 			return nil, err
 		}
 		before, after := s.mark(), s.last().Mark
+		if !same(mark, after) {
+			if mark, found, err = c.beyondDoubt(ctx, &s, before); err != nil {
+				return nil, err
+			}
+		}
 		switch {
 		case found && same(mark, after):
 			done = append(done, s)
@@ -338,14 +352,67 @@ func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, 
 		}
 	}
 	if len(done) > 0 {
+		//failpoint:commit.resolved
 		c.settle(done)
 	}
 	return again, nil
 }
 
+// beyondDoubt asks for a partition's committed mark, and again, a few times, while it
+// cannot be: while it does not count what is sent, which is there, or is older than the
+// one that we know of. One that stays so is nobody's that we could go on from.
+func (c *commits) beyondDoubt(ctx context.Context, s *sending, before schemas.Mark) (mark schemas.Mark, found bool, err error) {
+	for attempt := 1; ; attempt++ {
+		last, err := c.last(ctx, s.number)
+		if err != nil {
+			return mark, false, err
+		}
+		if mark, found, err = c.committed(ctx, s.number); err != nil {
+			return mark, false, err
+		}
+		first := s.first()
+		uncounted := first <= last && mark.N < first
+		switch {
+		case !uncounted && mark.N >= before.N && mark.Next >= before.Next:
+			return mark, found, nil
+		case attempt > doubtsMax, c.cfg.Inline:
+			return mark, false, fmt.Errorf("partition %d: the committed mark counts n=%d at offset %d; before, n=%d at offset %d were committed, and n=%d was said: "+
+				"the group's offset was set back", s.number, mark.N, mark.Next, before.N, before.Next, last)
+		}
+		c.cfg.Report(Unknown{Attempt: attempt, Err: fmt.Errorf("partition %d: the committed mark counts n=%d at offset %d, and n=%d was said: asking again", s.number, mark.N, mark.Next, last)})
+		c.cfg.Backoff(ctx, attempt)
+	}
+}
+
+// first is the number of the first output that is sent; the highest there is where
+// there is none.
+func (s *sending) first() uint64 {
+	for _, out := range s.outs {
+		if len(out.Items) > 0 {
+			return out.Items[0].N
+		}
+	}
+	return math.MaxUint64
+}
+
+// last asks for the last output until there is an answer.
+func (c *commits) last(ctx context.Context, partition int32) (uint64, error) {
+	for attempt := 1; ; attempt++ {
+		last, err := c.cfg.History.Last(ctx, partition)
+		if err == nil {
+			return last, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrPermanent) || errors.Is(err, ErrFenced) {
+			return 0, fmt.Errorf("ask for the last output of partition %d: %w", partition, err)
+		}
+		c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+		c.cfg.Backoff(ctx, attempt)
+	}
+}
+
 // same compares what two marks promise, and not who made them.
 func same(a, b schemas.Mark) bool {
-	return a.Next == b.Next && a.N == b.N && a.Clock == b.Clock && a.Fired == b.Fired
+	return a.Next == b.Next && a.N == b.N && a.Hash == b.Hash && a.Clock == b.Clock && a.Fired == b.Fired
 }
 
 // committed asks the broker until it answers.
@@ -355,7 +422,7 @@ func (c *commits) committed(ctx context.Context, partition int32) (schemas.Mark,
 		if err == nil {
 			return mark, found, nil
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrPermanent) {
+		if ctx.Err() != nil || errors.Is(err, ErrPermanent) || errors.Is(err, ErrFenced) {
 			return mark, false, fmt.Errorf("ask for the committed mark of partition %d: %w", partition, err)
 		}
 		c.cfg.Report(Unknown{Attempt: attempt, Err: err})

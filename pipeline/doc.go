@@ -47,6 +47,9 @@
 //   - A change of rules keeps the old hash in the mark until everyone has been
 //     evaluated, in slices behind live records; a crash begins the round again,
 //     which says nothing twice, because only differences are said.
+//   - A mark that nothing was said for is committed in a transaction too. A plain
+//     offset commit is a request less, but nothing fences one that was given up and is
+//     carried out later, over what was committed since (sources/kafka, marks.go).
 //   - One committer goroutine makes one transaction after the other and lets three
 //     producers take turns; concurrent transactions over disjoint partitions were
 //     not needed: what arrives meanwhile goes into the next one.
@@ -73,7 +76,8 @@
 //   - ebitengine/purego (chdb): calls libchdb without cgo.
 //   - spf13/cobra (cmd): commands, help and completion; goccy/go-yaml: YAML with
 //     positions; agnivade/levenshtein: the nearest valid name.
-//   - prometheus/client_golang (cmd): the format of /metrics.
+//   - prometheus/client_golang (cmd): the format of /metrics. golang.org/x/net/netutil
+//     (cmd): a listener that holds no more connections than it should.
 //   - charmbracelet/bubbletea, lipgloss, schollz/progressbar (cmd): what people watch.
 //   - klauspost/compress (file, chdb): zstd and LZ4 frames.
 //   - For tests: google/go-cmp, cockroachdb/datadriven, rogpeppe/go-internal,

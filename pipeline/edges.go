@@ -17,7 +17,8 @@ type Source interface {
 	// It returns ctx.Err() when ctx ends; any other error is fatal.
 	Poll(ctx context.Context, into *Batch) error
 
-	// Start begins (or begins again) to read an assigned partition at offset.
+	// Start begins (or begins again) to read an assigned partition at offset, under
+	// the assignment that Poll has given last. It must not wait.
 	Start(partition int32, offset int64)
 
 	// Release says that a revoked partition has been drained and dropped; the
@@ -83,6 +84,10 @@ var ErrFenced = errors.New("fenced by another instance of the same name")
 // ErrPermanent is wrapped by errors that sending again cannot mend.
 var ErrPermanent = errors.New("cannot succeed")
 
+// ErrExpired is wrapped by the errors of a History that say that retention has removed
+// what was asked for. An older snapshot needs it too; --rebuild does without.
+var ErrExpired = errors.New("removed by retention")
+
 // LostError says that a commit did not happen because partitions are not ours any
 // more under the epoch their outputs carry.
 type LostError struct{ Partitions []int32 }
@@ -91,27 +96,35 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("ownership lost of partitions %v", e.Partitions)
 }
 
+// ErrAway is wrapped by errors of a History that say only that nobody has answered. A
+// recovery begins again then, until somebody does; the partitions beside it go on.
+var ErrAway = errors.New("no answer")
+
 // History is what recovery reads.
 type History interface {
 	// Bounds returns the input partition's first offset and its end (last stable offset).
 	Bounds(ctx context.Context, partition int32) (start, end int64, err error)
 
-	// Input gives the input records with from <= offset < to, in runs.
+	// Input gives the input records with from <= offset < to, in runs. Its error wraps
+	// ErrExpired where the log begins later by now.
 	Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error
 
 	// Said gives the committed outputs of a partition with after < n <= to, in
 	// order of n. since is a hint: none of them is older than it (wall time of the
 	// record, less a margin for clocks that differ); 0 is the beginning. Commit
 	// markers come late: it waits for them, within a limit, and its error then
-	// names the transaction that hangs.
+	// names the transaction that hangs. It wraps ErrExpired where retention has
+	// removed some of them.
 	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
 
 	// SaidAll gives every committed output of a partition that the topics still
-	// have, in order of n, up to and including to, or, where to is 0, up to what is
-	// there now. The first may have any n: retention removes the oldest.
+	// have, in order of n, up to and including to, or, where to is 0, up to the last
+	// one there is: it waits for markers then too. Numbers may be left out: retention
+	// removes the oldest, of each topic by itself.
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 
-	// Last is the greatest number among the partition's visible committed outputs, 0
-	// where there is none.
+	// Last is the greatest number among the partition's committed outputs, 0 where
+	// there is none. It waits until all that is written is decided, within a limit, and
+	// its error then names the transaction that hangs.
 	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

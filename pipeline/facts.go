@@ -40,6 +40,16 @@ type (
 		Users       int
 		Differences int // said by nobody before, said now
 		Took        schemas.Millis
+
+		// Of that: reading the snapshot, the outputs, and the input.
+		Load, ReadBack, Replay schemas.Millis
+	}
+	// RecoveryWaits says that a recovery begins again, because the log or the bucket is
+	// away; the other partitions go on.
+	RecoveryWaits struct {
+		Partition int32
+		Attempt   int
+		Err       error
 	}
 	// Released says that a partition was drained and handed over.
 	Released struct {
@@ -102,6 +112,14 @@ func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
 		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
 		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
+		zap.Int64("load_ms", int64(f.Load)), zap.Int64("read_back_ms", int64(f.ReadBack)), zap.Int64("replay_ms", int64(f.Replay)),
+	}
+}
+
+// Log tells the fact to the log.
+func (f RecoveryWaits) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "recovery waits for the bucket", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int("attempt", f.Attempt), zap.Error(f.Err),
 	}
 }
 

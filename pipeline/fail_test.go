@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"footfall/pipeline"
+	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -33,11 +34,9 @@ func TestFatalErrorsEndRun(t *testing.T) {
 				return fmt.Errorf("too large: %w", pipeline.ErrPermanent)
 			})
 		}},
-		"bucket cannot be listed": {errTest, func(b *bubble) {
+		"bucket cannot be used at the start": {errTest, func(b *bubble) {
+			b.cfg.Layout = pipeline.Layout{Topic: "events", ID: "a", Partitions: 3}
 			b.bucket.BeforeList.Set(func() error { return errTest })
-		}},
-		"bucket takes nothing before the first commit": {errTest, func(b *bubble) {
-			b.bucket.BeforePut.Set(func(context.Context, string) error { return errTest })
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,6 +244,50 @@ func TestBucketFailsForAWhile(t *testing.T) {
 	})
 }
 
+// Partitions that come while the bucket fails wait for it, an hour if need be, and the
+// live ones go on; a process that ended itself would take them with it.
+func TestRecoveryWaitsForTheBucket(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		b.member.Ends = time.Second
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		var failing atomic.Bool
+		failing.Store(true)
+		fail := func() error {
+			if failing.Load() {
+				return errors.Join(errTest, snapshot.ErrAway)
+			}
+			return nil
+		}
+		b.bucket.BeforeList.Set(fail)
+		b.bucket.BeforePut.Set(func(context.Context, string) error { return fail() })
+		b.member.Give(1, 2, 3)
+		for i := range 60 {
+			b.log.Publish(0, view("live", i), view(fmt.Sprint("new", i), 0))
+			time.Sleep(time.Minute)
+			b.committed(0)
+		}
+		b.said(0, 61)
+		if n := count[pipeline.RecoveryWaits](b); n < 60 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		b.member.Take(3) // given back before it has come to life
+		time.Sleep(time.Minute)
+		failing.Store(false)
+		for n := range int32(3) {
+			b.log.Publish(n, view("after", 0))
+			b.committed(n)
+		}
+		if b.log.Owned(3) {
+			t.Error("partition 3 was asked back, and was not released")
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A recovery that is overtaken by the loss of its partition, and by its return, must
 // not start the source at its own, older mark.
 func TestOvertakenRecovery(t *testing.T) {
@@ -285,181 +328,63 @@ func TestOvertakenRecovery(t *testing.T) {
 	})
 }
 
-// Beginning from nothing is only where there is nothing.
-func TestForgottenOffsetsStopIt(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		begin := func() *life {
+// early answers questions about what is committed with what was so earlier: the first
+// one that is asked, or every one for the mark.
+type early struct {
+	*pipelinetest.Member
+	mark  schemas.Mark // as it was
+	every bool
+	asked int
+}
+
+func (e *early) Last(ctx context.Context, partition int32) (uint64, error) {
+	if e.asked++; e.asked == 1 && !e.every {
+		return e.mark.N, nil
+	}
+	return e.Member.Last(ctx, partition)
+}
+
+func (e *early) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	if e.asked++; e.asked == 1 || e.every {
+		return e.mark, true, nil
+	}
+	return e.Member.Committed(ctx, partition)
+}
+
+// A mark that counts less than was said was set back, and is refused; not so one that
+// was asked for before a transaction ended, and the outputs after.
+func TestMarkSetBackIsRefused(t *testing.T) {
+	for _, every := range []bool{false, true} {
+		inBubble(t, 1, func(t *testing.T, b *bubble) {
+			b.member.Give(0)
+			l := b.run()
+			b.log.Publish(0, users(3)...)
+			b.committed(0)
+			was, _ := b.log.Mark(0)
+			b.log.Publish(0, view("new", 0))
+			b.committed(0)
+			if err := l.end(t); err != nil {
+				t.Fatal(err)
+			}
 			b.next()
 			b.member.Give(0)
-			return b.run()
-		}
-		l := begin()
-		b.log.Publish(0, users(5)...)
-		b.committed(0)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-		b.log.Forget(0)
-		var forgotten *pipeline.ErrForgotten
-		if err := begin().ended(t); !errors.As(err, &forgotten) || !forgotten.Spoken || !strings.Contains(err.Error(), "--rebuild") {
-			t.Fatalf("with outputs and no offset: got %v, want ErrForgotten that says what to do", err)
-		}
-		b.said(0, 5)
-
-		b.next()
-		b.cfg.Rebuild = true
-		b.member.Give(0)
-		l = b.run()
-		b.log.Publish(0, view("u0", 1), view("new", 0))
-		b.committed(0)
-		b.said(0, 6)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.again(t, view("newer", 0)); err != nil {
-			t.Fatal(err)
-		}
-		b.said(0, 7)
-	})
-}
-
-// again lives one more life, in which a record is committed.
-func (b *bubble) again(t *testing.T, r worker.Record) error {
-	t.Helper()
-	b.next()
-	b.member.Give(0)
-	l := b.run()
-	b.log.Publish(0, r)
-	b.committed(0)
-	return l.end(t)
-}
-
-// Only snapshots know that there was something.
-func TestSnapshotsWithoutOffsetStopIt(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		if err := b.again(t, view("u", 0)); err != nil {
-			t.Fatal(err)
-		}
-		b.log.Forget(0)
-		b.log.RetainOutputs(0, 1)
-		b.next()
-		b.member.Give(0)
-		var forgotten *pipeline.ErrForgotten
-		if err := b.run().ended(t); !errors.As(err, &forgotten) || forgotten.Spoken {
-			t.Errorf("got %v, want ErrForgotten, not spoken", err)
-		}
-	})
-}
-
-// Retention has removed what every snapshot needs, records and their dead letters:
-// it stops, says so, and --rebuild folds what is left, once.
-func TestRebuildAfterRetention(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		b.member.Give(0)
-		l := b.run()
-		buy := event("purchase", "buyer", 0, `,"order_id":"o1","revenue":5`)
-		b.log.Publish(0, view("early", 0), buy, worker.Record{Key: []byte("x"), Value: []byte("?")}, view("late", 0))
-		b.committed(0)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-		for _, k := range b.bucket.Keys() {
-			b.bucket.Set(k, nil)
-		}
-		b.log.Retain(0, 2)
-		b.next()
-		b.member.Give(0)
-		if err := b.run().ended(t); err == nil || !strings.Contains(err.Error(), "no snapshot leads there") || !strings.Contains(err.Error(), "--rebuild") {
-			t.Fatalf("without a snapshot: got %v, want an error that says what to do", err)
-		}
-		b.said(0, 4)
-
-		b.log.RetainOutputs(0, 3) // with the dead letter of record 2, which is still there
-		b.next()
-		b.cfg.Rebuild = true
-		b.member.Give(0)
-		l = b.run()
-		b.log.Publish(0, view("late", 1), view("new", 0))
-		b.committed(0)
-		outs := b.log.Outputs(0)
-		if len(outs) != 2 || outs[0].N != 4 || outs[1].N != 5 || outs[1].Transition.User != "new" {
-			t.Fatalf("got %+v, want number 4 of before, and 5 for the new user", outs)
-		}
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// All outputs are gone too: their numbers go on all the same.
-func TestRebuildWithoutOutputs(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		b.member.Give(0)
-		l := b.run()
-		b.log.Publish(0, users(4)...)
-		b.committed(0)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-		for _, k := range b.bucket.Keys() {
-			b.bucket.Set(k, nil)
-		}
-		b.log.RetainOutputs(0, 4)
-		b.next()
-		b.cfg.Rebuild = true
-		b.member.Give(0)
-		l = b.run()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		outs := b.log.Outputs(0)
-		if len(outs) != 4 || outs[0].N != 5 {
-			t.Fatalf("got %+v, want every user's difference, from number 5 on", outs)
-		}
-		for _, o := range outs {
-			if o.Transition.Muted != schemas.MutedBootstrap || o.Transition.Cause.Kind != schemas.ByRecovery {
-				t.Errorf("got %+v, want it muted, by recovery", o.Transition)
+			asked := &early{Member: b.member, mark: was, every: every}
+			b.cfg.Committer, b.cfg.History = asked, asked
+			l = b.run()
+			if every {
+				if err := l.ended(t); err == nil || !strings.Contains(err.Error(), "was set back") || !strings.Contains(err.Error(), "--rebuild") {
+					t.Errorf("got %v, want it refused, and what to do", err)
+				}
+				return
 			}
-		}
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// A record that was accepted is refused by the rates of today. Its amount is not
-// guessed; with --rebuild the record is left out.
-func TestRatesOfThatTime(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		if err := b.again(t, view("u", 0)); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.again(t, event("purchase", "u", 0, `,"order_id":"o1","revenue":5,"currency":"USD"`)); err != nil {
-			t.Fatal(err)
-		}
-		ids, err := snapshot.NewStore(b.bucket, 3).List(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.bucket.Set(ids[0].String(), nil) // so that the purchase is replayed
-		without := schemas.Contract{Currency: "EUR"}
-		b.next()
-		b.configure(without)
-		b.member.Give(0)
-		if err := b.run().ended(t); err == nil || !strings.Contains(err.Error(), "rates of that time") {
-			t.Errorf("got %v, want an error that asks for the rates of that time", err)
-		}
-		b.next()
-		b.configure(without)
-		b.cfg.Rebuild = true
-		b.member.Give(0)
-		l := b.run()
-		b.log.Publish(0, view("v", 0))
-		b.committed(0)
-		if err := l.end(t); err != nil {
-			t.Errorf("with --rebuild: %v", err)
-		}
-		b.said(0, 4) // u, its purchase, taken back as unknown, v
-	})
+			b.log.Publish(0, view("newer", 0))
+			b.committed(0)
+			b.said(0, 5)
+			if err := l.end(t); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 // A record at or before the last one applied is a broken promise of the source, and

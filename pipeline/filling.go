@@ -163,7 +163,7 @@ func (part *partition) beginFilling(n uint64) error {
 // findHistory replays the log into a filler, without the records that were refused.
 func (part *partition) findHistory(ctx context.Context, filler *worker.Worker, start, to int64, n uint64) (records int64, err error) {
 	if start >= to {
-		filler.Skip(to)
+		filler.Reach(to)
 		return 0, nil
 	}
 	err = part.p.cfg.History.SaidAll(ctx, part.number, n, func(it *worker.Item) error {

@@ -40,6 +40,8 @@ type partition struct {
 	live   atomic.Bool
 	status atomic.Pointer[Status]
 
+	doubts int // how often recovery was told what cannot be
+
 	rules    *segment.Program // that the worker goes by
 	filling  *filling         // the search under way for what they ask for
 	refresh  bool             // a snapshot is wanted as soon as they are settled
@@ -171,7 +173,9 @@ func (part *partition) step(t task) error {
 	}
 	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
 		out := &worker.Output{}
+		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
+		//failpoint:step.applied
 		if err := part.push(out); err != nil {
 			return err
 		}
@@ -205,13 +209,16 @@ func (part *partition) drain() error {
 		return nil
 	}
 	part.abandonSnapshot()
+	//failpoint:drain.begun
 	if err := part.settle(part.worker.Mark()); err != nil {
 		return err
 	}
 	if part.stream.isLost() {
 		return nil
 	}
+	//failpoint:drain.settled
 	part.handOver()
+	//failpoint:drain.handed-over
 	part.p.cfg.Report(Released{Partition: part.number, Next: part.worker.Mark().Next})
 	return nil
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Config struct {
 	Committer Committer
 	History   History
 	Snapshots *snapshot.Store
+	Layout    Layout // of the input; empty: not checked
 
 	// Now is the only clock of the process. Spans below are of this clock.
 	Now func() schemas.Millis
@@ -41,6 +43,11 @@ type Config struct {
 	Rebuild bool        // bring partitions without a usable snapshot to life from the log
 	Report  func(Fact)  // called from several goroutines
 
+	// What is done at once, at most; zero is the default. A simulation has little
+	// data and meets these limits only when they are small.
+	TransactionMax int // outputs in one transaction, about
+	SliceBytes     int // of a snapshot, between two tasks
+
 	// Counted takes what a partition has counted for an epoch of the quantiles of its
 	// rules, as it was at a moment of its clock; nil: nobody wants to know. It must not
 	// block.
@@ -55,8 +62,8 @@ type Config struct {
 const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
-	transactionMax = 10_000    // outputs in one transaction, about
-	sliceBytes     = 256 << 10 // of a snapshot, between two tasks
+	transactionMax = 10_000    // Config.TransactionMax
+	sliceBytes     = 256 << 10 // Config.SliceBytes
 	recoveriesMax  = 2         // partitions recovering at once
 )
 
@@ -88,6 +95,8 @@ func New(cfg Config) *Pipeline {
 		parts:      map[int32]*partition{},
 		last:       map[int32]<-chan struct{}{},
 	}
+	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
+	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
 	p.commits = newCommits(&p.cfg)
 	p.rules.Store(cfg.Worker.Rules)
 	return p
@@ -97,7 +106,12 @@ func New(cfg Config) *Pipeline {
 // was applied is committed, a snapshot taken of every partition, and everything
 // released. It returns after all goroutines it started have ended: nil after a
 // drain, else what made it stop.
+//
+// A bucket that cannot be used when Run begins is an error; later it is waited for.
 func (p *Pipeline) Run(ctx context.Context) error {
+	if err := p.checkLayout(ctx); err != nil {
+		return err
+	}
 	// What is under way outlives ctx, so that it can be drained.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer p.wg.Wait()
@@ -227,6 +241,18 @@ func (p *Pipeline) partition(n int32) *partition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.parts[n]
+}
+
+// startReading makes a recovered partition live. It does so before the fetcher takes
+// it away, or not at all: the source would take a later start for one of the
+// ownership that comes next.
+func (p *Pipeline) startReading(part *partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parts[part.number] == part {
+		part.live.Store(true)
+		p.cfg.Source.Start(part.number, part.worker.Mark().Next)
+	}
 }
 
 // take removes a partition from what is ours, so that nothing more reaches it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
@@ -12,22 +13,46 @@ import (
 
 // recover brings the partition's worker to life: the only way there is, for start
 // and rebalance (R5, design 5). Afterwards the source reads it from the mark on.
+//
+// One that fails only because the log or the bucket is away begins again: ending the
+// process would take the live partitions down with it.
 func (part *partition) recover() error {
+	for attempt := 1; ; attempt++ {
+		err := part.recoverOnce()
+		switch {
+		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
+			return err
+		case !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway):
+			return err
+		}
+		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
+		part.p.cfg.Backoff(part.ctx, attempt)
+	}
+}
+
+func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
+	// In this order: an output that is seen was committed before the mark is asked for,
+	// so a mark that counts less was set back, and is not only older.
+	last, err := cfg.History.Last(part.ctx, part.number)
+	if err != nil {
+		return err
+	}
 	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
 	part.stream.begin(mark, found)
+	//failpoint:recover.marked
 	ids, err := cfg.Snapshots.List(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
 	out := &worker.Output{}
 	if found {
-		err = part.restore(mark, ids, out)
+		err = part.restore(mark, last, ids, out)
 	} else {
-		err = part.begin(ids)
+		err = part.begin(last, ids)
 	}
 	if err != nil || part.stream.isLost() {
 		return err
@@ -41,9 +66,23 @@ func (part *partition) recover() error {
 		}
 	}
 	part.publishStatus(&End{Partition: part.number, Offset: part.worker.Mark().Next, Wall: cfg.Now()})
-	part.live.Store(true)
-	cfg.Source.Start(part.number, part.worker.Mark().Next)
+	//failpoint:recover.done
+	part.p.startReading(part)
 	return nil
+}
+
+// doubtsMax is how many times a recovery begins again because what it was told cannot
+// be, before it believes it: some seconds.
+const doubtsMax = 15
+
+// doubt makes the recovery begin again, a few times, where the committed mark
+// contradicts what else there is: brokers have been seen to answer from a state that
+// they were still loading. Later it is taken for what it says.
+func (part *partition) doubt(what string) error {
+	if part.doubts++; part.doubts > doubtsMax || part.p.cfg.Inline {
+		return nil
+	}
+	return fmt.Errorf("partition %d: %s; asking again: %w", part.number, what, ErrAway)
 }
 
 func (part *partition) workerConfig() worker.Config {
@@ -60,32 +99,36 @@ func (part *partition) workerConfig() worker.Config {
 //
 // An empty snapshot comes first and the commit after it, so that from the first
 // commit on recovery always has a snapshot to begin with.
-func (part *partition) begin(ids []snapshot.ID) error {
+func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
-	last, err := cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
+	if last > 0 || len(ids) > 0 {
+		if err := part.doubt("nothing is committed, and it has spoken or has a snapshot"); err != nil {
+			return err
+		}
 	}
 	beyond := len(ids) > 0 && (ids[0].N > 0 || ids[0].Next > start)
 	if last > 0 || beyond {
 		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, ids)
 		}
 		return &ErrForgotten{Partition: part.number, Spoken: last > 0}
 	}
 	w := worker.New(part.number, part.workerConfig())
 	mark := w.Begin(start, end)
 	part.worker = w
+	//failpoint:begin.bounded
 	if err := part.publishWhole(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.published
 	if err := part.settle(mark); err != nil {
 		return err
 	}
+	//failpoint:begin.committed
 	cfg.Report(Began{Partition: part.number, Next: start, Bootstrap: end})
 	return nil
 }
@@ -102,32 +145,38 @@ func (e *ErrForgotten) Error() string {
 	if e.Spoken {
 		what = "committed outputs"
 	}
-	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes) or the group's name has changed. "+
-		"Beginning from nothing would send every trigger again. Set the group's name back, or start once with --rebuild: "+
-		"it folds what the log still has and mutes the differences", e.Partition, what)
+	return fmt.Sprintf("partition %d has no committed offset, but %s: its commit has expired (offsets.retention.minutes), the group's name has changed, "+
+		"or the input topic was deleted and made anew. Beginning from nothing would send every trigger again. Set the group's name back, or start once "+
+		"with --rebuild: it folds what the log still has and mutes the differences. For another topic begin anew: another group, other output topics, another bucket",
+		e.Partition, what)
 }
 
 // restore rebuilds the worker that committed mark, from the newest snapshot that
-// verifies and leads there.
-func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker.Output) error {
+// verifies and leads there. last is the greatest output seen before.
+func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID, out *worker.Output) error {
 	cfg := &part.p.cfg
 	start, _, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
-	if err := part.overtaken(mark); err != nil {
-		if cfg.Rebuild {
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start})
+	if last > mark.N {
+		if err := part.doubt("the committed mark is older than what has been said"); err != nil {
+			return err
 		}
-		return err
+		if cfg.Rebuild {
+			// The outputs themselves say how many there are; snapshots are not asked.
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, nil)
+		}
+		return part.overtaken(mark, last)
 	}
 	var problems []error
+	away := false
 	for _, id := range ids {
 		if id.Next > mark.Next || id.N > mark.N {
 			continue // of a past that was never committed, or just published by nobody's future
 		}
 		if id.Next < start {
-			problems = append(problems, fmt.Errorf("snapshot %s: the input it needs begins at offset %d and the topic at %d: retention is shorter than the snapshot gap", id, id.Next, start))
+			problems = append(problems, fmt.Errorf("snapshot %s: it needs the input from offset %d on, and the topic begins at %d: %w: retention is shorter than the snapshot gap", id, id.Next, start, ErrExpired))
 			continue
 		}
 		err := part.restoreFrom(id, mark, out)
@@ -137,14 +186,18 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return err
 		}
-		if !errors.Is(err, snapshot.ErrDamaged) && !errors.Is(err, worker.ErrLineage) && !errors.Is(err, errUnreadable) {
+		if !slices.ContainsFunc(reasonsToSkip(), func(reason error) bool { return errors.Is(err, reason) }) {
 			return err
 		}
+		away = away || errors.Is(err, snapshot.ErrAway)
 		cfg.Report(SnapshotSkipped{Partition: part.number, Snapshot: id.String(), Err: err})
 		problems = append(problems, err)
 	}
+	if away { // one that can't be read now may be the one that leads there
+		return fmt.Errorf("partition %d: %w", part.number, errors.Join(problems...))
+	}
 	if cfg.Rebuild {
-		return part.rebuild(mark)
+		return part.rebuild(mark, true, ids)
 	}
 	problems = append(problems, fmt.Errorf("partition %d: offset %d is committed and no snapshot leads there (%d found). "+
 		"Give the bucket that holds the snapshots, or start once with --rebuild: it folds what the log still has and mutes the differences",
@@ -152,17 +205,15 @@ func (part *partition) restore(mark schemas.Mark, ids []snapshot.ID, out *worker
 	return errors.Join(problems...)
 }
 
-// overtaken refuses a mark that is older than what has been said: going on from it
-// would say it again. A commit that a broker carried out long after its sender had
-// given it up, or another tool that set the group's offset, can do that.
-func (part *partition) overtaken(mark schemas.Mark) error {
-	last, err := part.p.cfg.History.Last(part.ctx, part.number)
-	if err != nil {
-		return err
-	}
-	if last <= mark.N {
-		return nil
-	}
+// reasonsToSkip are the errors that say that a snapshot does not lead to the mark, and
+// that another may.
+func reasonsToSkip() []error {
+	return []error{snapshot.ErrDamaged, snapshot.ErrAway, worker.ErrLineage, errUnreadable, ErrExpired}
+}
+
+// overtaken refuses a mark that counts less than what was seen to be said: going on
+// from it would say that again. Another tool that set the group's offset can do that.
+func (part *partition) overtaken(mark schemas.Mark, last uint64) error {
 	return fmt.Errorf("partition %d: output n=%d is committed, and the committed mark at offset %d counts n=%d: the group's offset was set back. "+
 		"Going on would send triggers again. Start once with --rebuild: it folds what the log still has and mutes the differences",
 		part.number, last, mark.Next, mark.N)
@@ -191,6 +242,8 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if cut.Next != id.Next || cut.N != id.N {
 		return fmt.Errorf("snapshot %s: holds the cut %d with n=%d: %w", id, cut.Next, cut.N, errUnreadable)
 	}
+	//failpoint:recover.loaded
+	loaded := cfg.Now()
 	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
 		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
@@ -198,10 +251,14 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 			return err
 		}
 	}
-	replayed, err := part.replay(w, cut.Next, mark.Next)
+	//failpoint:recover.read-back
+	readBack := cfg.Now()
+	replayed, err := part.replay(w, cut.Next, mark.Next, nil)
 	if err != nil {
 		return err
 	}
+	//failpoint:recover.replayed
+	caughtUp := cfg.Now()
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
@@ -209,6 +266,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
+		Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
 	})
 	return nil
 }
@@ -217,8 +275,9 @@ func (part *partition) conditions() worker.Conditions {
 	return worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 }
 
-// replay gives a worker its dedup window and the input between its cut and to.
-func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, err error) {
+// replay gives a worker its dedup window and the input between its cut and to, which
+// witness sees first, if there is one.
+func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed int64, err error) {
 	from := min(w.DedupStart(), cut)
 	start, _, err := part.p.cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -230,6 +289,11 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 		return 0, nil
 	}
 	err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
+		if witness != nil {
+			if err := witness(records); err != nil {
+				return err
+			}
+		}
 		i := 0
 		for i < len(records) && records[i].Offset < cut {
 			i++
@@ -242,8 +306,9 @@ func (part *partition) replay(w *worker.Worker, cut, to int64) (replayed int64, 
 }
 
 // rebuild makes a worker without a snapshot: from all committed outputs and what
-// the log still has.
-func (part *partition) rebuild(mark schemas.Mark) error {
+// the log still has. found tells that mark is what was committed, and not only where
+// the log begins; ids are the snapshots there are, the newest first.
+func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID) error {
 	cfg := &part.p.cfg
 	start, end, err := cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
@@ -251,19 +316,33 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	}
 	w := worker.New(part.number, part.workerConfig())
 	last := worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}
+	said := causes{}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
-		last = worker.Item{N: it.N, Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
+		said.note(it)
+		last = worker.Item{N: max(last.N, it.N), Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
 		return w.Retell(it)
 	})
 	if err != nil {
 		return err
 	}
+	counted := last.N // by a snapshot: each topic has a retention of its own, and the youngest outputs may be those that are gone
+	for _, id := range ids {
+		counted = max(counted, id.N)
+	}
+	unsaid := !found && (last.N == 0 || last.N < counted)
+	if unsaid {
+		// Neither a mark nor an output is left to tell what has been said of the
+		// records that are here, so none of them is said aloud; nor how many outputs
+		// there were, whose ids must not begin again.
+		last.Next, last.N = end, counted
+	}
 	mark.N, mark.Next, mark.Clock, mark.Fired = last.N, max(last.Next, start), last.Clock, last.Fired
 	if mark.Next > end {
-		return fmt.Errorf("partition %d: outputs speak of input up to offset %d, and the topic ends at %d: it was deleted and made again", part.number, mark.Next, end)
+		return &errOtherTopic{part.number, fmt.Sprintf("outputs speak of input up to offset %d, and the topic ends at %d", mark.Next, end)}
 	}
-	w.Skip(start)
-	replayed, err := part.replay(w, start, mark.Next)
+	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
+	//failpoint:rebuild.read-back
+	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
 	if err != nil {
 		return err
 	}
@@ -273,6 +352,7 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if err := part.push(out); err != nil {
 		return err
 	}
+	//failpoint:rebuild.pushed
 	settled := w.Mark()
 	if err := part.settle(settled); err != nil {
 		return err
@@ -280,6 +360,7 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 	if part.stream.isLost() {
 		return nil
 	}
+	//failpoint:rebuild.settled
 	if err := part.publishWhole(settled); err != nil {
 		return err
 	}
@@ -287,5 +368,54 @@ func (part *partition) rebuild(mark schemas.Mark) error {
 		Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items),
 	})
+	return nil
+}
+
+// errOtherTopic says that the outputs that were said are not of this input.
+type errOtherTopic struct { //nolint:errname // reads as what happened
+	partition int32
+	why       string
+}
+
+func (e *errOtherTopic) Error() string {
+	return fmt.Sprintf("partition %d: %s: the topic was deleted and made anew, and what was said is of the one before. "+
+		"Begin anew: another group, other output topics, another bucket", e.partition, e.why)
+}
+
+// causes are who was moved by which record, as outputs say it, by the record's offset:
+// those of the last outputs, so that a rebuild notices an input that is not theirs.
+type causes map[int64]cause
+
+type cause struct {
+	user string
+	n    uint64
+}
+
+// causesMax bounds them.
+const causesMax = 1000
+
+func (c causes) note(it *worker.Item) {
+	t := it.Transition
+	if t == nil || t.Cause.Kind != schemas.ByEvent {
+		return
+	}
+	c[t.Cause.Pos.Offset] = cause{t.User, it.N}
+	if len(c) > 2*causesMax { // numbers have no gaps: half of them at least are recent
+		for offset, said := range c {
+			if said.n+causesMax < it.N {
+				delete(c, offset)
+			}
+		}
+	}
+}
+
+// check holds that records are of those whom they have moved: an event's key is its
+// user.
+func (c causes) check(partition int32, records []worker.Record) error {
+	for i := range records {
+		if said, ok := c[records[i].Offset]; ok && string(records[i].Key) != said.user {
+			return &errOtherTopic{partition, fmt.Sprintf("output n=%d moves user %q because of offset %d, where user %q is", said.n, said.user, records[i].Offset, records[i].Key)}
+		}
+	}
 	return nil
 }

@@ -62,6 +62,7 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 	default:
 		return
 	}
+	//failpoint:snapshot.due
 	mark := part.worker.Snapshot(now)
 	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark}
 	part.snapping, part.snapAt = s, now
@@ -87,7 +88,9 @@ func (part *partition) writeSnapshot(s *snapping) error {
 		if !whole {
 			return errAbandoned
 		}
+		//failpoint:snapshot.written
 		part.stream.awaitCommit(part.ctx, s.mark)
+		//failpoint:snapshot.covered
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return errAbandoned
 		}
@@ -106,7 +109,8 @@ func (part *partition) slice() error {
 	if s.buffer != nil {
 		to = s.buffer
 	}
-	done, err := part.worker.Slice(to, sliceBytes)
+	//failpoint:snapshot.slicing
+	done, err := part.worker.Slice(to, part.p.cfg.SliceBytes)
 	if err != nil {
 		return err // a buffer's Write never fails
 	}
@@ -200,7 +204,7 @@ func (part *partition) publishWhole(mark schemas.Mark) error {
 	id := snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}
 	err := part.p.cfg.Snapshots.Publish(part.ctx, id, func(to io.Writer) error {
 		for {
-			if done, err := part.worker.Slice(to, sliceBytes); done || err != nil {
+			if done, err := part.worker.Slice(to, part.p.cfg.SliceBytes); done || err != nil {
 				return err
 			}
 		}

@@ -131,6 +131,15 @@ func fieldOf(name []byte) field {
 	return fields
 }
 
+// EventFields are the names of the contract's fields, in the order in which they are
+// checked.
+func EventFields() (names []string) {
+	for f := range fields {
+		names = append(names, f.String())
+	}
+	return names
+}
+
 // String returns the field's name in the contract.
 func (f field) String() string {
 	switch f {

@@ -136,4 +136,8 @@ type Mark struct {
 	Lane      Lane   // of the last record applied
 	Paused    bool   // triggers were paused
 	Address   string // of the instance that owns the partition
+
+	// What the offset is one of; zero where it was not noted.
+	Topic uint64 // hash of the input topic's id, which another topic of its name does not have
+	Of    int32  // partitions the input topic had
 }

@@ -81,7 +81,20 @@ type PartitionStatus struct {
 	Transitions int64            `json:"transitions"`
 	PerSecond   float64          `json:"events_per_second"` // over the last seconds
 	Snapshot    *SnapshotStatus  `json:"snapshot"`          // the newest; null: none
-	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set
+	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set; empty where there is none
+	Sets        []SetStatus      `json:"sets"`              // of every set, in the order of the configuration
+}
+
+// SetStatus is how many users are in each segment of a set, in the order of its rules.
+type SetStatus struct {
+	Set      string          `json:"set"`
+	Segments []SegmentStatus `json:"segments"`
+}
+
+// SegmentStatus is how many users are in a segment.
+type SegmentStatus struct {
+	Segment string `json:"segment"`
+	Users   int64  `json:"users"`
 }
 
 // SnapshotStatus is a published snapshot.
@@ -115,6 +128,8 @@ type ExplainAnswer struct {
 	User      string `json:"user"`
 	Partition int32  `json:"partition"`
 	Clock     Moment `json:"clock"` // of the partition: the time that "now" means here
+	Next      int64  `json:"next"`  // first input offset that is not in it
+	Rules     string `json:"rules"` // hash, in hex
 
 	Orders        uint32           `json:"orders"`
 	Revenue       string           `json:"revenue"` // decimal, net of refunds
@@ -126,6 +141,11 @@ type ExplainAnswer struct {
 	Events        map[string]int64 `json:"events"` // by type
 
 	Sets []ExplainSet `json:"sets"`
+
+	// Found is where the events of clauses were found, and Note what is to be known of
+	// them. Only footfall explain looks for events; an instance's answer has none.
+	Found string `json:"found"` // clickhouse, log, or empty: nowhere
+	Note  string `json:"note"`
 }
 
 // ExplainSet is a user's place in one segment set.
@@ -137,12 +157,62 @@ type ExplainSet struct {
 	Since   Moment       `json:"since"` // null: said before this instance can tell
 	Seq     uint32       `json:"seq"`
 	Next    *ExplainNext `json:"next"` // null: silence changes nothing more
+
+	Clauses []ExplainClause `json:"clauses"` // of the rule; none where the segment takes everybody who is left
+	Would   []ExplainAct    `json:"would"`   // what the user could do now, and where it would lead
+	Came    *ExplainCame    `json:"came"`    // how the user came here; null: not known (see Found)
+}
+
+// ExplainClause is one condition of a rule.
+type ExplainClause struct {
+	Clause string         `json:"clause"`
+	Value  string         `json:"value"` // what it looks at, in words
+	Holds  bool           `json:"holds"`
+	Events []ExplainEvent `json:"events"` // behind it
+}
+
+// ExplainEvent is an event behind a clause.
+type ExplainEvent struct {
+	Of        string `json:"of"`     // what it answers, such as last("purchase")
+	Count     int    `json:"count"`  // so many events answer it; this is the one that decides
+	Text      string `json:"text"`   // where a text was asked for: what it is
+	Newest    bool   `json:"newest"` // it is the newest of them
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	EventID   string `json:"event_id"`
+	Type      string `json:"type"`
+	Time      Moment `json:"time"`
+}
+
+// ExplainAct is something that the user could do now. It would be an event of which
+// nothing else is known.
+type ExplainAct struct {
+	Event   string `json:"event"`   // its type
+	Amount  string `json:"amount"`  // the least that it has to come to, in the reporting currency; empty: anything
+	Segment string `json:"segment"` // where it would lead
+}
+
+// ExplainCame is the transition that brought the user into its segment.
+type ExplainCame struct {
+	From      string `json:"from"` // empty: it was the first
+	Cause     string `json:"cause"`
+	Type      string `json:"type"` // of the event; empty for other causes, like the rest
+	EventID   string `json:"event_id"`
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Clause    string `json:"clause"` // that flipped; empty: not known
+	Was       string `json:"was"`
+	Is        string `json:"is"`
 }
 
 // ExplainNot is a segment that the user is not in.
 type ExplainNot struct {
-	Segment string `json:"segment"`
-	Because string `json:"because"`
+	Segment string         `json:"segment"`
+	Because string         `json:"because"`
+	Clause  int            `json:"clause"` // which condition of the segment's rule
+	Events  []ExplainEvent `json:"events"` // behind it
 }
 
 // ExplainNext is the next transition, if nothing else happens.

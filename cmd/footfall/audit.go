@@ -180,6 +180,9 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.auditNeeds()); err != nil {
+		return nil, err
+	}
 	for _, topic := range c.topicNames()[:4] {
 		if _, err := partitions(ctx, cl, topic); err != nil {
 			return nil, err

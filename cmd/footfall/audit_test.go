@@ -43,7 +43,7 @@ func auditsHarm(t *testing.T, broker string) {
 	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4")
 	instance := h.start()
 	h.ready()
-	h.publishShop(6_000 / raceSlower)
+	h.publishShop(6_000)
 	h.applied(2 * time.Minute)
 	h.archived()
 	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 || r.Chains.Transitions == 0 {

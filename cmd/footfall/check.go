@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func newCheck(g *global) *cobra.Command {
 		GroupID: "operate",
 		Short:   "Is everything in reach and set up well; what to do if not",
 		Long: `Looks, and changes nothing (but for an object that is written to the bucket and removed):
-the configuration; the brokers and their version; the topics; their retention against the
+the configuration; the segment sets; the brokers and their version; the topics; their retention against the
 age of snapshots; whether users lie in the partition that Kafka's own partitioner gives
 them (a storefront that publishes with another one splits a user in two); what the group
 has committed; the kill switch; the bucket of snapshots; ClickHouse.
@@ -77,9 +78,33 @@ func (k *checkup) run(ctx context.Context) {
 		from = k.c.path
 	}
 	k.ok("configuration: %s, and %d settings over the defaults", from, len(k.c.from))
+	k.exposure()
+	k.rules()
 	k.kafka(ctx)
 	k.bucket(ctx)
 	k.clickhouse(ctx)
+}
+
+// exposure looks at what others can reach or overhear.
+func (k *checkup) exposure() {
+	if why := k.c.unguarded(); why != "" {
+		k.wrong(why, "set "+variable("http.token")+" or http.token_file, here and for who asks; or listen on 127.0.0.1")
+	}
+	s := &k.c.Kafka.SASL
+	if s.Mechanism == "plain" && !k.c.Kafka.TLS.Enabled {
+		k.wrong("the password goes to the brokers in clear: kafka.sasl.mechanism is plain, without TLS", "set kafka.tls.enabled, or use scram-sha-512")
+	}
+}
+
+func (k *checkup) rules() {
+	p, err := k.c.rules()
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			k.wrong("segment sets: "+line, "")
+		}
+		return
+	}
+	k.ok("segment sets: %s", strings.Join(setNames(p.Names()), ", "))
 }
 
 func (k *checkup) kafka(ctx context.Context) {
@@ -93,9 +118,11 @@ func (k *checkup) kafka(ctx context.Context) {
 	if v, err := adm.ApiVersions(ctx); err == nil {
 		k.version(v)
 	}
+	k.rights(ctx, cl)
+	k.protocol(ctx, cl)
 	problems, err := checkTopics(ctx, k.c, cl)
 	if err != nil {
-		k.wrong(err.Error(), "does this user have the ACL DESCRIBE on the topics and DESCRIBE_CONFIGS?")
+		k.wrong(err.Error(), "")
 		return
 	}
 	for _, p := range problems {
@@ -134,6 +161,21 @@ func (k *checkup) version(all kadm.BrokersApiVersions) {
 	default:
 		k.ok("transaction.version: %d", level)
 	}
+}
+
+// protocol wants brokers that serve the configured group protocol. That of the
+// archive's group is the same.
+func (k *checkup) protocol(ctx context.Context, cl *kgo.Client) {
+	p := kafka.Protocol(k.c.Kafka.Protocol)
+	if p == kafka.Classic {
+		return // every broker does
+	}
+	if err := p.Supported(ctx, cl); err != nil {
+		what, remedy, _ := strings.Cut(strings.TrimPrefix(err.Error(), "kafka: "), ": ")
+		k.wrong(what, remedy+" (kafka.protocol)")
+		return
+	}
+	k.ok("kafka.protocol: %s", p)
 }
 
 func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {
@@ -221,7 +263,7 @@ func (k *checkup) group(ctx context.Context, cl *kgo.Client) {
 	case err != nil:
 		k.wrong("kill switch: "+err.Error(), "")
 	case s.Paused:
-		k.wrong(fmt.Sprintf("triggers are paused since %s, by %s %s", clock(s.At), s.By, s.Reason), "footfall triggers resume")
+		k.wrong(fmt.Sprintf("triggers are paused since %s, by %s %s", clock(s.At), shown([]byte(s.By), 100), shown([]byte(s.Reason), 500)), "footfall triggers resume")
 	default:
 		k.ok("triggers: not paused")
 	}
@@ -270,7 +312,7 @@ func (k *checkup) clickhouse(ctx context.Context) {
 	version, err := db.Version(ctx)
 	if err != nil {
 		remedy := "check clickhouse.dsn; triggers work without it, and the archive catches up when it is back"
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 			remedy = "is the address right, and does a firewall drop it? " + remedy
 		}
 		k.wrong(fmt.Sprintf("ClickHouse at %s: %v", k.c.ClickHouse.DSN, err), remedy)

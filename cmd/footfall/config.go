@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"footfall/schemas"
+	"footfall/sources/file"
 )
 
 // Config is everything footfall can be told. Its fields are named, explained and
@@ -19,10 +21,12 @@ import (
 type Config struct {
 	Kafka      KafkaConfig
 	Shop       ShopConfig
+	Segments   SegmentsConfig
 	Clock      ClockConfig
 	Dedup      DedupConfig
 	Snapshots  SnapshotsConfig
 	ClickHouse ClickHouseConfig
+	Parity     ParityConfig
 	HTTP       HTTPConfig
 	Log        LogConfig
 
@@ -35,12 +39,14 @@ type KafkaConfig struct {
 	Brokers  []string
 	Group    string
 	Instance string
+	Protocol string
 	Topics   TopicsConfig
 	Lane     schemas.Lane
 
 	Partitions  int
 	Replication int
 	Compression string
+	BatchMax    int
 
 	SessionTimeout     time.Duration
 	TransactionTimeout time.Duration
@@ -66,10 +72,16 @@ type SASLConfig struct {
 	Password                          Secret
 }
 
-// ShopConfig is what money is counted in.
+// ShopConfig is what money is counted in, and where the shop's days begin.
 type ShopConfig struct {
 	Currency string
 	Rates    map[string]string // decimal: 1 unit of the key is so many units of Currency
+	Zone     string            // IANA
+}
+
+// SegmentsConfig is which segment sets there are.
+type SegmentsConfig struct {
+	Sets []string // names of shipped ones, and paths; see setFiles
 }
 
 // ClockConfig is how time moves (design 5).
@@ -107,6 +119,12 @@ type BatchConfig struct {
 	Age  time.Duration
 }
 
+// ParityConfig is how segments are compared with ClickHouse while running.
+type ParityConfig struct {
+	Every time.Duration // 0: never
+	Users int
+}
+
 // HTTPConfig is the instance's own small server.
 type HTTPConfig struct {
 	Listen, Advertise, TokenFile string
@@ -135,6 +153,7 @@ func (c *Config) options() []option {
 		{key: "kafka.brokers", target: &k.Brokers, value: "127.0.0.1:9092", doc: "Addresses of some brokers; the others are found through them."},
 		{key: "kafka.group", target: &k.Group, value: "footfall", doc: "Consumer group of the engine. Instances of one group share the partitions, and only they share state."},
 		{key: "kafka.instance", target: &k.Instance, value: "", doc: "Stable name of this process within the group (static membership, transactional ids): a restart is then back in milliseconds. No two running at once may have the same. Empty: a new one at each start."},
+		{key: "kafka.protocol", target: &k.Protocol, value: "classic", doc: "How the group decides who owns what: classic (the members assign) or consumer (the broker does: KIP-848, Kafka 4, where a change interrupts only those whose partitions move). With consumer the broker's group.consumer.session.timeout.ms (45 s) holds instead of kafka.session_timeout, also for a killed instance that comes back under its name."},
 		{key: "kafka.topics.events", target: &k.Topics.Events, value: "events", doc: "What the storefront publishes, keyed by user id (murmur2, as Kafka's Java client)."},
 		{key: "kafka.topics.triggers", target: &k.Topics.Triggers, value: "triggers", doc: "Transitions to act on."},
 		{key: "kafka.topics.muted", target: &k.Topics.Muted, value: "muted", doc: "Transitions to know of and not to act on, each with its reason."},
@@ -144,6 +163,7 @@ func (c *Config) options() []option {
 		{key: "kafka.partitions", target: &k.Partitions, value: "8", doc: "Partitions of the topics that `topics create` makes. Can't be changed later: users would move to other partitions."},
 		{key: "kafka.replication", target: &k.Replication, value: "1", doc: "Replicas of the topics that `topics create` makes. 3 in production."},
 		{key: "kafka.compression", target: &k.Compression, value: "lz4", doc: "Of what is written: none, gzip, snappy, lz4 or zstd."},
+		{key: "kafka.batch_max", target: &k.BatchMax, value: "67108864", doc: "Bytes that a batch of records may expand to when it is read. One that expands to more, far beyond what a storefront writes, stops its reader; a greater limit, once, has its records refused one by one."},
 		{key: "kafka.session_timeout", target: &k.SessionTimeout, value: "6s", doc: "After how long without a heartbeat the group gives a dead instance's partitions to others."},
 		{key: "kafka.transaction_timeout", target: &k.TransactionTimeout, value: "10s", doc: "After how long the broker ends the open transaction of a dead instance; readers of its partitions wait so long."},
 		{key: "kafka.tls.enabled", target: &k.TLS.Enabled, value: "false", doc: "Speak TLS to the brokers."},
@@ -158,6 +178,9 @@ func (c *Config) options() []option {
 
 		{key: "shop.currency", target: &c.Shop.Currency, value: "EUR", doc: "Reporting currency (ISO 4217): what revenue is counted in, and the currency of events that name none."},
 		{key: "shop.rates", target: &c.Shop.Rates, value: "", doc: "Other currencies: `USD: \"0.91\"` (as a variable or a flag: USD=0.91,GBP=1.17) says that 1 USD counts as 0.91 of shop.currency. Money in a currency that is not listed is refused (unknown_currency)."},
+		{key: "shop.zone", target: &c.Shop.Zone, value: "UTC", doc: "Time zone (IANA, as in Europe/Berlin) in which calendar days, months and hours of segment sets begin that name none themselves."},
+
+		{key: "segments.sets", target: &c.Segments.Sets, value: "lifecycle", doc: "Segment sets, in this order: names of shipped ones (`footfall rules` lists them) and paths of YAML files such as ./vip.yaml. A path in a configuration file is relative to that file, one in the environment or a flag to the working directory."},
 
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
 		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},
@@ -180,9 +203,12 @@ func (c *Config) options() []option {
 		{key: "clickhouse.batch.rows", target: &c.ClickHouse.Batch.Rows, value: "50000", doc: "A batch is sent when it has this many rows (at most 100000),"},
 		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
 
-		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz, /metrics, /status and /explain."},
+		{key: "parity.every", target: &c.Parity.Every, value: "5m", doc: "How often a running instance compares the segments of some users with what the same rules say of their events in ClickHouse. 0s: never."},
+		{key: "parity.users", target: &c.Parity.Users, value: "200", doc: "How many users, of one partition after the other."},
+
+		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz and /metrics, which hold nothing of a person, and of /status and /explain. Plain HTTP: between machines, put it behind what speaks TLS, or into a network of its own."},
 		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen."},
-		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status and /explain, which tell of users. Without one they answer loopback callers only."},
+		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status (how many users are in which segment) and /explain (one of them). Without one they answer this machine only, and neither web pages nor proxies on it."},
 		{key: "http.token_file", target: &c.HTTP.TokenFile, value: "", doc: "File that holds the token."},
 
 		{key: "log.level", target: &c.Log.Level, value: "info", doc: "debug, info, warn or error."},
@@ -223,7 +249,7 @@ func load(src sources) (*Config, error) {
 	var errs []error
 	if path != "" {
 		c.path = path
-		text, err := os.ReadFile(path)
+		text, err := file.ReadYAML(path)
 		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
 		}
@@ -323,7 +349,7 @@ func (c *Config) readSecrets() (errs []error) {
 				c.where(s.key+"_file"), s.key, variable(s.key)))
 			continue
 		}
-		text, err := os.ReadFile(s.path)
+		text, err := readSecret(s.path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %s_file: %w", c.where(s.key+"_file"), s.key, err))
 			continue
@@ -335,6 +361,25 @@ func (c *Config) readSecrets() (errs []error) {
 		c.from[s.key] = origin(s.path)
 	}
 	return errs
+}
+
+// secretMax is above every password and token.
+const secretMax = 4 << 10
+
+// readSecret reads a file that holds a secret, and no other that was named by mistake.
+func readSecret(path string) (text []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if text, err = io.ReadAll(io.LimitReader(f, secretMax+1)); err != nil {
+		return nil, err
+	}
+	if len(text) > secretMax {
+		return nil, fmt.Errorf("%s has more than %d bytes; is it the secret's file?", path, secretMax)
+	}
+	return text, nil
 }
 
 // where tells where a key's value came from.

@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/segments"
+	"footfall/sources/kafka"
 )
 
 // check looks at what single values and values together mean. Every fault names
@@ -19,6 +22,7 @@ func (c *Config) check() []error {
 	k.kafka()
 	k.security()
 	k.shop()
+	k.segments()
 	k.spans()
 	k.clickhouse()
 	k.server()
@@ -34,6 +38,8 @@ type checker struct {
 func (k *checker) bad(key, format string, args ...any) {
 	k.errs = append(k.errs, fmt.Errorf("%s: %s: "+format, append([]any{k.c.where(key), key}, args...)...))
 }
+
+var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
@@ -72,8 +78,14 @@ func (k *checker) kafka() {
 	if c.Replication < 1 || c.Replication > 15 {
 		k.bad("kafka.replication", "%d is not within 1 and 15", c.Replication)
 	}
+	if c.BatchMax < 4<<20 || c.BatchMax > 1<<30 {
+		k.bad("kafka.batch_max", "%d is not within %d and %d", c.BatchMax, 4<<20, 1<<30)
+	}
 	if codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}; !slices.Contains(codecs, c.Compression) {
 		k.bad("kafka.compression", "%q is not none, gzip, snappy, lz4 or zstd", c.Compression)
+	}
+	if c.Protocol != string(kafka.Classic) && c.Protocol != string(kafka.Consumer) {
+		k.bad("kafka.protocol", "%q is not %s or %s", c.Protocol, kafka.Classic, kafka.Consumer)
 	}
 	// The broker's own limits, by default: group.min/max.session.timeout.ms and
 	// transaction.max.timeout.ms.
@@ -119,6 +131,9 @@ func (k *checker) security() {
 }
 
 func (k *checker) shop() {
+	if err := segment.CheckZone(k.c.Shop.Zone); err != nil {
+		k.bad("shop.zone", "%w", err)
+	}
 	_, err := schemas.NewDecoder(k.c.contract())
 	if err == nil {
 		return
@@ -129,6 +144,23 @@ func (k *checker) shop() {
 			key = "shop.currency"
 		}
 		k.bad(key, "%s", line)
+	}
+}
+
+// segments looks at the list alone: what is wrong with the sets themselves, those
+// commands say that need them.
+func (k *checker) segments() {
+	sets := k.c.Segments.Sets
+	if len(sets) == 0 {
+		k.bad("segments.sets", "name at least one segment set, such as lifecycle")
+	}
+	for i, s := range sets {
+		switch {
+		case slices.Contains(sets[:i], s):
+			k.bad("segments.sets", "%q is there twice", s)
+		case !isPath(s) && !slices.Contains(segments.Names(), s):
+			k.bad("segments.sets", "no set %q is shipped%s; a file of yours is given as a path, as in ./%s.yaml", s, suggest(s, segments.Names()), s)
+		}
 	}
 }
 
@@ -166,13 +198,19 @@ func (k *checker) clickhouse() {
 	case u.User != nil || u.Query().Has("password") || u.Query().Has("username"):
 		k.bad("clickhouse.dsn", "holds a user or a password; use clickhouse.username and %s or clickhouse.password_file", variable("clickhouse.password"))
 	}
-	if c.Database == "" {
-		k.bad("clickhouse.database", "must not be empty")
+	if !databaseName.MatchString(c.Database) {
+		k.bad("clickhouse.database", "%q can't be a database's name: letters, digits and _ only, no digit first", c.Database)
 	}
 	if c.Batch.Rows < 1 || c.Batch.Rows > 100000 {
 		k.bad("clickhouse.batch.rows", "%d is not within 1 and 100000", c.Batch.Rows)
 	}
 	k.within("clickhouse.batch.age", c.Batch.Age, 10*time.Millisecond, 10*time.Minute)
+	if p := &k.c.Parity; p.Every != 0 {
+		k.within("parity.every", p.Every, time.Second, 24*time.Hour)
+	}
+	if n := k.c.Parity.Users; n < 1 || n > 10000 {
+		k.bad("parity.users", "%d is not within 1 and 10000", n)
+	}
 }
 
 func (k *checker) server() {

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"footfall/sources/file"
 )
 
 // A reader puts a YAML file's values into the fields of a table. It walks the syntax
@@ -25,22 +24,17 @@ type reader struct {
 // readYAML sets what the file says, and returns everything that is wrong with it.
 func (c *Config) readYAML(path string, text []byte, table []option) []error {
 	r := &reader{path: path, config: c, table: table}
-	file, err := parser.ParseBytes(text, 0)
-	var syntax yaml.Error
-	switch {
-	case errors.As(err, &syntax) && syntax.GetToken() != nil:
-		r.errorf(syntax.GetToken(), "%s", syntax.GetMessage())
-	case err != nil:
-		r.errs = append(r.errs, fmt.Errorf("%s: %w", path, err))
-	default:
-		for i, doc := range file.Docs {
-			if i > 0 {
-				r.second(doc)
-				break
-			}
-			if doc.Body != nil {
-				r.section("", doc.Body)
-			}
+	tree, err := file.ParseYAML(path, text)
+	if err != nil {
+		return []error{err}
+	}
+	for i, doc := range tree.Docs {
+		if i > 0 {
+			r.second(doc)
+			break
+		}
+		if doc.Body != nil {
+			r.section("", doc.Body)
 		}
 	}
 	return r.errs
@@ -211,8 +205,6 @@ func kind(node ast.Node) string {
 		return "a mapping"
 	case ast.SequenceType:
 		return "a list"
-	case ast.AliasType, ast.AnchorType, ast.MergeKeyType:
-		return "an alias or anchor (not supported)"
 	case ast.TagType:
 		return "a tag (not supported)"
 	case ast.NullType:

@@ -38,6 +38,9 @@ func throw(ctx context.Context, c *Config, s control) error {
 		return err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.switchNeeds()); err != nil {
+		return err
+	}
 	if _, err := partitions(ctx, cl, c.controlTopic()); err != nil {
 		return err
 	}

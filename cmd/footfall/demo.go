@@ -147,6 +147,9 @@ func newDemonstration(g *global, o *demoOptions, out, stderr io.Writer) (*demons
 	if err != nil {
 		return nil, err
 	}
+	if _, err := conf.rules(); err != nil {
+		return nil, err
+	}
 	d := &demonstration{o: o, conf: conf, out: out, err: stderr, log: zap.NewNop()}
 	if conf.Log.Level == "debug" {
 		if d.log, err = newLogger(conf); err != nil {
@@ -314,7 +317,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	all, work := errgroup.WithContext(running)
 	all.Go(func() error { return d.engine.serve(work, listener) })
 	all.Go(func() error { return d.engine.run(work) })
-	watch, err := newDemoWatch(work, d.conf)
+	watch, err := newDemoWatch(d.conf, d.engine.rules.Names())
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, all.Wait())
@@ -322,6 +325,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	all.Go(func() error { return watch.run(work) })
 
 	err = d.act(ctx, work, watch)
+	population := d.engine.population()
 	stop()
 	// What stopped the engine explains more than what then failed without it.
 	if failed := all.Wait(); failed != nil {
@@ -330,7 +334,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.judge(context.WithoutCancel(ctx), watch)
+	return d.judge(context.WithoutCancel(ctx), watch, population)
 }
 
 // act waits for the engine, plays the storefront, and waits until all is through.
@@ -496,7 +500,10 @@ type demoReport struct {
 	Triggers         int              `json:"triggers"`
 	Muted            int              `json:"muted"`
 	Users            int              `json:"users"`
-	Segments         map[string]int   `json:"segments"`
+	Segments         map[string]int   `json:"segments"` // of the lifecycle set, by the oracle; empty where there is none
+	Sets             []SetStatus      `json:"sets"`     // of every set, by the engine
+	Judged           bool             `json:"lifecycle_judged"`
+	Others           int              `json:"transitions_of_other_sets"`
 	Latency          demoLatency      `json:"latency_ms"`
 	ClickHouse       map[string]int64 `json:"clickhouse"`
 	Lost             int              `json:"lost"`
@@ -519,7 +526,7 @@ type demoLatency struct {
 
 // judge reads all topics back and has the oracle compare them, and counts what is
 // in ClickHouse by SQL.
-func (d *demonstration) judge(ctx context.Context, watch *demoWatch) (*demoReport, error) {
+func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population []SetStatus) (*demoReport, error) {
 	dump, marks, err := d.readBack(ctx)
 	if err != nil {
 		return nil, err
@@ -534,14 +541,17 @@ func (d *demonstration) judge(ctx context.Context, watch *demoWatch) (*demoRepor
 		Currency: d.conf.Shop.Currency, Rates: d.conf.Shop.Rates, InputTopic: topics.Events, Group: d.conf.Kafka.Group,
 		Rules: fmt.Sprintf("%016x", d.engine.rules.Hash()), Lane: d.lane.String(),
 		DedupWindow: int64(d.tempo.window), DedupBudget: int64(d.conf.Dedup.Budget), FutureLimit: int64(ahead),
-		MaxSkew: int64(d.tempo.maxSkew), WallTicks: d.lane == schemas.Live, Marks: marks,
+		MaxSkew: int64(d.tempo.maxSkew), WallTicks: d.lane == schemas.Live, Marks: marks, Sets: setNames(d.engine.rules.Names()),
 	})
 	r := &demoReport{
 		RecordsPublished: int64(len(dump.Input)), EventsApplied: judged.Applied, Duplicates: judged.Duplicates,
 		DeadLetters: demoDeadLetters{Total: judged.DeadLetters, ByReason: judged.Reasons},
 		Transitions: judged.Triggers + judged.Muted, Triggers: judged.Triggers, Muted: judged.Muted,
-		Users: judged.Users, Segments: judged.Segments, Latency: watch.latency(),
+		Users: judged.Users, Segments: map[string]int{}, Sets: population, Others: judged.Others, Latency: watch.latency(),
 		Lost: judged.LostCount, Doubled: judged.DoubledCount, wrong: judged.WrongCount, findings: judged.Err(),
+	}
+	if r.Judged = setIndex(d.engine.rules.Names(), lifecycleSet) >= 0; r.Judged {
+		r.Segments = judged.Segments
 	}
 	return r, d.judgeClickHouse(ctx, r, len(dump.DeadLetters))
 }

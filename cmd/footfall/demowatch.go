@@ -17,7 +17,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/pipeline/oracle"
-	"footfall/pipeline/segment"
 	"footfall/schemas"
 	"footfall/sources/storefront"
 )
@@ -41,8 +40,8 @@ type demoWatch struct {
 
 // watched is a transition as it went by.
 type watched struct {
-	user, from, to, cause, muted string
-	at                           schemas.Millis
+	user, set, from, to, cause, muted string
+	at                                schemas.Millis
 }
 
 const (
@@ -51,7 +50,7 @@ const (
 	sentMax      = 1 << 20 // per partition, of records whose transition may still come
 )
 
-func newDemoWatch(_ context.Context, c *Config) (*demoWatch, error) {
+func newDemoWatch(c *Config, names []schemas.SetNames) (*demoWatch, error) {
 	t := &c.Kafka.Topics
 	client, err := c.client(
 		kgo.ConsumeTopics(t.Events, t.Triggers, t.Muted),
@@ -61,7 +60,7 @@ func newDemoWatch(_ context.Context, c *Config) (*demoWatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &demoWatch{client: client, conf: c, names: segment.Lifecycle(0).Names(), sent: map[int32]map[int64]int64{}}, nil
+	return &demoWatch{client: client, conf: c, names: names, sent: map[int32]map[int64]int64{}}, nil
 }
 
 func (w *demoWatch) run(ctx context.Context) error {
@@ -138,6 +137,9 @@ func (w *demoWatch) output(r *kgo.Record, now int64) {
 			w.latencies = append(w.latencies, float64(now-at)/1000)
 		}
 	}
+	if t.Names != nil {
+		return // of other rules than the demo's; the oracle will say so
+	}
 	segments := w.names[t.Set].Segments
 	from := "-"
 	if t.From != schemas.NoSegment {
@@ -147,7 +149,7 @@ func (w *demoWatch) output(r *kgo.Record, now int64) {
 	if t.Cause.Kind == schemas.ByEvent {
 		cause = t.Cause.Event.String()
 	}
-	w.last = append(w.last, watched{t.User, from, segments[t.To], cause, t.Muted.String(), t.At})
+	w.last = append(w.last, watched{t.User, w.names[t.Set].Name, from, segments[t.To], cause, t.Muted.String(), t.At})
 	if len(w.last) > watchedMax {
 		w.last = w.last[len(w.last)-watchedMax/2:]
 	}

@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +20,6 @@ import (
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
 	"footfall/sinks/clickhouse/chdbtest"
-	"footfall/sources/kafka"
 	"footfall/sources/storefront"
 )
 
@@ -31,234 +27,6 @@ import (
 // and the real ClickHouse engine, kill them, and have the oracle judge what is in
 // the topics and in ClickHouse. TestEndToEnd... run on the broker in this process;
 // TestRealKafka... are the same on the broker that FOOTFALL_TEST_KAFKA names.
-
-// house is one installation: a broker's address, topics of its own, a ClickHouse.
-type house struct {
-	t    *testing.T
-	conf *Config
-	sets []string
-	log  bytes.Buffer
-	mu   sync.Mutex // guards log
-}
-
-// Write takes what the processes log, to be shown when the test fails.
-func (h *house) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.log.Write(p)
-}
-
-func realKafka(t *testing.T) string {
-	addr := os.Getenv("FOOTFALL_TEST_KAFKA")
-	if addr == "" {
-		t.Skip("needs a real Kafka: make test-kafka starts one and sets FOOTFALL_TEST_KAFKA")
-	}
-	return addr
-}
-
-func localKafka(t *testing.T) string {
-	broker, err := kafka.StartLocal(kafka.LocalConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	return broker.Addr()
-}
-
-func newHouse(t *testing.T, broker string, lane schemas.Lane, more ...string) *house {
-	dsn, err := url.Parse(chdbtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + fmt.Sprintf("-%d", time.Now().UnixNano())
-	h := &house{t: t}
-	h.sets = append([]string{
-		"kafka.brokers=" + broker, "kafka.group=" + name, "kafka.instance=one", "kafka.lane=" + lane.String(),
-		"kafka.topics.events=" + name + "-events", "kafka.topics.triggers=" + name + "-triggers",
-		"kafka.topics.muted=" + name + "-muted", "kafka.topics.dead_letters=" + name + "-dead",
-		"snapshots.bucket=file://" + filepath.ToSlash(t.TempDir()), "snapshots.every=1s",
-		"clickhouse.dsn=http://" + dsn.Host, "clickhouse.database=" + strings.Trim(dsn.Path, "/"), "clickhouse.batch.age=300ms",
-		"http.listen=127.0.0.1:0", "log.format=json", "shop.currency=EUR",
-	}, more...)
-	var src sources
-	for _, s := range h.sets {
-		key, value, _ := strings.Cut(s, "=")
-		src.flags = append(src.flags, setting{key: key, value: value, from: "test"})
-	}
-	conf, err := load(src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.conf = conf
-	t.Cleanup(func() {
-		if t.Failed() {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			t.Logf("log of the processes (last 20 kB):\n%s", h.log.Bytes()[max(0, h.log.Len()-20_000):])
-		}
-	})
-	h.run("topics", "create")
-	return h
-}
-
-// command makes this test binary run as footfall (see TestMain).
-func (h *house) command(args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	for _, s := range h.sets {
-		args = append(args, "--set", s)
-	}
-	c := exec.Command(self, args...) //nolint:gosec // this test binary
-	c.Args[0] = "footfall"
-	c.Stderr = h
-	return c
-}
-
-// run runs a command to its end and returns what it prints.
-func (h *house) run(args ...string) string {
-	h.t.Helper()
-	c := h.command(args...)
-	out, err := c.Output()
-	if err != nil {
-		h.t.Fatalf("footfall %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// start starts `footfall run`.
-func (h *house) start(more ...string) *exec.Cmd {
-	c := h.command("run")
-	c.Args = append(c.Args, more...) // behind our own settings, so that these win
-	if err := c.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-	return c
-}
-
-// stop ends it cleanly and fails the test if it did not.
-func (h *house) stop(c *exec.Cmd) {
-	h.t.Helper()
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		h.t.Fatalf("stop: %v", err)
-	}
-	if err := c.Wait(); err != nil {
-		h.t.Fatalf("footfall run ended with %v", err)
-	}
-}
-
-// until looks again and again until something holds.
-func (h *house) until(what string, limit time.Duration, holds func() bool) {
-	h.t.Helper()
-	for end := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			h.t.Fatalf("after %s still not: %s", limit, what)
-		}
-	}
-}
-
-// ready waits until the running instance has begun with every partition.
-func (h *house) ready() {
-	h.t.Helper()
-	h.until("every partition has a committed mark", time.Minute, func() bool {
-		return len(h.marks()) == h.conf.Kafka.Partitions
-	})
-}
-
-func (h *house) marks() map[int32]schemas.Mark {
-	h.t.Helper()
-	cl, err := h.conf.connect(h.t.Context())
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer cl.Close()
-	m, err := marks(h.t.Context(), h.conf, cl)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return m
-}
-
-// applied waits until everything published is committed and every due timer is said.
-func (h *house) applied(limit time.Duration) {
-	h.t.Helper()
-	h.until("everything published is applied and said", limit, func() bool {
-		for _, d := range h.lags() {
-			if d > 0 {
-				return false
-			}
-		}
-		for _, m := range h.marks() {
-			if m.Fired < m.Clock {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// lags is how many input offsets of each partition are not committed.
-func (h *house) lags() map[int32]int64 {
-	cl, err := h.conf.connect(h.t.Context())
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer cl.Close()
-	s, err := readStatus(h.t.Context(), h.conf)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	out := map[int32]int64{}
-	for _, p := range s.Partitions {
-		out[p.Partition] = p.Lag
-	}
-	return out
-}
-
-// archived waits until all that is committed is in ClickHouse.
-func (h *house) archived() {
-	h.t.Helper()
-	cl, err := h.conf.connect(h.t.Context())
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer cl.Close()
-	t := &h.conf.Kafka.Topics
-	h.until("everything is in ClickHouse", 2*time.Minute, func() bool {
-		n, err := clickhouse.Behind(h.t.Context(), cl, h.conf.Kafka.Group+"-archive", t.Events, t.Triggers, t.Muted, t.DeadLetters)
-		return err == nil && n == 0
-	})
-}
-
-// judge has the oracle compare the topics, and counts ClickHouse's rows.
-func (h *house) judge(ticks bool) (*oracle.Report, *demoReport) {
-	h.t.Helper()
-	d := &demonstration{conf: h.conf, lane: h.conf.Kafka.Lane}
-	dump, committed, err := d.readBack(h.t.Context())
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	report := dump.Judge(oracle.Options{
-		Currency: h.conf.Shop.Currency, Rates: h.conf.Shop.Rates, InputTopic: h.conf.Kafka.Topics.Events,
-		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), WallTicks: ticks, Marks: committed,
-	})
-	if err := report.Err(); err != nil {
-		h.t.Errorf("the oracle says: %v", err)
-	}
-	counts := &demoReport{EventsApplied: report.Applied, Duplicates: report.Duplicates, Transitions: report.Triggers + report.Muted}
-	if err := d.judgeClickHouse(h.t.Context(), counts, len(dump.DeadLetters)); err != nil {
-		h.t.Fatal(err)
-	}
-	if counts.Lost+counts.Doubled+counts.wrong > 0 {
-		h.t.Errorf("ClickHouse: %d rows lost, %d doubled, %d too many", counts.Lost, counts.Doubled, counts.wrong)
-	}
-	return report, counts
-}
 
 func TestEndToEndKilled(t *testing.T)  { killed(t, localKafka(t), 6) }
 func TestRealKafkaKilled(t *testing.T) { killed(t, realKafka(t), 10) }
@@ -274,8 +42,7 @@ func killed(t *testing.T, broker string, kills int) {
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1)) //nolint:gosec // any moment will do
 	for range kills {
 		time.Sleep(time.Duration(200+random.IntN(1500)) * time.Millisecond)
-		_ = instance.Process.Kill()
-		_ = instance.Wait()
+		instance.kill()
 		instance = h.start()
 	}
 	publishing.Wait()
@@ -288,34 +55,6 @@ func killed(t *testing.T, broker string, kills int) {
 	}
 	t.Logf("%d kills; %d applied, %d duplicates, %d dead letters, %d triggers, %d muted, segments %v",
 		kills, report.Applied, report.Duplicates, report.DeadLetters, report.Triggers, report.Muted, report.Segments)
-}
-
-// publishShop publishes events of a simulated shop, over about a year.
-func (h *house) publishShop(events int) {
-	const days = 400
-	shop, err := storefront.New(storefront.Config{
-		Seed: 5, Start: demoStart, Shoppers: events / days, Currency: "EUR",
-	})
-	if err != nil {
-		h.t.Error(err)
-		return
-	}
-	ctx := context.Background()
-	pub, err := h.conf.publisher(ctx, storefront.PublisherConfig{Lane: schemas.Replay, Rate: float64(events) / 12})
-	if err != nil {
-		h.t.Error(err)
-		return
-	}
-	for range events {
-		r, _ := shop.Next()
-		if err := pub.Publish(ctx, r); err != nil {
-			h.t.Error(err)
-			break
-		}
-	}
-	if err := pub.Close(); err != nil {
-		h.t.Error(err)
-	}
 }
 
 func TestEndToEndScaled(t *testing.T)  { scaled(t, localKafka(t)) }
@@ -336,8 +75,7 @@ func scaled(t *testing.T, broker string) {
 	time.Sleep(3 * time.Second)
 	h.stop(one)
 	time.Sleep(time.Second)
-	_ = two.Process.Kill()
-	_ = two.Wait()
+	two.kill()
 	publishing.Wait()
 	h.applied(2 * time.Minute)
 	h.archived()
@@ -373,8 +111,7 @@ func silence(t *testing.T, broker string) {
 	}
 	for range 3 {
 		time.Sleep(2 * time.Second)
-		_ = instance.Process.Kill()
-		_ = instance.Wait()
+		instance.kill()
 		instance = h.start()
 	}
 	h.until("all shoppers are cooling", time.Minute, func() bool {
@@ -387,16 +124,6 @@ func silence(t *testing.T, broker string) {
 	if report.Triggers != 2*users || report.Muted != 0 {
 		t.Errorf("got %d triggers and %d muted, want %d (new, and then cooling) and 0", report.Triggers, report.Muted, 2*users)
 	}
-}
-
-// peek judges what is there, without an opinion on what is still to come.
-func (h *house) peek() (*oracle.Report, error) {
-	d := &demonstration{conf: h.conf, lane: h.conf.Kafka.Lane}
-	dump, committed, err := d.readBack(h.t.Context())
-	if err != nil {
-		return nil, err
-	}
-	return dump.Judge(oracle.Options{Currency: "EUR", InputTopic: h.conf.Kafka.Topics.Events, WallTicks: true, Marks: committed, Partial: true}), nil
 }
 
 // dataSet is a recorded file and the numbers published for it.
@@ -574,17 +301,4 @@ func TestEndToEndHTTP(t *testing.T) {
 		}
 	}
 	h.stop(instance)
-}
-
-func freePort(t *testing.T) string {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

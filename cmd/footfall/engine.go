@@ -66,6 +66,10 @@ type tempo struct {
 // ahead is how far an event time may lie after its record's timestamp (design 4).
 const ahead = 5 * schemas.Minute
 
+// undecided is how much longer than its time-out a transaction may be open: brokers look
+// for expired ones every 10 s.
+const undecided = 20 * time.Second
+
 // slice is how many timers of silent users fire between two batches at most.
 const slice = 4096
 
@@ -83,11 +87,11 @@ func (c *Config) tempo() tempo {
 // go on without a usable snapshot.
 func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild bool) (*engine, error) {
 	contract := c.contract()
-	probe, err := schemas.NewDecoder(contract)
+	rules, err := c.rules()
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, err
 	}
-	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: segment.Lifecycle(probe.Hash()), stopped: make(chan struct{})}
+	e := &engine{conf: c, tempo: t, log: log, started: time.Now(), rules: rules, stopped: make(chan struct{})}
 	e.state.Store("starting")
 	e.metrics = newMetrics(e)
 	if err := e.checkTopics(ctx); err != nil {
@@ -107,6 +111,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Group: c.Kafka.Group, Input: topics.Events,
 		Triggers: topics.Triggers, Muted: topics.Muted, DeadLetters: topics.DeadLetters,
 		Currency: contract.Currency, Now: t.now,
+		Wait: c.Kafka.TransactionTimeout + undecided,
 	}, e.session)
 	if err != nil {
 		e.close()
@@ -130,6 +135,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 			said
 		}{e.session, sink},
 		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
+		Layout:    pipeline.Layout{Topic: topics.Events, ID: e.session.TopicID(), Partitions: e.session.Partitions()},
 		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,
@@ -145,6 +151,9 @@ func (e *engine) checkTopics(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
+	if err := e.conf.allowed(ctx, cl, e.conf.runNeeds()); err != nil {
+		return err
+	}
 	found, err := existing(ctx, e.conf, cl)
 	if err != nil {
 		return err
@@ -232,6 +241,9 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	if e.conf.ClickHouse.Enabled {
 		wg.Go(func() { e.runArchive(beside) })
+		if e.conf.Parity.Every > 0 {
+			wg.Go(func() { e.runParity(beside) })
+		}
 	}
 	e.state.Store("running")
 	go func() { <-ctx.Done(); e.state.Store("stopping") }()
@@ -291,6 +303,7 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	opts = append(opts, kafka.Protocol(e.conf.Kafka.Protocol).Options()...)
 	opts = append(opts, kgo.SessionTimeout(e.conf.Kafka.SessionTimeout))
 	if e.conf.Kafka.Instance != "" {
 		opts = append(opts, kgo.InstanceID(e.conf.Kafka.Instance)) // a restart takes its partitions back at once
@@ -350,6 +363,27 @@ func (e *engine) live() (partitions int, all bool) {
 		}
 	}
 	return len(status), e.state.Load() == "running"
+}
+
+// population is how many users are in each segment of each set, in the partitions that
+// are live here.
+func (e *engine) population() (total []SetStatus) {
+	for i, names := range e.rules.Names() {
+		set := SetStatus{Set: names.Name}
+		for _, name := range names.Segments {
+			set.Segments = append(set.Segments, SegmentStatus{Segment: name})
+		}
+		for _, s := range e.pipe.Status() {
+			if s.Recovering {
+				continue
+			}
+			for j, n := range s.Population[i] {
+				set.Segments[j].Users += int64(n)
+			}
+		}
+		total = append(total, set)
+	}
+	return total
 }
 
 // explain asks the worker that owns a user.

@@ -19,19 +19,25 @@ import (
 func newExplain(g *global) *cobra.Command {
 	var b brokersFlag
 	var output, address string
+	find := evidence{}
 	cmd := &cobra.Command{
 		Use:     "explain USER",
 		GroupID: "operate",
 		Short:   "Why a user is in its segments, and until when",
 		Long: `Asks the running instance that owns the user: which segment of each set, by which rule,
-since when, and what happens next and when, if nothing else does. The owner is found by
-the user's partition (murmur2 of the id) and the address in that partition's last offset
-commit. http.token, where the instance has one, is read from this configuration too.`,
+since when, what happens next and when, if nothing else does, and what the user could do
+now to get elsewhere. The owner is found by the user's partition (murmur2 of the id) and the
+address in that partition's last offset commit. http.token, where the instance has one, is
+read from this configuration too.
+
+The event behind each condition is looked up in ClickHouse or, where that can't be asked or
+does not have all of the user's events, among the last records of the user's partition.`,
 		Example: `  footfall explain customer-4711
+  footfall explain customer-4711 --events log --log-records 1000000
   footfall explain customer-4711 --output json`,
 		Args: oneArg("user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := oneOf("output", output, "text", "json"); err != nil {
+			if err := errors.Join(oneOf("output", output, "text", "json"), oneOf("events", find.from, "auto", "clickhouse", "log", "none")); err != nil {
 				return err
 			}
 			c, err := g.config(b.settings()...)
@@ -52,7 +58,12 @@ commit. http.token, where the instance has one, is read from this configuration 
 				return fmt.Errorf("%w; its partition is moving to another instance, try again in some seconds", err)
 			case err != nil:
 				return err
-			case output == "json":
+			}
+			find.c, find.a = c, &a
+			if err := find.add(cmd.Context()); err != nil {
+				return err
+			}
+			if output == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 			}
 			return printExplain(cmd.OutOrStdout(), &a)
@@ -60,6 +71,8 @@ commit. http.token, where the instance has one, is read from this configuration 
 	}
 	b.add(cmd)
 	cmd.Flags().StringVar(&output, "output", "text", "text or json")
+	cmd.Flags().StringVar(&find.from, "events", "auto", "where to look for the events behind conditions: clickhouse, log, none, or auto")
+	cmd.Flags().IntVar(&find.records, "log-records", 200_000, "how many `records` of the partition to look through, at most")
 	cmd.Flags().StringVar(&address, "instance", "", "ask the instance at this `address` instead of looking for the owner")
 	return cmd
 }
@@ -72,6 +85,9 @@ func ownerOf(cmd *cobra.Command, c *Config, user string) (string, error) {
 		return "", err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.lookNeeds()); err != nil {
+		return "", err
+	}
 	n, err := partitions(ctx, cl, c.Kafka.Topics.Events)
 	if err != nil {
 		return "", err
@@ -97,17 +113,21 @@ func printExplain(to io.Writer, a *ExplainAnswer) error {
 	fmt.Fprintf(&b, "%s  (partition %d, where it is %s)\n", a.User, a.Partition, clock(schemas.Millis(a.Clock)))
 	for _, s := range a.Sets {
 		fmt.Fprintf(&b, "\n  %s: %s\n", s.Set, s.Segment)
-		fmt.Fprintf(&b, "    because  %s\n", s.Rule)
-		for _, n := range s.Not {
-			fmt.Fprintf(&b, "             not %s: %s\n", n.Segment, n.Because)
-		}
+		s.printBecause(&b)
 		if s.Since != 0 {
-			fmt.Fprintf(&b, "    since    %s (%s), transition %d\n", clock(schemas.Millis(s.Since)), about(a.Clock-s.Since)+" ago", s.Seq)
+			fmt.Fprintf(&b, "    since    %s (%s), transition %d%s\n", clock(schemas.Millis(s.Since)), about(a.Clock-s.Since)+" ago", s.Seq, s.Came.words())
 		}
 		if s.Next != nil {
 			fmt.Fprintf(&b, "    next     %s at %s (in %s), if nothing else happens\n", s.Next.Segment, clock(schemas.Millis(s.Next.At)), about(s.Next.At-a.Clock))
 		} else {
 			fmt.Fprintf(&b, "    next     nothing, until the user does something\n")
+		}
+		for i, w := range s.Would {
+			amount := ""
+			if w.Amount != "" {
+				amount = " of " + w.Amount + " or more"
+			}
+			fmt.Fprintf(&b, "    %-8s %s%s leads to %s\n", []string{"would", ""}[min(i, 1)], w.Event, amount, w.Segment)
 		}
 	}
 	fmt.Fprintf(&b, "\n  orders   %d\n  revenue  %s %s, net of refunds\n", a.Orders, a.Revenue, a.Currency)
@@ -119,15 +139,75 @@ func printExplain(to io.Writer, a *ExplainAnswer) error {
 			fmt.Fprintf(&b, "  %-12s  %s (%s ago)\n", m.name, clock(schemas.Millis(m.at)), about(a.Clock-m.at))
 		}
 	}
-	var kinds []string
-	for kind := range schemas.Kinds {
-		if n := a.Events[kind.String()]; n > 0 {
-			kinds = append(kinds, fmt.Sprintf("%d %s", n, kind))
-		}
+	fmt.Fprintf(&b, "  events        %s\n", kindsText(a.Events))
+	if a.Note != "" {
+		fmt.Fprintf(&b, "\n  %s\n", a.Note)
 	}
-	fmt.Fprintf(&b, "  events        %s\n", strings.Join(kinds, ", "))
 	_, err := io.WriteString(to, b.String())
 	return err
+}
+
+// printBecause writes the rule's conditions, and why none before it holds, each with the
+// events behind it.
+func (s *ExplainSet) printBecause(b *strings.Builder) {
+	head := "because"
+	line := func(text string) {
+		fmt.Fprintf(b, "    %-8s %s\n", head, text)
+		head = ""
+	}
+	events := func(all []ExplainEvent) {
+		for _, ev := range all {
+			line("  " + ev.words())
+		}
+	}
+	if len(s.Clauses) == 0 {
+		line(s.Rule)
+	}
+	for _, c := range s.Clauses {
+		if c.Holds {
+			line(fmt.Sprintf("%s (%s)", c.Clause, c.Value))
+			events(c.Events)
+		}
+	}
+	for _, n := range s.Not {
+		line(fmt.Sprintf("not %s: %s", n.Segment, n.Because))
+		events(n.Events)
+	}
+}
+
+// words is an event on one line.
+func (ev *ExplainEvent) words() string {
+	which := ""
+	if ev.Count > 1 && ev.Newest {
+		which = fmt.Sprintf(", the newest of %d", ev.Count)
+	}
+	if ev.Text != "" {
+		which += fmt.Sprintf(", where it is %q", ev.Text)
+	}
+	return fmt.Sprintf("%s: %s %s at %s (%s/%d offset %d)%s", ev.Of, ev.Type, ev.EventID, clock(schemas.Millis(ev.Time)), ev.Topic, ev.Partition, ev.Offset, which)
+}
+
+// words says how the user came, as the end of a line.
+func (c *ExplainCame) words() string {
+	if c == nil {
+		return ""
+	}
+	text := ""
+	if c.From != "" {
+		text = ", from " + c.From
+	}
+	switch {
+	case c.EventID != "":
+		text += fmt.Sprintf(", by %s %s (%s/%d offset %d)", c.Type, c.EventID, c.Topic, c.Partition, c.Offset)
+	case c.Cause == "timer":
+		text += ", by silence"
+	default:
+		text += ", by " + c.Cause
+	}
+	if c.Clause != "" {
+		text += fmt.Sprintf(": %s (%s, before %s)", c.Clause, c.Is, c.Was)
+	}
+	return text
 }
 
 // about is a span in its two greatest units.

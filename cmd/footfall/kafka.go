@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/schemas"
 	"footfall/sources/kafka"
@@ -41,12 +42,14 @@ func (c *Config) kafka() kafka.Config {
 		Group:              c.Kafka.Group,
 		Instance:           c.instance(),
 		InstanceID:         c.Kafka.Instance,
+		Protocol:           kafka.Protocol(c.Kafka.Protocol),
 		Topic:              c.Kafka.Topics.Events,
 		Compression:        c.Kafka.Compression,
 		SessionTimeout:     c.Kafka.SessionTimeout,
 		TransactionTimeout: c.Kafka.TransactionTimeout,
 		TickInterval:       c.Clock.Tick,
 		Lane:               c.Kafka.Lane,
+		BatchMax:           c.Kafka.BatchMax,
 		Now:                wall,
 	}
 	if c.Kafka.TLS.Enabled {
@@ -120,6 +123,20 @@ func partitions(ctx context.Context, cl *kgo.Client, topic string) (int, error) 
 	return len(t.Partitions), nil
 }
 
+// topicStarts asks for the first offset of each partition of a topic.
+func topicStarts(ctx context.Context, cl *kgo.Client, topic string) (map[int32]int64, error) {
+	listed, err := kadm.NewClient(cl).ListStartOffsets(ctx, topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: start of topic %s: %w", topic, err)
+	}
+	starts := map[int32]int64{}
+	listed.Each(func(o kadm.ListedOffset) { starts[o.Partition] = o.Offset })
+	return starts, nil
+}
+
 // readTopic reads a topic from its start (or, where since is above zero, from the first
 // record not older) to the end it has now, read_committed, and calls each with every
 // record; those of a partition come in order.
@@ -153,6 +170,9 @@ func readFrom(ctx context.Context, c *Config, topic string, each func(*kgo.Recor
 		return err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, []kafka.Need{{On: kafka.OnTopic, Name: topic, Do: []kmsg.ACLOperation{canRead}}}); err != nil {
+		return err
+	}
 	if _, err := partitions(ctx, cl, topic); err != nil {
 		return err
 	}
@@ -200,7 +220,7 @@ func readUntil(ctx context.Context, cl *kgo.Client, topic string, to map[int32]i
 			return err
 		}
 		for _, f := range fetches.Errors() {
-			return fmt.Errorf("kafka: read %s/%d: %w", topic, f.Partition, f.Err)
+			return fmt.Errorf("kafka: read %s/%d: %w", topic, f.Partition, kafka.Unreadable(f.Err))
 		}
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()

@@ -135,6 +135,7 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "engine", Title: "Engine:"},
+		&cobra.Group{ID: "rules", Title: "Segments:"},
 		&cobra.Group{ID: "events", Title: "Events:"},
 		&cobra.Group{ID: "operate", Title: "Operation:"},
 	)
@@ -151,6 +152,9 @@ func newCommands(g *global) []*cobra.Command {
 		newRun(g),
 		newExplain(g),
 		newStatus(g),
+		newRules(g),
+		newTest(g),
+		newPlan(g),
 		newSimulate(g),
 		newPublish(g),
 		newValidate(g),
@@ -159,6 +163,7 @@ func newCommands(g *global) []*cobra.Command {
 		newDeadLetters(g),
 		newSnapshot(g),
 		newAudit(g),
+		newParity(g),
 		newCheck(g),
 		newClickHouse(),
 		newConfig(g),

@@ -27,6 +27,8 @@ type metrics struct {
 	commits, aborts, unknowns, lost          atomic.Uint64
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
 	recoveries, differences                  atomic.Uint64
+
+	parity paritySeen
 }
 
 // metric is one series of /metrics; the table below is also the reference.
@@ -143,6 +145,7 @@ func newMetrics(e *engine) *metrics {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help},
 			func() float64 { return float64(c.from.Load()) }))
 	}
+	m.parity.register(m.registry)
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_paused", Help: "1 while the kill switch mutes every trigger."},
 			func() float64 { return boolean(e.paused.Load()) }),
@@ -221,6 +224,7 @@ const (
 func (m *metrics) reference() (string, error) {
 	help := map[string]string{
 		deadLettersMetric: deadLettersHelp, segmentMetric: segmentHelp, archiveMetric: archiveHelp, retentionMetric: retentionHelp,
+		parityDifferencesMetric: parityDifferencesHelp,
 	}
 	for _, p := range partitionMetrics() {
 		help[p.name] = p.help + " By partition."

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
+	"footfall/sources/kafka"
 )
 
 // Instances are found by what they commit: the metadata of every offset commit holds
@@ -68,7 +69,12 @@ func ask(ctx context.Context, c *Config, address, path string, query url.Values,
 	if c.HTTP.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+string(c.HTTP.Token))
 	}
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{
+		Timeout: 5 * time.Second,
+		// The token is for the instance, not for whom it may send us to, or a proxy.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     &http.Transport{DisableKeepAlives: true},
+	}
 	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("instance at %s does not answer: %w", address, errors.Unwrap(err))
@@ -125,11 +131,23 @@ func askAll(ctx context.Context, c *Config) (answers []StatusAnswer, unreachable
 	return answers, unreachable, nil
 }
 
-// memberCount is how many members the group has now.
+// memberCount is how many members the group has now, by whichever protocol. Each of
+// the two ways to ask says of a group of the other protocol that it is not there.
 func memberCount(ctx context.Context, c *Config, cl *kgo.Client) (int, error) {
-	groups, err := kadm.NewClient(cl).DescribeGroups(ctx, c.Kafka.Group)
+	adm := kadm.NewClient(cl)
+	classic, err := adm.DescribeGroups(ctx, c.Kafka.Group)
 	if err != nil {
 		return 0, fmt.Errorf("kafka: group %s: %w", c.Kafka.Group, err)
 	}
-	return len(groups[c.Kafka.Group].Members), nil
+	if n := len(classic[c.Kafka.Group].Members); n > 0 {
+		return n, nil
+	}
+	if unserved := kafka.Consumer.Supported(ctx, cl); unserved != nil {
+		return 0, nil //nolint:nilerr // brokers that do not know the other protocol have no group of it
+	}
+	consumer, err := adm.DescribeConsumerGroups(ctx, c.Kafka.Group)
+	if err != nil {
+		return 0, fmt.Errorf("kafka: group %s: %w", c.Kafka.Group, err)
+	}
+	return len(consumer[c.Kafka.Group].Members), nil
 }

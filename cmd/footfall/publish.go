@@ -87,7 +87,7 @@ func mappingList() string {
 		if err != nil {
 			panic(fmt.Sprintf("built-in mapping %s: %v", name, err))
 		}
-		fmt.Fprintf(&b, "  %-14s %s\n", name, m.Description)
+		fmt.Fprintf(&b, "  %-18s %s\n", name, m.Description)
 	}
 	return b.String()
 }
@@ -131,7 +131,7 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 	if name == "" {
 		name = filepath.Base(p.path) + " by " + p.mapping
 	}
-	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Group: c.Kafka.Group + "-publish", Rate: p.rate})
+	pub, err := c.publisher(ctx, storefront.PublisherConfig{Lane: lane, Name: name, Group: c.publishGroup(), Rate: p.rate})
 	if err != nil {
 		return err
 	}
@@ -203,16 +203,22 @@ func (s *published) print(out io.Writer, reports []string) error {
 	return err
 }
 
+// publishGroup begins the names of the groups that keep where a series is.
+func (c *Config) publishGroup() string { return c.Kafka.Group + "-publish" }
+
 // publisher opens a publisher to the events topic, with what the configuration says of
 // brokers and security.
 func (c *Config) publisher(ctx context.Context, conf storefront.PublisherConfig) (*storefront.Publisher, error) {
-	// The client is opened for its tls.Config, so that files are read and checked in one
-	// place, and to say what to do where no broker answers.
+	// The client is opened for the ACLs, for its tls.Config, so that files are read and
+	// checked in one place, and to say what to do where no broker answers.
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.publishNeeds(conf.Group != "")); err != nil {
+		return nil, err
+	}
 	if t, ok := cl.OptValue(kgo.DialTLSConfig).(*tls.Config); ok {
 		conf.TLS = t
 	}

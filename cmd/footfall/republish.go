@@ -103,7 +103,10 @@ func (r *republisher) open(ctx context.Context, c *Config) (err error) {
 	if r.client, err = c.connect(ctx, kgo.ProducerBatchMaxBytes(2<<20), kgo.RecordDeliveryTimeout(time.Minute)); err != nil {
 		return err
 	}
-	if _, err = partitions(ctx, r.client, r.topic); err != nil {
+	if err = c.allowed(ctx, r.client, c.publishNeeds(false)); err == nil {
+		_, err = partitions(ctx, r.client, r.topic)
+	}
+	if err != nil {
 		r.client.Close()
 	}
 	return err
@@ -128,7 +131,7 @@ func (r *republisher) file(ctx context.Context, path string, stdin io.Reader) er
 		}
 		where := fmt.Sprintf("%s:%d", path, n)
 		if tooLong {
-			r.refuse(where, schemas.TooLarge.String(), "line is longer than 16 MiB")
+			r.refuse(where, schemas.TooLarge.String(), fmt.Sprintf("line is longer than %d MiB", lineMax>>20))
 		} else if err := r.text(ctx, where, text); err != nil {
 			return err
 		}
@@ -182,7 +185,7 @@ func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) 
 	}
 	r.published++
 	if r.dry {
-		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, ev.ID, ev.User)
+		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, shown(ev.ID, 60), shown(ev.User, 60))
 		return nil
 	}
 	rec := &kgo.Record{Topic: r.topic, Key: key, Value: value, Headers: []kgo.RecordHeader{{Key: schemas.LaneHeader, Value: []byte(r.lane)}}}

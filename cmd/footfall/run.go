@@ -38,6 +38,9 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 			if err != nil {
 				return err
 			}
+			if _, err := c.rules(); err != nil {
+				return err
+			}
 			log, err := newLogger(c)
 			if err != nil {
 				return err
@@ -59,6 +62,9 @@ On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /s
 			}
 			log.Info("running", zap.String("version", buildVersion()), zap.String("group", c.Kafka.Group),
 				zap.String("http", listener.Addr().String()), zap.String("rules", fmt.Sprintf("%016x", e.rules.Hash())))
+			if why := c.unguarded(); why != "" {
+				log.Warn(why, zap.String("remedy", "set http.token_file, or listen on 127.0.0.1"))
+			}
 			all, ctx := errgroup.WithContext(cmd.Context())
 			all.Go(func() error { return e.serve(ctx, listener) })
 			all.Go(func() error { return e.run(ctx) })

@@ -23,6 +23,7 @@ import (
 	"footfall/pipeline/snapshot"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdb"
+	"footfall/sinks/clickhouse/chdbtest"
 	"footfall/sources/kafka"
 )
 
@@ -30,7 +31,21 @@ func TestMain(m *testing.M) {
 	if code, ran := chdb.Helper(); ran {
 		os.Exit(code)
 	}
-	testscript.Main(m, map[string]func(){"footfall": main})
+	testscript.Main(suite{m}, map[string]func(){"footfall": main})
+}
+
+// suite is the tests, and the end of what they shared.
+type suite struct{ *testing.M }
+
+// shared are the folders of what tests have made once for all.
+var shared []string
+
+func (s suite) Run() int {
+	code := chdbtest.Run(s.M)
+	for _, dir := range shared {
+		_ = os.RemoveAll(dir) // it is in the temporary folder
+	}
+	return code
 }
 
 // TestScripts runs every command as a user does, and compares what it prints with
@@ -149,12 +164,16 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
 
-// instance ("instance STATUS EXPLAIN") stands for a running instance: it answers
-// /status and /explain with these files, is a member of the group, and has committed
-// every partition's mark with its address.
+// instance ("instance STATUS EXPLAIN [PROTOCOL]") stands for a running instance: it
+// answers /status and /explain with these files, is a member of the group, and has
+// committed every partition's mark with its address.
 func instance(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: instance STATUS EXPLAIN")
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: instance STATUS EXPLAIN [PROTOCOL]")
+	}
+	protocol := kafka.Classic
+	if len(args) == 3 {
+		protocol = kafka.Protocol(args[2])
 	}
 	status, explain := ts.ReadFile(args[0]), ts.ReadFile(args[1])
 	mux := http.NewServeMux()
@@ -190,13 +209,18 @@ func instance(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ts.Check(adm.CommitAllOffsets(ctx, "footfall", offsets)) // a group without members takes anyone's
 
-	member := scriptClient(ts, kgo.ConsumerGroup("footfall"), kgo.ConsumeTopics("events"), kgo.DisableAutoCommit())
+	member := scriptClient(ts, append(protocol.Options(), kgo.ConsumerGroup("footfall"), kgo.ConsumeTopics("events"), kgo.DisableAutoCommit())...)
 	ts.Defer(member.Close)
 	for {
 		// Joining takes some round trips.
 		groups, err := adm.DescribeGroups(ctx, "footfall")
 		ts.Check(err)
 		if len(groups["footfall"].Members) > 0 {
+			return
+		}
+		consumers, err := adm.DescribeConsumerGroups(ctx, "footfall")
+		ts.Check(err)
+		if len(consumers["footfall"].Members) > 0 {
 			return
 		}
 		ts.Check(ctx.Err())

@@ -2,62 +2,147 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 
 	"footfall/pipeline"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
+// Limits of the HTTP port.
+const (
+	headerTimeout  = 5 * time.Second
+	headersMax     = 64 << 10
+	connectionsMax = 256
+)
+
+// teller is whom the HTTP port asks.
+type teller interface {
+	live() (partitions int, all bool)
+	status(ctx context.Context) StatusAnswer
+	explain(ctx context.Context, user string) (worker.Explanation, int32, error)
+}
+
+// unguarded says what the HTTP port does not answer to other machines that can reach
+// it, and why; empty: it answers all who may ask.
+func (c *Config) unguarded() string {
+	host, _, err := net.SplitHostPort(c.HTTP.Listen)
+	if err != nil || c.HTTP.Token != "" || host == "localhost" || isLoopback(host) {
+		return ""
+	}
+	return "http.listen " + c.HTTP.Listen + " can be reached from other machines and there is no http.token: /status and /explain answer this machine only"
+}
+
+// port answers HTTP requests. /status and /explain are guarded; what the others say
+// holds no user's id.
+type port struct {
+	of       teller
+	token    Secret
+	hosts    []string // names that this machine is called by, besides loopback ones
+	currency string
+}
+
 // serve answers the instance's HTTP port until ctx ends.
 func (e *engine) serve(ctx context.Context, listener net.Listener) error {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", e.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(e.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /status", e.guarded(e.statusz))
-	mux.HandleFunc("GET /explain", e.guarded(e.explainz))
-	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		MaxHeaderBytes: 64 << 10, ErrorLog: zap.NewStdLog(e.log.Named("http")),
+	p := &port{of: e, token: e.conf.HTTP.Token, currency: e.conf.Shop.Currency}
+	for _, address := range []string{e.conf.HTTP.Listen, e.conf.address()} {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
+			p.hosts = append(p.hosts, host)
+		}
 	}
+	server := newServer(p.handler(promhttp.HandlerFor(e.metrics.registry, promhttp.HandlerOpts{})))
+	server.ErrorLog = zap.NewStdLog(e.log.Named("http"))
 	go func() {
 		<-ctx.Done()
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		_ = server.Shutdown(closing) // what is still open then ends with the process
 	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(netutil.LimitListener(listener, connectionsMax)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("http: %w", err)
 	}
 	return nil
 }
 
-// guarded lets through who has the token, or, where there is none, who is on this
-// machine: what is behind it tells of users.
-func (e *engine) guarded(next http.HandlerFunc) http.HandlerFunc {
+// newServer bounds what a caller may hold of an instance, and for how long.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           http.MaxBytesHandler(h, 0), // nothing here reads a body
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: 2 * headerTimeout, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: headersMax,
+	}
+}
+
+func (p *port) handler(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", p.readyz)
+	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /status", p.guarded(p.statusz))
+	mux.HandleFunc("GET /explain", p.guarded(p.explainz))
+	return mux
+}
+
+// guarded lets through who has the token or, where there is none, who is on this
+// machine.
+func (p *port) guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if want := string(e.conf.HTTP.Token); want != "" {
-			got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if !ok || subtle.ConstantTimeCompare([]byte(got), []byte(want)) != 1 {
-				answer(w, http.StatusUnauthorized, ErrorAnswer{"a bearer token is needed (http.token)"})
-				return
+		if code, why := p.refuse(r); code != 0 {
+			if code == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", "Bearer")
 			}
-		} else if host, _, err := net.SplitHostPort(r.RemoteAddr); err != nil || !net.ParseIP(host).IsLoopback() {
-			answer(w, http.StatusForbidden, ErrorAnswer{"without http.token this is answered on the machine itself only"})
+			answer(w, code, ErrorAnswer{why})
 			return
 		}
 		next(w, r)
 	}
+}
+
+// refuse says why a request is not answered; 0: it is. Without a token the caller's
+// address must be loopback, and nobody may hide behind it: a web page in a browser
+// here (which sends its Origin, or the name under which it had us resolved), or
+// another machine behind a proxy.
+func (p *port) refuse(r *http.Request) (code int, why string) {
+	if p.token != "" {
+		got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		have, want := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(p.token))
+		if !ok || subtle.ConstantTimeCompare(have[:], want[:]) != 1 {
+			return http.StatusUnauthorized, "a bearer token is needed (http.token)"
+		}
+		return 0, ""
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	direct := err == nil && isLoopback(host) && r.Header.Get("Origin") == "" &&
+		r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Via") == ""
+	if direct {
+		if host, _, err = net.SplitHostPort(r.Host); err != nil {
+			host = strings.Trim(r.Host, "[]")
+		}
+		direct = host == "localhost" || isLoopback(host) || slices.Contains(p.hosts, host)
+	}
+	if !direct {
+		return http.StatusForbidden, "without http.token this is answered on the machine itself only"
+	}
+	return 0, ""
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func answer(w http.ResponseWriter, code int, value any) {
@@ -68,23 +153,23 @@ func answer(w http.ResponseWriter, code int, value any) {
 }
 
 // readyz is 200 when every partition given to this instance is live.
-func (e *engine) readyz(w http.ResponseWriter, _ *http.Request) {
-	n, all := e.live()
+func (p *port) readyz(w http.ResponseWriter, _ *http.Request) {
+	n, all := p.of.live()
 	if !all {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintf(w, "%s; %d partitions, some recovering\n", e.state.Load(), n)
+		fmt.Fprintf(w, "not ready; %d partitions, some recovering\n", n)
 		return
 	}
 	fmt.Fprintf(w, "ready; %d partitions\n", n)
 }
 
-func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
+func (p *port) explainz(w http.ResponseWriter, r *http.Request) {
 	user := r.URL.Query().Get("user")
 	if user == "" {
 		answer(w, http.StatusBadRequest, ErrorAnswer{"say which: /explain?user=USER"})
 		return
 	}
-	ex, partition, err := e.explain(r.Context(), user)
+	ex, partition, err := p.of.explain(r.Context(), user)
 	switch {
 	case errors.Is(err, pipeline.ErrNotHere):
 		answer(w, http.StatusMisdirectedRequest, ErrorAnswer{fmt.Sprintf("partition %d is not live here", partition)})
@@ -95,8 +180,8 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 	}
 	pr := &ex.Profile
 	out := ExplainAnswer{
-		User: user, Partition: partition, Clock: Moment(ex.Clock),
-		Orders: pr.Orders(), Revenue: schemas.FormatMinor(pr.Revenue, e.conf.Shop.Currency), Currency: e.conf.Shop.Currency,
+		User: user, Partition: partition, Clock: Moment(ex.Clock), Next: ex.Next, Rules: fmt.Sprintf("%016x", ex.Rules.Hash()),
+		Orders: pr.Orders(), Revenue: schemas.FormatMinor(pr.Revenue, p.currency), Currency: p.currency,
 		First: Moment(pr.First), Last: Moment(pr.Last),
 		FirstPurchase: Moment(pr.FirstPurchase), LastPurchase: Moment(pr.LastPurchase),
 		Events: map[string]int64{},
@@ -104,10 +189,27 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 	for kind, n := range pr.Counts {
 		out.Events[schemas.Kind(kind).String()] = int64(n)
 	}
+	acts := ex.Acts()
 	for _, s := range ex.Sets {
-		set := ExplainSet{Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq, Not: []ExplainNot{}}
+		set := ExplainSet{
+			Set: s.Set, Segment: s.Segment, Rule: s.Rule(), Since: Moment(s.Since), Seq: s.Seq,
+			Not: []ExplainNot{}, Clauses: []ExplainClause{}, Would: []ExplainAct{},
+		}
 		for _, p := range s.Passed {
-			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why})
+			set.Not = append(set.Not, ExplainNot{Segment: p.Segment, Because: p.Why, Clause: p.Clause, Events: []ExplainEvent{}})
+		}
+		for _, c := range s.Clauses {
+			set.Clauses = append(set.Clauses, ExplainClause{Clause: c.Source, Value: c.Value, Holds: c.Holds, Events: []ExplainEvent{}})
+		}
+		for _, a := range acts {
+			if a.Set != s.Number {
+				continue
+			}
+			act := ExplainAct{Event: a.Kind.String(), Segment: ex.Rules.Names()[a.Set].Segments[a.To]}
+			if a.Amount > 0 {
+				act.Amount = schemas.FormatMinor(a.Amount, p.currency)
+			}
+			set.Would = append(set.Would, act)
 		}
 		if s.NextSegment != "" {
 			set.Next = &ExplainNext{Segment: s.NextSegment, At: Moment(s.NextAt)}
@@ -117,7 +219,11 @@ func (e *engine) explainz(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, out)
 }
 
-func (e *engine) statusz(w http.ResponseWriter, r *http.Request) {
+func (p *port) statusz(w http.ResponseWriter, r *http.Request) {
+	answer(w, http.StatusOK, p.of.status(r.Context()))
+}
+
+func (e *engine) status(ctx context.Context) StatusAnswer {
 	out := StatusAnswer{
 		Instance: e.instance, Group: e.conf.Kafka.Group, Version: buildVersion(),
 		Started: Moment(e.started.UnixMilli()), Now: Moment(e.tempo.now()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
@@ -127,9 +233,9 @@ func (e *engine) statusz(w http.ResponseWriter, r *http.Request) {
 		out.Partitions = append(out.Partitions, e.partitionStatus(&s))
 	}
 	if e.conf.ClickHouse.Enabled {
-		out.Archive = e.archiveStatus(r.Context())
+		out.Archive = e.archiveStatus(ctx)
 	}
-	answer(w, http.StatusOK, out)
+	return out
 }
 
 func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
@@ -149,8 +255,15 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 	if s.SnapshotAt > 0 {
 		p.Snapshot = &SnapshotStatus{Next: s.Snapshot, At: Moment(s.SnapshotAt)}
 	}
-	for i, name := range e.rules.Names()[0].Segments {
-		p.Segments[name] = int64(s.Population[0][i])
+	for i, names := range e.rules.Names() {
+		set := SetStatus{Set: names.Name}
+		for j, name := range names.Segments {
+			set.Segments = append(set.Segments, SegmentStatus{name, int64(s.Population[i][j])})
+			if names.Name == lifecycleSet {
+				p.Segments[name] = int64(s.Population[i][j])
+			}
+		}
+		p.Sets = append(p.Sets, set)
 	}
 	return p
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"text/tabwriter"
 
@@ -85,6 +84,9 @@ func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.lookNeeds()); err != nil {
+		return nil, err
+	}
 	topic := c.Kafka.Topics.Events
 	n, err := partitions(ctx, cl, topic)
 	if err != nil {
@@ -217,21 +219,45 @@ func (s *groupStatus) now(partition int32) Moment {
 	return 0
 }
 
-func (s *groupStatus) printSegments(to io.Writer) {
-	total := map[string]int64{}
+// population sums the users of each segment of each set over all instances, in the order
+// in which the first of them has them.
+func (s *groupStatus) population() (total []SetStatus) {
 	for _, a := range s.Instances {
 		for _, p := range a.Partitions {
-			for segment, n := range p.Segments {
-				total[segment] += n
+			for _, set := range p.Sets {
+				i := slices.IndexFunc(total, func(t SetStatus) bool { return t.Set == set.Set })
+				if i < 0 {
+					i, total = len(total), append(total, SetStatus{Set: set.Set})
+				}
+				total[i].add(set.Segments)
 			}
 		}
 	}
+	return total
+}
+
+func (t *SetStatus) add(segments []SegmentStatus) {
+	for _, s := range segments {
+		i := slices.IndexFunc(t.Segments, func(known SegmentStatus) bool { return known.Segment == s.Segment })
+		if i < 0 {
+			t.Segments = append(t.Segments, s)
+			continue
+		}
+		t.Segments[i].Users += s.Users
+	}
+}
+
+func (s *groupStatus) printSegments(to io.Writer) {
+	total := s.population()
 	if len(total) == 0 {
 		return
 	}
-	fmt.Fprintf(to, "\nusers by segment:")
-	for _, segment := range slices.Sorted(maps.Keys(total)) {
-		fmt.Fprintf(to, "  %s %d", segment, total[segment])
+	fmt.Fprintln(to, "\nusers by segment:")
+	for _, set := range total {
+		fmt.Fprintf(to, "  %-12s", set.Set)
+		for _, segment := range set.Segments {
+			fmt.Fprintf(to, "  %s %d", segment.Segment, segment.Users)
+		}
+		fmt.Fprintln(to)
 	}
-	fmt.Fprintln(to)
 }

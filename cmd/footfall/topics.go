@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/sources/kafka"
 )
@@ -90,6 +91,13 @@ func (c *Config) topicPlan() kafka.TopicPlan {
 }
 
 func createTopics(ctx context.Context, c *Config, cl *kgo.Client, out io.Writer) ([]kafka.Problem, error) {
+	var needs []kafka.Need
+	for _, name := range c.topicNames() {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canDescribe, canDescribeConfigs}})
+	}
+	if err := c.allowed(ctx, cl, needs); err != nil {
+		return nil, err
+	}
 	existed, err := existing(ctx, c, cl)
 	if err != nil {
 		return nil, err
@@ -101,7 +109,8 @@ func createTopics(ctx context.Context, c *Config, cl *kgo.Client, out io.Writer)
 	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, int16(c.Kafka.Replication),
 		map[string]*string{"cleanup.policy": &compact}, c.controlTopic())
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil, fmt.Errorf("kafka: create topic %s: %w", c.controlTopic(), err)
+		lack := kafka.Lack{On: kafka.OnTopic, Name: c.controlTopic(), Do: kmsg.ACLOperationCreate}
+		return nil, fmt.Errorf("kafka: create topic %s: %w", c.controlTopic(), lack.Named(err))
 	}
 	// A client remembers for a while that a topic does not exist: another one looks.
 	fresh, err := c.connect(ctx)

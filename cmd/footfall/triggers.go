@@ -81,9 +81,9 @@ func newSwitchShow(g *global) *cobra.Command {
 				fmt.Fprintln(out, "running: never paused")
 				return nil
 			}
-			fmt.Fprintf(out, "%s since %s, by %s", state(s.Paused), clock(s.At), s.By)
+			fmt.Fprintf(out, "%s since %s, by %s", state(s.Paused), clock(s.At), shown([]byte(s.By), 100))
 			if s.Reason != "" {
-				fmt.Fprintf(out, ": %s", s.Reason)
+				fmt.Fprintf(out, ": %s", shown([]byte(s.Reason), 500))
 			}
 			fmt.Fprintln(out)
 			return nil

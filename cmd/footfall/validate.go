@@ -25,9 +25,9 @@ import (
 
 // Limits of validate.
 const (
-	lineMax     = 16 << 20 // bytes of a line; a longer one is too_large unread
-	repeatedMax = 4 << 20  // event ids remembered to find repeated ones
-	unknownMax  = 50       // unknown fields told
+	lineMax     = 8 << 20 // bytes of a line; a longer one is too_large unread: an event has 1 MiB, six as a string
+	repeatedMax = 4 << 20 // event ids remembered to find repeated ones
+	unknownMax  = 50      // unknown fields told
 	futureMax   = 5 * schemas.Minute
 )
 
@@ -318,13 +318,13 @@ type useless struct {
 
 func (u *useless) note(text []byte) {
 	if u.n++; u.n == 1 {
-		u.first = string(text[:min(len(text), 64)])
+		u.first = string(text)
 	}
 }
 
 func (u *useless) print(out io.Writer, field, want string) {
 	if u.n > 0 {
-		fmt.Fprintf(out, "%s of %d, first %q: kept, but means nothing; want %s\n", field, u.n, u.first, want)
+		fmt.Fprintf(out, "%s of %d, first %.60q: kept, but means nothing; want %s\n", field, u.n, u.first, want)
 	}
 }
 
@@ -380,15 +380,6 @@ func (v *validation) extras(extra []byte) {
 	}
 }
 
-// eventFields are the names of the contract, for suggestions.
-func eventFields() []string {
-	return []string{
-		"event_id", "type", "user_id", "time", "session_id", "product_id", "category", "brand", "price", "quantity",
-		"currency", "cart_id", "order_id", "revenue", "items", "channel", "campaign", "url", "timezone",
-		"birthday", "properties",
-	}
-}
-
 // print writes the summary for people.
 func (v *validation) print() {
 	if v.refused > 0 {
@@ -420,7 +411,7 @@ func (v *validation) print() {
 		fmt.Fprintf(v.out, "repeated event ids: %d (each counts once)\n", v.repeated)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
-		fmt.Fprintf(v.out, "unknown field %q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, eventFields()))
+		fmt.Fprintf(v.out, "unknown field %.60q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, schemas.EventFields()))
 	}
 	v.zones.print(v.out, "timezone", "an IANA name such as Europe/Berlin")
 	v.birthdays.print(v.out, "birthday", "YYYY-MM-DD or --MM-DD")

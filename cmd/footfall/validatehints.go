@@ -63,7 +63,7 @@ func (h *hints) refused(value []byte, reason schemas.Refusal) {
 		}
 	case schemas.MissingField, schemas.EmptyField:
 		for name := range members {
-			if !slices.Contains(eventFields(), name) {
+			if !slices.Contains(schemas.EventFields(), name) {
 				count(&h.names, name)
 			}
 		}
@@ -101,7 +101,7 @@ func (h *hints) print(out io.Writer) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.names)) {
-		if s := suggest(folded(name), eventFields()); s != "" {
+		if s := suggest(folded(name), schemas.EventFields()); s != "" {
 			say("field %q in %d%s", name, h.names[name], s)
 		}
 	}

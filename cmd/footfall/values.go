@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -162,43 +161,17 @@ func durationUnits() []unit {
 	}
 }
 
-var errDuration = errors.New("want a duration such as 30d, 12h, 15m, 2s or 500ms")
-
 // parseDuration reads whole numbers with units, the greater unit first: 30d, 1d12h,
 // 500ms. A day is 24 hours.
 func parseDuration(text string) (time.Duration, error) {
-	rest, total, last := text, time.Duration(0), time.Duration(math.MaxInt64)
-	if rest == "0" {
-		return 0, nil
+	span, err := schemas.ParseSpan(text)
+	switch {
+	case err != nil:
+		return 0, err
+	case span > schemas.Millis(math.MaxInt64/time.Millisecond):
+		return 0, fmt.Errorf("%q is too long", text)
 	}
-	for rest != "" {
-		digits := 0
-		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
-			digits++
-		}
-		letters := digits
-		for letters < len(rest) && (rest[letters] < '0' || rest[letters] > '9') {
-			letters++
-		}
-		n, err := strconv.ParseInt(rest[:digits], 10, 64)
-		var span time.Duration
-		for _, u := range durationUnits() {
-			if u.name == rest[digits:letters] {
-				span = u.span
-			}
-		}
-		if err != nil || span == 0 || span >= last {
-			return 0, fmt.Errorf("%q: %w", text, errDuration)
-		}
-		if n > int64((math.MaxInt64-total)/span) {
-			return 0, fmt.Errorf("%q is too long", text)
-		}
-		total, last, rest = total+time.Duration(n)*span, span, rest[letters:]
-	}
-	if text == "" {
-		return 0, errDuration
-	}
-	return total, nil
+	return time.Duration(span) * time.Millisecond, nil
 }
 
 // formatDuration writes what parseDuration reads.
@@ -216,11 +189,18 @@ func formatDuration(d time.Duration) string {
 	return b.String()
 }
 
+// suggestedMax bounds the words that are compared: the cost is the product of their
+// lengths.
+const suggestedMax = 100
+
 // suggest names what was probably meant by an unknown word, or nothing when no known
 // word is near.
 func suggest(word string, known []string) string {
 	best, distance := "", len(word)/2+1
 	for _, k := range known {
+		if len(word) > suggestedMax || len(k) > suggestedMax {
+			continue
+		}
 		if d := levenshtein.ComputeDistance(word, k); d < distance {
 			best, distance = k, d
 		}

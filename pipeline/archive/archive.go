@@ -165,6 +165,7 @@ func (a *Archive) Run(ctx, work context.Context) error {
 			}
 			return err
 		}
+		//failpoint:archive.polled
 		if err := a.take(work); err != nil {
 			return err
 		}
@@ -279,9 +280,11 @@ func (a *Archive) flush(ctx context.Context) error {
 		return nil
 	}
 	if rows := a.rows.Len(); rows > 0 {
+		//failpoint:archive.collected
 		if err := a.commit(ctx, true); err != nil {
 			return err
 		}
+		//failpoint:archive.marked
 		spans := make([]Span, len(a.batch))
 		for i, s := range a.batch {
 			spans[i] = s.Span
@@ -292,6 +295,7 @@ func (a *Archive) flush(ctx context.Context) error {
 				return err
 			}
 		}
+		//failpoint:archive.inserted
 		a.stats.Batches.Add(1)
 		a.stats.Last.Store(int64(a.cfg.Now()))
 		a.stats.Rows.Add(int64(rows))
@@ -304,6 +308,7 @@ func (a *Archive) flush(ctx context.Context) error {
 		}
 	}
 	err := a.commit(ctx, false)
+	//failpoint:archive.committed
 	a.batch = a.batch[:0]
 	a.rows.Reset()
 	return err
@@ -321,6 +326,7 @@ func (a *Archive) doubt(ctx context.Context, reason error) error {
 	a.stats.Doubts.Add(1)
 	a.audit.suspect(a)
 	a.cfg.Report(Doubted{Spans: len(a.batch), Err: reason})
+	//failpoint:archive.doubted
 	for _, s := range a.batch {
 		if s.part == nil {
 			continue

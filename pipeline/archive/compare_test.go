@@ -1,4 +1,4 @@
-package archive
+package archive_test
 
 import (
 	"context"
@@ -10,36 +10,44 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"footfall/pipeline/archive"
+	"footfall/pipeline/sim"
 	"footfall/schemas"
 )
 
-// world as an AuditTable: the content of a row is told by its hash, unless somebody
-// has changed it.
+// audited is a world whose table tells more.
+type audited struct {
+	*world
+	archive.Table
+	changed map[archive.Partition]map[archive.Row]uint64 // what was done to a row's content
+	dead    map[archive.Partition]map[int64]bool         // offsets known to have been refused
+}
 
-func content(hash uint64) uint64 { return hash*31 + 1 }
+// set makes a row be there n times.
+func (w *audited) set(p archive.Partition, r archive.Row, n int) {
+	w.table.Put(p, r, n-w.table.Count(p, r))
+}
 
-func (r *simRows) Content(hash uint64) uint64 { return content(hash) }
-
-func (w *world) Found(_ context.Context, s Span, contents bool) (found []Found, err error) {
-	for r, n := range w.rows[s.Partition] {
-		if n > 0 && s.First <= r.Offset && r.Offset < s.Next {
-			f := Found{Row: r, Copies: int64(n)}
+func (w *audited) Found(_ context.Context, s archive.Span, contents bool) (found []archive.Found, err error) {
+	w.table.Each(s.Partition, func(r archive.Row, n int) {
+		if s.First <= r.Offset && r.Offset < s.Next {
+			f := archive.Found{Row: r, Copies: int64(n)}
 			if contents {
-				f.Content = content(r.Hash) + w.changed[s.Partition][r]
+				f.Content = sim.Content(r.Hash) + w.changed[s.Partition][r]
 			}
 			found = append(found, f)
 		}
-	}
-	slices.SortFunc(found, func(a, b Found) int { return int(a.Offset - b.Offset) })
+	})
 	return found, nil
 }
 
-func (w *world) Tallies(ctx context.Context, spans []Span, contents bool) ([]Tally, error) {
-	tallies := make([]Tally, len(spans))
+func (w *audited) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
+	tallies := make([]archive.Tally, len(spans))
 	for i, s := range spans {
 		found, _ := w.Found(ctx, s, contents)
 		for _, f := range found {
-			tallies[i].add(f.Hash)
+			tallies[i].Rows++
+			tallies[i].Hash += f.Hash
 			tallies[i].Content += f.Content
 			tallies[i].Copies += f.Copies - 1
 		}
@@ -47,7 +55,7 @@ func (w *world) Tallies(ctx context.Context, spans []Span, contents bool) ([]Tal
 	return tallies, nil
 }
 
-func (w *world) Refused(_ context.Context, s Span) (offsets []int64, err error) {
+func (w *audited) Refused(_ context.Context, s archive.Span) (offsets []int64, err error) {
 	for offset := range w.dead[s.Partition] {
 		if s.First <= offset && offset < s.Next {
 			offsets = append(offsets, offset)
@@ -57,16 +65,23 @@ func (w *world) Refused(_ context.Context, s Span) (offsets []int64, err error) 
 	return offsets, nil
 }
 
-// calmWorld is a log and a table that has all of it.
-func calmWorld(seed uint64) *world {
+func auditedWorld(seed uint64) *audited {
 	w := newWorld(seed)
+	return &audited{
+		world: w, Table: w.table.As(func(string) {}),
+		changed: map[archive.Partition]map[archive.Row]uint64{}, dead: map[archive.Partition]map[int64]bool{},
+	}
+}
+
+// calmWorld is a log and a table that has all of it.
+func calmWorld(seed uint64) *audited {
+	w := auditedWorld(seed)
 	w.faults, w.kills, w.forgets = false, 0, false
-	w.changed, w.dead = map[Partition]map[Row]uint64{}, map[Partition]map[int64]bool{}
 	for _, p := range w.partitions() {
-		w.changed[p], w.dead[p] = map[Row]uint64{}, map[int64]bool{}
+		w.changed[p], w.dead[p] = map[archive.Row]uint64{}, map[int64]bool{}
 		for i := range w.records[p] {
 			if r := &w.records[p][i]; gives(r) {
-				w.rows[p][Row{r.Offset, Hash(r)}] = 1
+				w.set(p, archive.Row{Offset: r.Offset, Hash: archive.Hash(r)}, 1)
 			}
 		}
 	}
@@ -74,32 +89,30 @@ func calmWorld(seed uint64) *world {
 }
 
 // shares are of the whole log, as Plan makes them.
-func (w *world) shares() (shares []Share) {
-	var stock []Stock
-	var extents []Extent
+func (w *audited) shares() (shares []archive.Share) {
+	var stock []archive.Stock
+	var extents []archive.Extent
 	for _, p := range w.partitions() {
-		s := Stock{Partition: p, First: 1 << 60}
-		for r, n := range w.rows[p] {
-			if n > 0 {
-				s.Rows += int64(n)
-				s.First, s.Last = min(s.First, r.Offset), max(s.Last, r.Offset)
-			}
-		}
+		s := archive.Stock{Partition: p, First: 1 << 60}
+		w.table.Each(p, func(r archive.Row, n int) {
+			s.Rows += int64(n)
+			s.First, s.Last = min(s.First, r.Offset), max(s.Last, r.Offset)
+		})
 		if s.Rows > 0 {
 			stock = append(stock, s)
 		}
-		extents = append(extents, Extent{Partition: p, Start: w.start[p], End: w.end(p), Committed: w.end(p)})
+		extents = append(extents, archive.Extent{Partition: p, Start: w.start[p], End: w.end(p), Committed: w.end(p)})
 	}
-	shares, _, _ = Plan(stock, extents, Selection{}, true)
+	shares, _, _ = archive.Plan(stock, extents, archive.Selection{}, true)
 	return shares
 }
 
-func (w *world) compare(t *testing.T, c CompareConfig) (all []*Compared) {
+func (w *audited) compare(t *testing.T, c archive.CompareConfig) (all []*archive.Compared) {
 	t.Helper()
 	c.Log, c.Table = w, w
 	c.Now = func() schemas.Millis { return w.now }
 	c.Sleep = func(context.Context, schemas.Millis) error { return errors.New("nothing to wait for") }
-	n := NewComparison(c)
+	n := archive.NewComparison(c)
 	for _, s := range w.shares() {
 		found, err := n.Compare(t.Context(), s)
 		if err != nil {
@@ -118,22 +131,22 @@ type counts struct {
 }
 
 // damage does to a table what must not happen to it, one thing a position.
-func (w *world) damage() (all []counts) {
+func (w *audited) damage() (all []counts) {
 	for _, p := range w.partitions() {
 		var n counts
 		end := w.end(p)
 		for i := range w.records[p] {
 			r := &w.records[p][i]
-			row := Row{r.Offset, Hash(r)}
+			row := archive.Row{Offset: r.Offset, Hash: archive.Hash(r)}
 			if w.IntN(3) > 0 {
 				continue
 			}
 			switch {
 			case !gives(r) && w.IntN(2) == 0 && !r.Control: // accepted by the contract of its time
-				w.rows[p][row] = 1
+				w.set(p, row, 1)
 				n.Taken++
 			case !gives(r):
-				w.rows[p][Row{r.Offset, 77}] = 1
+				w.set(p, archive.Row{Offset: r.Offset, Hash: 77}, 1)
 				n.Foreign++
 			default:
 				w.harm(p, row, &n)
@@ -141,17 +154,18 @@ func (w *world) damage() (all []counts) {
 		}
 		for i := 1; i < len(w.records[p]); i++ { // where aborted records were
 			if at := w.records[p][i].Offset - 1; at > w.records[p][i-1].Offset && w.IntN(3) == 0 {
-				w.rows[p][Row{at, 5}] = 1 + w.IntN(2)
+				copies := w.IntN(2)
+				w.set(p, archive.Row{Offset: at, Hash: 5}, 1+copies)
 				n.Foreign++
-				n.Copies += int64(w.rows[p][Row{at, 5}]) - 1
+				n.Copies += int64(copies)
 			}
 		}
 		if w.IntN(2) == 0 {
-			w.rows[p][Row{end, 5}] = 1
+			w.set(p, archive.Row{Offset: end, Hash: 5}, 1)
 			n.Foreign++
 		}
 		if w.IntN(2) == 0 && w.start[p] > 0 {
-			w.rows[p][Row{w.start[p] - 1, 5}] = 1
+			w.set(p, archive.Row{Offset: w.start[p] - 1, Hash: 5}, 1)
 			n.Beyond++
 		}
 		all = append(all, n)
@@ -160,24 +174,24 @@ func (w *world) damage() (all []counts) {
 }
 
 // harm damages the row of a record.
-func (w *world) harm(p Partition, row Row, n *counts) {
+func (w *audited) harm(p archive.Partition, row archive.Row, n *counts) {
 	switch w.IntN(7) {
 	case 0:
-		delete(w.rows[p], row)
+		w.set(p, row, 0)
 		n.Missing++
 	case 1:
-		delete(w.rows[p], row)
+		w.set(p, row, 0)
 		w.dead[p][row.Offset] = true
 		n.Refused++
 	case 2:
-		w.rows[p][row] += 2
+		w.table.Put(p, row, 2)
 		n.Copies += 2
 	case 3:
-		w.rows[p][Row{row.Offset, row.Hash + 1}] = 1
+		w.set(p, archive.Row{Offset: row.Offset, Hash: row.Hash + 1}, 1)
 		n.Doubled++
 	case 4:
-		delete(w.rows[p], row)
-		w.rows[p][Row{row.Offset, row.Hash + 1}] = 1
+		w.set(p, row, 0)
+		w.set(p, archive.Row{Offset: row.Offset, Hash: row.Hash + 1}, 1)
 		n.Different++
 	case 5:
 		w.changed[p][row] = 1
@@ -186,7 +200,7 @@ func (w *world) harm(p Partition, row Row, n *counts) {
 	}
 }
 
-func found(c *Compared) counts {
+func found(c *archive.Compared) counts {
 	return counts{
 		Missing: c.Missing, Doubled: c.Doubled, Different: c.Different, Foreign: c.Foreign,
 		Copies: c.Copies, Refused: c.Refused, Taken: c.Taken, Beyond: c.Beyond,
@@ -200,7 +214,7 @@ func TestCompareFindsDamage(t *testing.T) {
 		w := calmWorld(seed)
 		want := w.damage()
 		for _, quick := range []bool{false, true} {
-			got := w.compare(t, CompareConfig{SpanRows: 1 + w.IntN(300), Quick: quick})
+			got := w.compare(t, archive.CompareConfig{SpanRows: 1 + w.IntN(300), Quick: quick})
 			for i, c := range got {
 				expect := want[i]
 				if quick {
@@ -220,27 +234,27 @@ func TestCompareFindsDamage(t *testing.T) {
 }
 
 // check holds what was named against what was counted, and the rows against both.
-func check(t *testing.T, seed uint64, w *world, c *Compared) {
+func check(t *testing.T, seed uint64, w *audited, c *archive.Compared) {
 	t.Helper()
-	named := map[Kind]int64{}
+	named := map[archive.Kind]int64{}
 	for _, f := range c.Findings {
 		named[f.Kind] += f.Offsets
 		if f.First > f.Last || f.Partition != c.Partition {
 			t.Fatalf("seed %d: finding %+v makes no sense", seed, f)
 		}
 	}
-	if len(c.Findings) == findingsMax {
-		return // the rest is not named
+	if len(c.Findings) == 100 {
+		return // that is as many as are named
 	}
-	if named[Missing] != c.Missing || named[Doubled] != c.Doubled || named[Different] != c.Different || named[Foreign] != c.Foreign {
+	if named[archive.Missing] != c.Missing || named[archive.Doubled] != c.Doubled || named[archive.Different] != c.Different || named[archive.Foreign] != c.Foreign {
 		t.Fatalf("seed %d, %v: named %v, counted %+v", seed, c.Partition, named, found(c))
 	}
 	rows := int64(0)
-	for r, n := range w.rows[c.Partition] {
-		if n > 0 && c.First <= r.Offset && r.Offset < c.Next {
+	w.table.Each(c.Partition, func(r archive.Row, _ int) {
+		if c.First <= r.Offset && r.Offset < c.Next {
 			rows++
 		}
-	}
+	})
 	if rows != c.Rows {
 		t.Fatalf("seed %d, %v: got %d rows, want %d", seed, c.Partition, c.Rows, rows)
 	}
@@ -251,7 +265,7 @@ func TestCompareMends(t *testing.T) {
 	for seed := range seedsWanted(t) / 2 {
 		w := calmWorld(seed)
 		want := w.damage()
-		for i, c := range w.compare(t, CompareConfig{SpanRows: 1 + w.IntN(300), Mend: true}) {
+		for i, c := range w.compare(t, archive.CompareConfig{SpanRows: 1 + w.IntN(300), Mend: true}) {
 			if c.Missing != want[i].Missing || c.Unmended != 0 {
 				t.Fatalf("seed %d, %v: %d missing, %d of them left, want %d and none", seed, c.Partition, c.Missing, c.Unmended, want[i].Missing)
 			}
@@ -261,7 +275,7 @@ func TestCompareMends(t *testing.T) {
 				t.Fatalf("seed %d, %v: got %d doubled or different and %d foreign, want %d", seed, c.Partition, got, c.Foreign, want)
 			}
 		}
-		if again := w.compare(t, CompareConfig{}); !slices.ContainsFunc(again, func(c *Compared) bool { return c.Missing > 0 }) {
+		if again := w.compare(t, archive.CompareConfig{}); !slices.ContainsFunc(again, func(c *archive.Compared) bool { return c.Missing > 0 }) {
 			continue
 		}
 		t.Fatalf("seed %d: rows are missing after mending", seed)
@@ -269,17 +283,17 @@ func TestCompareMends(t *testing.T) {
 }
 
 // foreign counts rows that no record gives, by the dumb way.
-func (w *world) foreign(p Partition) (n int64) {
-	records := map[int64]*Record{}
+func (w *audited) foreign(p archive.Partition) (n int64) {
+	records := map[int64]*archive.Record{}
 	for i := range w.records[p] {
 		records[w.records[p][i].Offset] = &w.records[p][i]
 	}
-	for row, copies := range w.rows[p] {
+	w.table.Each(p, func(row archive.Row, _ int) {
 		r := records[row.Offset]
-		if copies > 0 && row.Offset >= w.start[p] && (r == nil || !gives(r) && row.Hash != Hash(r)) {
+		if row.Offset >= w.start[p] && (r == nil || !gives(r) && row.Hash != archive.Hash(r)) {
 			n++
 		}
-	}
+	})
 	return n
 }
 
@@ -287,12 +301,12 @@ func (w *world) foreign(p Partition) (n int64) {
 // comparison.
 func TestCompareAfterFaults(t *testing.T) {
 	for seed := range seedsWanted(t) / 5 {
-		w := newWorld(seed)
+		w := auditedWorld(seed)
 		if _, err := w.live(); !errors.Is(err, errEnough) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		w.faults = false
-		for _, c := range w.compare(t, CompareConfig{SpanRows: 50}) {
+		for _, c := range w.compare(t, archive.CompareConfig{SpanRows: 50}) {
 			if c.Wrong() > 0 || c.Rows != c.Records {
 				t.Fatalf("seed %d: got %+v, want nothing wrong", seed, c)
 			}
@@ -306,13 +320,13 @@ func TestCompareOvertaken(t *testing.T) {
 	p := w.partitions()[0]
 	for len(w.records[p]) < 300 {
 		end := w.end(p)
-		r := Record{Offset: end, Value: fmt.Appendf(nil, "more %d", end)}
+		r := archive.Record{Offset: end, Value: fmt.Appendf(nil, "more %d", end)}
 		w.records[p] = append(w.records[p], r)
-		w.rows[p][Row{r.Offset, Hash(&r)}] = 1
+		w.set(p, archive.Row{Offset: r.Offset, Hash: archive.Hash(&r)}, 1)
 	}
 	share := w.shares()[0]
 	w.start[p] += 100
-	n := NewComparison(CompareConfig{Config: Config{Log: w}, Table: w, SpanRows: 50})
+	n := archive.NewComparison(archive.CompareConfig{Config: archive.Config{Log: w}, Table: w, SpanRows: 50})
 	c, err := n.Compare(t.Context(), share)
 	if err != nil {
 		t.Fatal(err)
@@ -323,29 +337,32 @@ func TestCompareOvertaken(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	in := func(n int32) Partition { return Partition{"in", n} }
-	stock := []Stock{
-		{in(0), 50, 10, 60}, {in(1), 40, 100, 150}, {in(7), 3, 1, 3}, {Partition{"old", 0}, 9, 0, 8},
+	in := func(n int32) archive.Partition { return archive.Partition{Topic: "in", Number: n} }
+	stock := []archive.Stock{
+		{Partition: in(0), Rows: 50, First: 10, Last: 60},
+		{Partition: in(1), Rows: 40, First: 100, Last: 150},
+		{Partition: in(7), Rows: 3, First: 1, Last: 3},
+		{Partition: archive.Partition{Topic: "old"}, Rows: 9, Last: 8},
 	}
-	extents := []Extent{
+	extents := []archive.Extent{
 		{Partition: in(0), Start: 20, End: 80, Committed: 61},
 		{Partition: in(1), Start: 100, End: 200, Committed: -1},
 		{Partition: in(2), Start: 0, End: 30, Since: 25, Committed: 30},
 	}
 	type part struct{ First, Next, Behind int64 }
 	for name, c := range map[string]struct {
-		sel     Selection
+		sel     archive.Selection
 		running bool
 		want    []part
 	}{
 		"all":                             {want: []part{{20, 61, 19}, {100, 151, 49}, {25, 30, 0}}},
 		"nothing committed, one at work":  {running: true, want: []part{{20, 61, 19}, {100, 100, 100}, {25, 30, 0}}},
-		"offsets":                         {sel: Selection{First: 27, Next: 29}, want: []part{{27, 29, 19}, {100, 100, 49}, {27, 29, 0}}},
-		"offsets beyond what is archived": {sel: Selection{First: 70, Next: 75}, want: []part{{61, 61, 19}, {100, 100, 49}, {30, 30, 0}}},
-		"a partition":                     {sel: Selection{Partitions: []int32{2}}, want: []part{{25, 30, 0}}},
+		"offsets":                         {sel: archive.Selection{First: 27, Next: 29}, want: []part{{27, 29, 19}, {100, 100, 49}, {27, 29, 0}}},
+		"offsets beyond what is archived": {sel: archive.Selection{First: 70, Next: 75}, want: []part{{61, 61, 19}, {100, 100, 49}, {30, 30, 0}}},
+		"a partition":                     {sel: archive.Selection{Partitions: []int32{2}}, want: []part{{25, 30, 0}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shares, foreign, others := Plan(stock, extents, c.sel, c.running)
+			shares, foreign, others := archive.Plan(stock, extents, c.sel, c.running)
 			var got []part
 			for _, s := range shares {
 				got = append(got, part{s.First, s.Next, s.Behind})
@@ -369,7 +386,7 @@ func FuzzCompare(f *testing.F) {
 		w.Rand = rand.New(rand.NewPCG(harm, 1))
 		w.damage()
 		w.damage()
-		for _, c := range w.compare(t, CompareConfig{SpanRows: 1 + max(span, 0)%1000}) {
+		for _, c := range w.compare(t, archive.CompareConfig{SpanRows: 1 + max(span, 0)%1000}) {
 			check(t, seed, w, c)
 		}
 	})

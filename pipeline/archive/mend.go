@@ -45,10 +45,12 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 	if doubtful > p.committed {
 		a.stats.Doubts.Add(1)
 		a.cfg.Report(TakenOver{Partition: as.Partition, First: p.committed, Next: doubtful})
+		//failpoint:archive.taken-over
 		sum, err := a.mend(ctx, p.partition, p.committed, doubtful)
 		if err != nil {
 			return err
 		}
+		//failpoint:archive.mended
 		p.ledger.add(p.committed, doubtful, sum, a.cfg.SealRows)
 		p.committed, p.next = doubtful, doubtful
 		m := Mark{Ledger: p.ledger}
@@ -123,6 +125,7 @@ func (a *Archive) mendRun(ctx context.Context, p Partition, run []Record) (Sum, 
 		if rows.Len() == 0 {
 			return sum, nil
 		}
+		//failpoint:mend.read-back
 		// A token that was used before may be remembered by a server that has lost
 		// the rows. The clock makes it new after a restart of this process too.
 		a.fixes++
@@ -131,6 +134,7 @@ func (a *Archive) mendRun(ctx context.Context, p Partition, run []Record) (Sum, 
 		if err := rows.Insert(ctx, token); err != nil {
 			return Sum{}, fmt.Errorf("send %d missing rows: %w", rows.Len(), err)
 		}
+		//failpoint:mend.sent
 		a.stats.Mended.Add(int64(rows.Len()))
 		a.cfg.Report(Mended{Partition: p, First: span.First, Next: span.Next, Rows: rows.Len()})
 	}

@@ -28,6 +28,10 @@
 //
 // # What is not
 //
+// Sets other than lifecycle: of a transition in one that Options.Sets names, the
+// oracle checks that it is said once a cause, and that a user's transitions in the
+// set are a chain. Where lifecycle is not among them, it recomputes no chain at all.
+//
 // Whether a transition should have been muted for its age, for a start from
 // nothing or by the kill switch depends on the wall, which no topic records.
 // Only what follows from the record is checked: a transition caused by a

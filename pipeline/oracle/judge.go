@@ -68,7 +68,7 @@ func (j *judge) run(input, triggers, muted, deadLetters []Record) {
 	j.checkSeries(outs)
 	j.marksOf(outs)
 
-	refused, said, spoken := sortOut(outs)
+	refused, said, spoken := j.sortOut(outs)
 	ahead := func(offset int64) bool {
 		return slices.ContainsFunc(refused[offset], func(o *output) bool { return o.reason == "future" })
 	}
@@ -139,13 +139,13 @@ func (j *judge) checkSeries(outs []*output) {
 
 // sortOut gives the dead letters by offset, the transitions by user in order of
 // n, and at which clock the events that caused one were applied.
-func sortOut(outs []*output) (refused map[int64][]*output, said map[string][]*output, spoken map[int64]int64) {
+func (j *judge) sortOut(outs []*output) (refused map[int64][]*output, said map[string][]*output, spoken map[int64]int64) {
 	refused, said, spoken = map[int64][]*output{}, map[string][]*output{}, map[int64]int64{}
 	for _, o := range outs {
 		switch {
 		case o.said != nil:
 			said[o.said.User] = append(said[o.said.User], o)
-			if o.said.Set == setName && o.said.Cause == "event" {
+			if j.has(o.said.Set) && o.said.Cause == "event" {
 				spoken[o.said.CauseOffset] = o.said.At
 			}
 		case o.reason != "":
@@ -224,15 +224,23 @@ func (j *judge) checkUsers(said map[string][]*output) {
 	for _, u := range j.h.users {
 		outs := said[u.name]
 		delete(said, u.name)
-		known := outs[:0:0]
+		bySet := map[string][]*output{}
 		for _, o := range outs {
-			if o.said.Set == setName {
-				known = append(known, o)
-			} else {
-				j.r.wrong(j.finding(o, "a transition of set "+o.said.Set, "none but of "+setName))
+			if !j.has(o.said.Set) {
+				j.r.wrong(j.finding(o, "a transition of set "+o.said.Set, "none but of "+strings.Join(j.c.Sets, ", ")))
+				continue
+			}
+			bySet[o.said.Set] = append(bySet[o.said.Set], o)
+		}
+		for _, set := range j.c.Sets {
+			if set != setName {
+				j.checkOther(bySet[set])
 			}
 		}
-		j.checkUser(u, known, may, must)
+		if j.has(setName) {
+			j.checkUser(u, bySet[setName], may, must)
+		}
+		j.r.Users++
 	}
 	for _, outs := range said {
 		for _, o := range outs {
@@ -295,7 +303,26 @@ func (j *judge) checkUser(u *user, outs []*output, may, must int64) {
 		j.checkTransition(u, s, taken[i])
 	}
 	j.r.Segments[final]++
-	j.r.Users++
+}
+
+// has tells whether the run has a set.
+func (j *judge) has(set string) bool { return slices.Contains(j.c.Sets, set) }
+
+// checkOther checks what was said of a user in a set that is not recomputed.
+func (j *judge) checkOther(outs []*output) {
+	j.r.Others += len(outs)
+	causes := map[string]bool{}
+	kept := outs[:0:0]
+	for _, o := range outs {
+		if key := o.said.key(); causes[key] {
+			j.r.doubled(j.finding(o, "again: "+o.said.words(), "once"))
+			continue
+		} else if o.said.Cause == "event" || o.said.Cause == "timer" {
+			causes[key] = true
+		}
+		kept = append(kept, o)
+	}
+	j.checkChain(kept)
 }
 
 func wordsOf(outs []*output) words {

@@ -240,3 +240,73 @@ func BenchmarkJudge(b *testing.B) {
 		})
 	}
 }
+
+// Of a set that the oracle does not know, it checks that what was said is a chain and
+// said once a cause; lifecycle it recomputes wherever it stands among the sets.
+func TestOtherSets(t *testing.T) {
+	opt := options(false)
+	opt.Sets = []string{"vip", setName}
+	input := shop(3, 300, 20)
+	for i := range input {
+		input[i].Headers = nil
+	}
+	// perform says every chain of lifecycle, and again as one of each other set.
+	perform := func(sets []string, change func(all []Transition) []Transition) *Dump {
+		d := &Dump{Input: input}
+		for p, e := range Generate(input, opt) {
+			next, n := int64(0), int64(0)
+			for _, r := range input {
+				if r.Partition == p {
+					next = max(next, r.Offset+1)
+				}
+			}
+			mk := mark{next: next, clock: e.Clock, fired: e.Clock}
+			var all []Transition
+			for _, tr := range e.Transitions {
+				for _, set := range sets {
+					tr.Set = set
+					all = append(all, tr)
+				}
+			}
+			for _, tr := range change(all) {
+				n++
+				r := encode(tr, n, mk, "", opt.Currency)
+				r.Offset = n
+				d.Triggers = append(d.Triggers, r)
+			}
+			for i := range input {
+				if reason := e.DeadLetters[input[i].Offset]; reason != "" && input[i].Partition == p {
+					n++
+					r := encodeLetter(&input[i], reason, n, mk)
+					r.Offset = n
+					d.DeadLetters = append(d.DeadLetters, r)
+				}
+			}
+		}
+		return d
+	}
+	same := func(all []Transition) []Transition { return all }
+	first := func(all []Transition, set string) int {
+		return slices.IndexFunc(all, func(tr Transition) bool { return tr.Set == set })
+	}
+	r := perform(opt.Sets, same).Judge(opt)
+	if err := r.Err(); err != nil || r.Others != r.Expected || r.Expected == 0 {
+		t.Fatalf("got %v, %+v", err, r)
+	}
+	for name, change := range map[string]func([]Transition) []Transition{
+		"a doubled one":                    func(all []Transition) []Transition { return append(all, all[first(all, "vip")]) },
+		"a missing one":                    func(all []Transition) []Transition { i := first(all, "vip"); return slices.Delete(all, i, i+1) },
+		"a set that the run does not have": func(all []Transition) []Transition { all[first(all, "vip")].Set = "pets"; return all },
+		"one missing of lifecycle":         func(all []Transition) []Transition { i := first(all, setName); return slices.Delete(all, i, i+1) },
+	} {
+		if perform(opt.Sets, change).Judge(opt).Err() == nil {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	opt.Sets = []string{"vip"}
+	d := perform(opt.Sets, same)
+	r = d.Judge(opt)
+	if err := r.Err(); err != nil || r.Expected != 0 || r.Others != len(d.Triggers) || r.Users == 0 {
+		t.Errorf("without lifecycle: got %v, %+v", err, r)
+	}
+}

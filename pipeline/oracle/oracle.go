@@ -46,6 +46,7 @@ type Options struct {
 	Group      string            // consumer group, the first part of every ce_id; "" for whatever the first output says
 	Rules      string            // the rules' hash as written in transitions; "" for any
 	Lane       string            // lane of records that name none; "" for live
+	Sets       []string          // segment sets of the run; nil for lifecycle alone, the only one recomputed
 
 	DedupWindow int64 // ms; 1 h
 	DedupBudget int64 // records; 1<<20
@@ -112,6 +113,7 @@ type Report struct {
 	Unapplied   int            // records from the last marks on
 
 	Expected int            // transitions that should have been said
+	Others   int            // transitions said in other sets than lifecycle
 	Triggers int            // transitions said on the trigger topic
 	Muted    int            // transitions said on the muted topic
 	Users    int            // with at least one applied event, counted in each partition
@@ -190,6 +192,9 @@ func compile(opt Options) *contract {
 		c.rates[code] = r
 	}
 	c.rates[opt.Currency] = big.NewRat(1, 1)
+	if c.Sets == nil {
+		c.Sets = []string{setName}
+	}
 	c.futureLimit = or(opt.FutureLimit, 5*time.Minute.Milliseconds())
 	c.MaxSkew = or(opt.MaxSkew, 5*time.Minute.Milliseconds())
 	c.DedupWindow = or(opt.DedupWindow, time.Hour.Milliseconds())

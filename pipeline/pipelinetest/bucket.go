@@ -15,6 +15,7 @@ import (
 type Bucket struct {
 	// What a test puts in the way; may block, and is not called with a lock held.
 	BeforePut  Hook[func(ctx context.Context, key string) error]
+	BeforeGet  Hook[func(key string) error]
 	BeforeList Hook[func() error]
 
 	mu      sync.Mutex
@@ -87,6 +88,11 @@ func (b *Bucket) Put(ctx context.Context, key string, write func(io.Writer) erro
 
 // Get is snapshot.Bucket.
 func (b *Bucket) Get(_ context.Context, key string) (io.ReadCloser, error) {
+	if hook, ok := b.BeforeGet.get(); ok {
+		if err := hook(key); err != nil {
+			return nil, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	data, ok := b.objects[key]

@@ -54,32 +54,34 @@ type inward interface {
 	Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error
 }
 
-// TestKafka runs the suite on the broker in this process and, if FOOTFALL_TEST_KAFKA
-// names one, on a real one.
+// TestKafka runs the suite under both group protocols, on the broker in this process
+// and, if FOOTFALL_TEST_KAFKA names one, on a real one.
 func TestKafka(t *testing.T) {
-	t.Run("local", func(t *testing.T) {
-		broker, err := kafka.StartLocal(kafka.LocalConfig{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(broker.Close)
-		Run(t, func(t *testing.T) Edges { return onKafka(t, broker.Addr()) })
-	})
-	t.Run("real", func(t *testing.T) {
-		addr := os.Getenv("FOOTFALL_TEST_KAFKA")
-		if addr == "" {
-			t.Skip("FOOTFALL_TEST_KAFKA is not set: give host:port of a real Kafka to run this on it too")
-		}
-		Run(t, func(t *testing.T) Edges { return onKafka(t, addr) })
-	})
+	for _, p := range []kafka.Protocol{kafka.Classic, kafka.Consumer} {
+		t.Run("local/"+string(p), func(t *testing.T) {
+			broker, err := kafka.StartLocal(kafka.LocalConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(broker.Close)
+			Run(t, func(t *testing.T) Edges { return onKafka(t, broker.Addr(), p) })
+		})
+		t.Run("real/"+string(p), func(t *testing.T) {
+			addr := os.Getenv("FOOTFALL_TEST_KAFKA")
+			if addr == "" {
+				t.Skip("FOOTFALL_TEST_KAFKA is not set: give host:port of a real Kafka to run this on it too")
+			}
+			Run(t, func(t *testing.T) Edges { return onKafka(t, addr, p) })
+		})
+	}
 }
 
-func onKafka(t *testing.T, addr string) Edges {
+func onKafka(t *testing.T, addr string, groups kafka.Protocol) Edges {
 	t.Helper()
 	name := strings.ToLower(rand.Text()[:8])
 	input, outputs := "in-"+name, []string{"triggers-" + name, "muted-" + name, "dead-" + name}
 	source := kafka.Config{
-		Brokers: []string{addr}, Group: "g-" + name, Instance: "a", Topic: input, Now: now,
+		Brokers: []string{addr}, Group: "g-" + name, Instance: "a", Topic: input, Now: now, Protocol: groups,
 		HeartbeatInterval: 100 * time.Millisecond, SessionTimeout: 6 * time.Second,
 	}
 	opts, err := kafka.Options(source)

@@ -7,7 +7,6 @@ package pipelinetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -364,6 +363,9 @@ func (m *Member) commit(outs []*worker.Output) error {
 	for _, out := range outs {
 		p := m.parts[out.Mark.Partition]
 		last := p.mark.N
+		if !p.found && len(out.Items) > 0 {
+			last = out.Items[0].N - 1 // nobody knows any more
+		}
 		for _, it := range out.Items {
 			if it.N != last+1 {
 				return fmt.Errorf("output %d committed after %d: %w", it.N, last, pipeline.ErrPermanent)
@@ -390,9 +392,6 @@ func (m *Member) Bounds(_ context.Context, partition int32) (start, end int64, e
 	return m.parts[partition].start, int64(len(m.parts[partition].input)), nil
 }
 
-// errGone is a read before the log's start.
-var errGone = errors.New("offset out of range")
-
 // Input is pipeline.History.
 func (m *Member) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
 	if hook, ok := m.BeforeInput.get(); ok {
@@ -404,7 +403,7 @@ func (m *Member) Input(ctx context.Context, partition int32, from, to int64, eac
 	start, input := m.parts[partition].start, m.parts[partition].input
 	m.mu.Unlock()
 	if from < start {
-		return fmt.Errorf("input from %d, the log begins at %d: %w", from, start, errGone)
+		return fmt.Errorf("input from %d, the log begins at %d: %w", from, start, pipeline.ErrExpired)
 	}
 	for to = min(to, int64(len(input))); from < to; {
 		if err := ctx.Err(); err != nil {
@@ -429,6 +428,9 @@ func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ 
 	for _, it := range m.Told(partition) {
 		if it.N <= after || it.N > to {
 			continue
+		}
+		if it.N > after+1 {
+			return fmt.Errorf("outputs of partition %d begin with %d, wanted %d: %w", partition, it.N, after+1, pipeline.ErrExpired)
 		}
 		if err := each(&it); err != nil {
 			return err

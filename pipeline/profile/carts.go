@@ -30,6 +30,8 @@ const (
 	lineEntries = 3
 	// CartLinesMax is how many lines and orders of a user are kept; the oldest go first.
 	CartLinesMax = 96
+	// CartEntriesMax is how many entries of a list they take.
+	CartEntriesMax = CartLinesMax * lineEntries
 )
 
 // cartLine is three entries, read.

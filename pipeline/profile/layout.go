@@ -147,6 +147,12 @@ func (r *Rows) Append() {
 // Len is the number of rows.
 func (r *Rows) Len() int { return r.n }
 
+// Bytes is what all rows take, and of that what their lists do.
+func (r *Rows) Bytes() (total, lists int) {
+	lists = r.lists.bytes()
+	return r.n*r.layout.Bytes() + lists, lists
+}
+
 // row gives the words of a row.
 func (r *Rows) row(i int32) []uint32 {
 	if r.old != nil {
@@ -202,6 +208,28 @@ func (v View) List(cell int) []Entry {
 func (v View) Words(cell int) []uint32 {
 	at := v.rows.layout.at[cell]
 	return v.words[at : at+v.rows.layout.cells[cell].Keeps.Words()]
+}
+
+// Copy makes rows of one user, the one that the view shows, to try things on.
+func (v View) Copy() *Rows {
+	r := &Rows{layout: v.rows.layout, n: 1}
+	if w := r.layout.words; w > 0 {
+		r.pieces = [][]uint32{make([]uint32, w)}
+	}
+	r.Take(v)
+	return r
+}
+
+// Take makes the row of a Copy what another view of the same layout shows.
+func (r *Rows) Take(v View) {
+	to := r.View(0)
+	for i := range r.layout.cells {
+		if r.layout.cells[i].Keeps.Lists() {
+			r.SetList(0, i, v.List(i))
+		} else {
+			copy(to.Words(i), v.Words(i))
+		}
+	}
 }
 
 // SetList sets the entries of a user's cell that keeps a list.

@@ -157,11 +157,12 @@ func (l *lists) set(handle uint32, entries []Entry) uint32 {
 	return handle
 }
 
-// bytes is what all lists take, free blocks included.
+// bytes is what the blocks in use take.
 func (l *lists) bytes() int {
 	total := 0
 	for class := range l.classes {
-		total += len(l.classes[class].pieces) * int(perPiece(class)) * 16 << class
+		c := &l.classes[class]
+		total += (c.counts.Len() - len(c.free)) * 16 << class
 	}
 	return total
 }

@@ -1,10 +1,7 @@
 package profile
 
-// slabRows is how many rows a slab holds. Slabs are never moved, so growth copies
-// nothing and a pointer to a row stays good.
-const slabRows = 4096
-
-// Slab is a growing array of T in pieces that never move. With a T that holds no
+// Slab is a growing array of T in pieces that never move, so growth copies nothing
+// and a pointer to a row stays good. With a T that holds no
 // pointers the garbage collector never looks inside.
 type Slab[T any] struct {
 	pieces [][]T

@@ -94,9 +94,6 @@ func (t *Table) grow() {
 	}
 }
 
-// arenaBlock is how many bytes one piece of the arena holds; no id crosses pieces.
-const arenaBlock = 1 << 20
-
 // arena keeps short byte strings in large pieces that never move.
 type arena struct {
 	blocks [][]byte

@@ -392,7 +392,7 @@ func (a *asked) source(name string) string {
 		if len(args) > 1 {
 			args = []string{"[" + strings.Join(args, ", ") + "]"}
 		}
-	} else if a.value != nil || a.filter != nil || name == "count" {
+	} else if a.value != nil || a.filter != nil || name != "first" && name != "last" {
 		args = append(args, `"any"`)
 	}
 	if name == "orders" {
@@ -553,11 +553,13 @@ func (l *lowerer) followed(e ast.Expr) (*node, error) {
 	args := e.AsCall().Args()
 	half := (len(args) - 2) / 2
 	var of [2]*node
+	var events [2]string
 	for i := range of {
 		a, err := l.ask(args[i*half:(i+1)*half], false)
 		if err != nil {
 			return nil, err
 		}
+		events[i] = strings.TrimSuffix(strings.TrimPrefix(a.source("count"), "count("), ")")
 		a.win = window{span: schemas.Day} // any: it makes count keep the moments
 		of[i] = l.g.count(&a)
 	}
@@ -571,7 +573,7 @@ func (l *lowerer) followed(e ast.Expr) (*node, error) {
 	}
 	return l.g.add(&node{
 		op: opFollowed, n: int64(within.span), cell: of[0].cell, other: of[1].cell, win: win,
-		source: fmt.Sprintf("followed(%s, %s, %s, %s)", of[0].cell.source, of[1].cell.source, within.source(), win.source()),
+		source: fmt.Sprintf("followed(%s, %s, %s, %s)", events[0], events[1], within.source(), win.source()),
 	}), nil
 }
 

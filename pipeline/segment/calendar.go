@@ -25,6 +25,12 @@ func loadZone(name string) (*zone, error) {
 	return &zone{name, loc}, nil
 }
 
+// CheckZone refuses what is no time zone.
+func CheckZone(name string) error {
+	_, err := loadZone(name)
+	return err
+}
+
 // unit is a calendar's unit.
 type unit uint8
 

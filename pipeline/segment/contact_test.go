@@ -224,6 +224,23 @@ func TestWhatQuietHoursCost(t *testing.T) {
 	}
 }
 
+// What quiet hours keep is told of the sets that have some.
+func TestQuietHoursAreDescribed(t *testing.T) {
+	all := quietSets(t, Quiet{60, 120}, "UTC").Describe()
+	for i, want := range []string{`quiet: "01:00-02:00"`, `quiet: "23:00-07:00"`, ""} {
+		d := all[i]
+		if want == "" {
+			if len(d.Kept) > 0 {
+				t.Errorf("%s: got %+v, want nothing kept", d.Set, d.Kept)
+			}
+			continue
+		}
+		if len(d.Kept) != 2 || d.Bytes != 20 || !slices.Contains(d.Kept[0].Asked, want) || !slices.Contains(d.Kept[1].Asked, want) {
+			t.Errorf("%s: got %+v, want two kept for %s", d.Set, d.Kept, want)
+		}
+	}
+}
+
 func TestContactAllocatesNothing(t *testing.T) {
 	p := quietSets(t, Quiet{21 * 60, 8 * 60}, "UTC")
 	rows := profile.NewRows(p.Layout())

@@ -149,15 +149,18 @@ func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
 
 // Passed is a segment that a user is not in, although its rule comes before that of
 // its own, and why.
-type Passed struct{ Segment, Why string }
+type Passed struct {
+	Segment, Why string
+	Clause       int // of the segment's rule, as Clauses has them
+}
 
 // Passed says why a user is in none of the segments of a set before the one given: of
 // each rule, the first condition that does not hold.
 func (e *Evaluator) Passed(m Moment, set int, segment uint16) (passed []Passed) {
 	for i := range segment {
-		for _, c := range e.Clauses(m, set, i) {
+		for at, c := range e.Clauses(m, set, i) {
 			if !c.Holds {
-				passed = append(passed, Passed{e.p.names[set].Segments[i], fmt.Sprintf("%s (%s)", c.Source, c.Value)})
+				passed = append(passed, Passed{e.p.names[set].Segments[i], fmt.Sprintf("%s (%s)", c.Source, c.Value), at})
 				break
 			}
 		}
@@ -216,6 +219,9 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 		}
 		return fmt.Sprintf("%d%s", count, more)
 	case opLess, opEqual:
+		if n.args[0].typ == text {
+			return e.texts(fr, n.args[0], n.args[1])
+		}
 		var parts []string
 		for _, a := range n.args {
 			if a.op != opConst {
@@ -231,6 +237,27 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 	return ""
 }
 
+// texts tells of two texts whether they are the same. A user's own is kept as a hash, so
+// it is known only as far as the rule has it, too.
+func (e *Evaluator) texts(fr *frame, a, b *node) string {
+	if _, ok := a.isConst(); ok {
+		a, b = b, a
+	}
+	x, y := e.number(fr, a), e.number(fr, b)
+	_, literal := b.isConst()
+	switch {
+	case x == 0:
+		return a.source + " is none"
+	case literal && x == y:
+		return a.source + " is " + b.source
+	case literal:
+		return a.source + " is another one"
+	case x == y:
+		return a.source + " and " + b.source + " are the same"
+	}
+	return a.source + " and " + b.source + " are not the same"
+}
+
 // shown writes a value of a node.
 func (e *Evaluator) shown(n *node, v int64) string {
 	switch n.typ {
@@ -243,11 +270,7 @@ func (e *Evaluator) shown(n *node, v int64) string {
 			return "for ever"
 		}
 		return spanText(v)
-	case text:
-		if v == 0 {
-			return "none"
-		}
-		return fmt.Sprintf("#%016x", uint64(v))
+	case text, truth, integer:
 	}
 	return fmt.Sprint(v)
 }
@@ -280,13 +303,4 @@ func spanText(ms int64) string {
 		return fmt.Sprintf("%dh %dm", ms/int64(schemas.Hour), ms%int64(schemas.Hour)/int64(schemas.Minute))
 	}
 	return fmt.Sprintf("%dm %ds", ms/int64(schemas.Minute), ms%int64(schemas.Minute)/int64(schemas.Second))
-}
-
-// Rule is the rule of a segment as it is understood, on one line; empty for the one
-// that takes everybody who is left.
-func (p *Program) Rule(set int, segment uint16) string {
-	if when := p.sets[set].rules[segment].when; when != nil {
-		return when.source
-	}
-	return ""
 }

@@ -3,6 +3,7 @@ package segment
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"cel.dev/cel-go/common/ast"
 )
@@ -43,13 +44,19 @@ func (l *lowerer) inSegments(e, set ast.Expr, names []string) (*node, error) {
 		return nil, l.fault(set, "unknown set %q%s", setName[0], suggest(setName[0], l.setNames))
 	}
 	slices.Sort(names)
+	names = slices.Compact(names)
 	for _, name := range names {
 		if !slices.Contains(segments, name) {
 			return nil, l.fault(e, "set %q has no segment %q%s", setName[0], name, suggest(name, segments))
 		}
 	}
-	return l.g.add(&node{
-		op: opIsSegment, n: int64(index), list: slices.Compact(names),
-		source: fmt.Sprintf("segment(%q) in %q", setName[0], names),
-	}), nil
+	source := fmt.Sprintf("segment(%q) == %q", setName[0], names[0])
+	if len(names) > 1 {
+		var quoted []string
+		for _, name := range names {
+			quoted = append(quoted, quote(name))
+		}
+		source = fmt.Sprintf("segment(%q) in [%s]", setName[0], strings.Join(quoted, ", "))
+	}
+	return l.g.add(&node{op: opIsSegment, n: int64(index), list: names, source: source}), nil
 }

@@ -498,6 +498,17 @@ func (p *Program) Names() []schemas.SetNames { return p.names }
 // Asks tells whether a set, or one that it uses, looks at a cell.
 func (p *Program) Asks(set, cell int) bool { return p.sets[set].asks[cell] }
 
+// NeedsEpoch tells whether a set of the rules scores by quantiles, or one that it uses
+// does: it says nothing without an epoch.
+func (p *Program) NeedsEpoch(set string) bool {
+	for i := range p.sets {
+		if p.sets[i].name == set {
+			return p.sets[i].scores
+		}
+	}
+	return false
+}
+
 // Sets is how many sets there are.
 func (p *Program) Sets() int { return len(p.sets) }
 

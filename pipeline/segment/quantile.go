@@ -259,6 +259,18 @@ func (d *Distribution) bounds(n int, plus int64) []int64 {
 	return all
 }
 
+// Cut makes an epoch, after the one that the program has, for who has counted everybody
+// itself and needs no log: one for each of Quantiles. There is none where nobody has
+// bought.
+func (p *Program) Cut(number uint64, at schemas.Millis, of []Distribution) (Epoch, bool) {
+	for i := range p.quantiles {
+		if len(of[i].users) == 0 {
+			return Epoch{}, false
+		}
+	}
+	return p.cut(p.epoch, number, at, of), true
+}
+
 // cut makes an epoch of the distributions of all quantiles. A bound that has moved by
 // less than the options' hysteresis, in percent of what it was in the epoch before, stays
 // where it was.

@@ -17,6 +17,12 @@ import (
 // triggers say. Windows become literal times. A set that cannot be answered yet is left
 // out.
 func (p *Program) SQL(now schemas.Millis, where string) string {
+	return p.SQLOver("events_once", now, where)
+}
+
+// SQLOver is SQL over another table, or subquery, of events that count, with the
+// columns of events_once.
+func (p *Program) SQLOver(events string, now schemas.Millis, where string) string {
 	w := &sqlWriter{p: p, now: now, alias: map[string]string{}}
 	var columns []string
 	for _, i := range p.order {
@@ -35,7 +41,7 @@ func (p *Program) SQL(now schemas.Millis, where string) string {
 	for _, a := range w.aggregates {
 		b.WriteString(",\n        " + a + " AS " + w.alias[a])
 	}
-	b.WriteString("\n    FROM (SELECT *, toUnixTimestamp64Milli(time) AS t FROM events_once)")
+	b.WriteString("\n    FROM (SELECT *, toUnixTimestamp64Milli(time) AS t FROM " + events + ")")
 	if where != "" {
 		b.WriteString("\n    WHERE " + where)
 	}

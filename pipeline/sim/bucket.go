@@ -3,100 +3,198 @@ package sim
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"footfall/pipeline/snapshot"
-	"footfall/pipeline/worker"
 )
 
-// bucket is an object store that tears, loses, damages and lists late.
+// bucket is an object store that tears, loses, damages, answers late and lists what
+// was there once.
 type bucket struct {
 	world   *world
 	objects map[string][]byte
 	hashes  map[string]uint64 // of the outputs, as the snapshot says, where it was looked up
-	bad     map[string]bool   // torn, damaged or stray; recovery is owed one that is none of it
+	bad     map[string]bool   // torn, damaged, foreign or stray; recovery is owed one that is none of it
+	late    []latePut
+	removed []string // the last ones
+}
+
+// latePut is one that its sender has given up, and that is still under way.
+type latePut struct {
+	key  string
+	data []byte
+	at   int // step
+}
+
+func newBucket(w *world) *bucket {
+	return &bucket{world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}}
 }
 
 // bucketOf is the bucket as one process reaches it.
 type bucketOf struct{ *process }
 
-var errBucket = errors.New("simulated bucket failure")
+var errBucket = fmt.Errorf("simulated: %w", snapshot.ErrAway)
+
+// step carries out what was given up long ago.
+func (b *bucket) step() {
+	for len(b.late) > 0 && b.late[0].at <= b.world.steps {
+		l := b.late[0]
+		b.late = b.late[1:]
+		if b.objects[l.key] == nil || b.bad[l.key] {
+			b.world.fault("put done late")
+			b.put(l.key, l.data)
+		}
+	}
+}
+
+// put stores an object that is sound.
+func (b *bucket) put(key string, data []byte) {
+	b.objects[key] = data
+	delete(b.bad, key)
+	delete(b.hashes, key)
+	b.world.note(key, xxhash.Sum64(data))
+}
+
+// plant stores one that recovery must not take.
+func (b *bucket) plant(key string, data []byte) {
+	b.put(key, data)
+	b.bad[key] = true
+	b.world.trace("planted: %s", key)
+}
+
+// fails tells whether a request to the bucket fails.
+func (b bucketOf) fails(what string, oneIn int) bool {
+	b.at("bucket: "+what, 80)
+	return b.away == BucketAway || b.chance(what+" fails", oneIn)
+}
 
 // Put is snapshot.Bucket.
 func (b bucketOf) Put(_ context.Context, key string, write func(io.Writer) error) error {
-	if err := b.mishap("before put", 40); err != nil {
-		return err
-	}
-	if b.chance("put fails", 20) {
+	if b.fails("put", 20) {
 		return errBucket
 	}
 	var buf bytes.Buffer
 	if err := write(&buf); err != nil {
 		return err
 	}
-	if err := b.mishap("amid put", 80); err != nil {
-		return err
-	}
-	if err := b.checkPut(key); err != nil {
+	b.at("bucket: amid put", 80)
+	if err := b.checkPut(key, buf.Bytes()); err != nil {
 		return err
 	}
 	data, of := buf.Bytes(), b.bucket
-	if of.good(key) > 1 && b.chance("torn put", 20) {
-		of.objects[key], of.bad[key] = data[:b.rng.IntN(len(data))], true
-		return b.mishap("torn put", 2)
+	switch {
+	case isPartition(key) && of.good(key) > 1 && !of.spoilt(key[:6]) && b.chance("torn put", 20):
+		of.put(key, data[:b.rng.IntN(len(data))])
+		of.bad[key] = true
+		return nil // whoever reads it back finds out
+	case b.chance("put given up, done later", 25):
+		of.late = append(of.late, latePut{key, data, b.steps + 1 + b.rng.IntN(30)})
+		return errBucket
 	}
-	of.objects[key] = data
-	delete(of.bad, key)
-	delete(of.hashes, key)
-	return b.mishap("after put", 40)
+	of.put(key, data)
+	b.trace("%s puts %s", b.name, key)
+	if b.chance("put done, no answer", 25) {
+		return errBucket
+	}
+	b.at("bucket: after put", 60)
+	return nil
 }
 
 // Get is snapshot.Bucket.
 func (b bucketOf) Get(_ context.Context, key string) (io.ReadCloser, error) {
-	if err := b.mishap("get", 80); err != nil {
-		return nil, err
+	if b.fails("get", 200) {
+		return nil, errBucket
 	}
-	data, ok := b.bucket.objects[key]
+	of := b.bucket
+	data, ok := of.objects[key]
 	if !ok {
 		return nil, errBucket
+	}
+	if isPartition(key) && !b.deceived && of.good(key, b.listed[key[:6]]...) > 0 && b.chance("truncated get", 40) {
+		b.deceived = true
+		data = data[:b.rng.IntN(len(data)+1)]
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
 // List is snapshot.Bucket.
 func (b bucketOf) List(_ context.Context, prefix string) ([]string, error) {
-	if err := b.mishap("list", 80); err != nil {
-		return nil, err
+	if b.fails("list", 200) {
+		return nil, errBucket
 	}
 	of := b.bucket
 	keys := of.keys(prefix)
-	if len(keys) == 0 {
-		return nil, nil
+	if !isPartition(prefix) {
+		return keys, nil
 	}
-	newest := keys[len(keys)-1]
-	if of.good(newest) == len(keys)-1 && len(keys) > 2 && b.chance("bit flip", 10) {
-		if d := slices.Clone(of.objects[newest]); len(d) > 0 {
-			d[b.rng.IntN(len(d))] ^= 1 << b.rng.IntN(8)
-			of.objects[newest], of.bad[newest] = d, true
+	part := of.partOf(prefix)
+	sound, _ := of.sounds(part)
+	b.hopeless = b.hopeless || len(sound) == 0
+	if len(sound) > 2 && !of.spoilt(prefix) && b.chance("bit flip", 10) {
+		newest := sound[len(sound)-1]
+		d := slices.Clone(of.objects[newest])
+		d[b.rng.IntN(len(d))] ^= 1 << b.rng.IntN(8)
+		of.put(newest, d)
+		of.bad[newest] = true
+		sound = sound[:len(sound)-1]
+	}
+	if len(sound) > 0 && !b.deceived && b.chance("stale list", 10) {
+		b.deceived = true
+		keys = of.stale(keys, prefix, sound[b.rng.IntN(len(sound))])
+	}
+	b.listed[prefix[:6]] = slices.Clone(keys)
+	b.aside.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys, nil
+}
+
+// stale makes a list one of some time ago: some are not in it yet, some are still in
+// it that are gone. One that recovery can begin with stays.
+func (b *bucket) stale(keys []string, prefix, stays string) []string {
+	rng := b.world.rng
+	var list []string
+	for _, k := range keys {
+		if k == stays || rng.IntN(2) == 0 {
+			list = append(list, k)
 		}
 	}
-	if of.good(newest) > 0 && b.chance("stale list", 10) {
-		keys = keys[:len(keys)-1]
+	for _, k := range b.removed {
+		if strings.HasPrefix(k, prefix) && rng.IntN(2) == 0 && b.objects[k] == nil {
+			list = append(list, k)
+		}
 	}
-	return keys, nil
+	return list
+}
+
+// isPartition tells a partition's objects from those that are of none.
+func isPartition(key string) bool { return strings.Contains(key, "/") }
+
+// partOf gives the partition whose snapshots have a prefix.
+func (b *bucket) partOf(prefix string) *part {
+	n, err := strconv.Atoi(prefix[1:6])
+	if err != nil {
+		panic(err) // the store's keys are p00000/...
+	}
+	return b.world.parts[n]
 }
 
 // Delete is snapshot.Bucket.
 func (b bucketOf) Delete(_ context.Context, key string) error {
-	if err := b.mishap("delete", 80); err != nil {
-		return err
+	if b.fails("delete", 100) {
+		return errBucket
 	}
-	delete(b.bucket.objects, key)
-	delete(b.bucket.bad, key)
+	of := b.bucket
+	delete(of.objects, key)
+	delete(of.bad, key)
+	of.removed = append(of.removed, key)
+	of.removed = of.removed[max(0, len(of.removed)-4):]
+	b.trace("%s deletes %s", b.name, key)
 	return nil
 }
 
@@ -111,23 +209,34 @@ func (b *bucket) keys(prefix string) []string {
 	return keys
 }
 
+// spoilt tells whether there is one already that recovery must not take: it may push
+// sound ones out, so a second fault would be one too many.
+func (b *bucket) spoilt(prefix string) bool {
+	for k := range b.bad {
+		if strings.HasPrefix(k, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // good counts the snapshots of a key's partition, besides the key's own, that a
-// recovery can begin with.
-func (b *bucket) good(key string) (n int) {
-	id, _ := snapshot.ParseID(key)
-	p := b.world.parts[id.Partition]
+// recovery can begin with: of those that it was told of, if it was.
+func (b *bucket) good(key string, among ...string) (n int) {
+	p := b.partOf(key)
 	for _, k := range b.keys(key[:6]) {
-		if k != key && b.sound(p, k) {
+		if k != key && (among == nil || slices.Contains(among, k)) && b.sound(p, k) {
 			n++
 		}
 	}
 	return n
 }
 
-// sound tells whether a recovery can begin with a snapshot.
+// sound tells whether a recovery can begin with a snapshot: it is whole, of our past,
+// and topics still have what came after it.
 func (b *bucket) sound(p *part, key string) bool {
 	id, ok := snapshot.ParseID(key)
-	if !ok || b.bad[key] || id.Next < p.start {
+	if !ok || id.Partition != p.number || b.bad[key] || id.Next < p.start {
 		return false
 	}
 	if !p.found {
@@ -135,6 +244,14 @@ func (b *bucket) sound(p *part, key string) bool {
 	}
 	if id.Next > p.next || id.N > p.mark.N {
 		return false
+	}
+	if i := p.after(id.N); i < len(p.outputs) && p.outputs[i].cause() < id.Next {
+		return false // the empty snapshot of a beginning that did not come to be
+	}
+	for i := p.after(id.N); i < len(p.where) && p.outputs[i].Item.N <= p.mark.N; i++ {
+		if !p.where[i].kept() {
+			return false
+		}
 	}
 	if !b.world.opt.lineageBroken() {
 		return true
@@ -145,7 +262,7 @@ func (b *bucket) sound(p *part, key string) bool {
 	}
 	own, known := b.hashes[key]
 	if !known {
-		w, err := b.read(key)
+		w, err := b.world.read(p, b.objects[key], b.world.rules[b.world.using])
 		if err != nil {
 			return false
 		}
@@ -165,12 +282,4 @@ func (b *bucket) sounds(p *part) (keys []string, ids []snapshot.ID) {
 		}
 	}
 	return keys, ids
-}
-
-// read makes a worker of a snapshot.
-func (b *bucket) read(key string) (*worker.Worker, error) {
-	id, _ := snapshot.ParseID(key)
-	cfg := b.world.workerConfig(100)
-	cfg.Decoder = b.world.rules[b.world.using].decoder()
-	return worker.Read(snapshot.NewReader(bytes.NewReader(b.objects[key])), id.Partition, cfg)
 }

@@ -1,20 +1,30 @@
 package sim
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"footfall/pipeline/oracle"
-	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
 // checkCommit holds what every commit has to keep: numbers without a gap over all
-// outputs of the partition, a mark that covers them and never goes back, and
-// nothing but muted transitions while triggers are paused.
-func (w *world) checkCommit(p *part, out *worker.Output) error {
-	n := uint64(len(p.outputs))
+// outputs of the partition, a mark that covers them and never goes back, an owner
+// that nobody has taken over from, and nothing but muted transitions while triggers
+// are paused.
+func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
+	if out.Epoch < p.readBy {
+		return w.breach("partition %d: %s commits under epoch %d what epoch %d has taken over", p.number, by.name, out.Epoch, p.readBy)
+	}
+	n := max(p.last(), p.skipped)
+	if first := out.Mark.N - uint64(len(out.Items)); by.rebuilds(out) != nil && !p.found && first > n {
+		n = first // it could not know how many there were
+	}
 	for i := range out.Items {
 		it := &out.Items[i]
 		if n++; it.N != n {
@@ -23,34 +33,107 @@ func (w *world) checkCommit(p *part, out *worker.Output) error {
 		if it.Next > out.Mark.Next || it.Clock > out.Mark.Clock || it.Fired > it.Clock {
 			return w.breach("partition %d: output %d of mark {next %d, clock %d, fired %d} is committed with mark %+v", p.number, it.N, it.Next, it.Clock, it.Fired, out.Mark)
 		}
-		t := it.Transition
-		if t == nil {
-			continue
-		}
-		if w.paused && t.Muted == schemas.NotMuted || !w.paused && t.Muted == schemas.MutedPaused {
-			return w.breach("partition %d: output %d is muted %q while paused is %v", p.number, it.N, t.Muted, w.paused)
-		}
-		if t.Cause.Kind == schemas.ByRules && t.Muted != schemas.MutedRules {
-			return w.breach("partition %d: output %d is said for new rules and muted %q", p.number, it.N, t.Muted)
-		}
-		if t.Cause.Kind == schemas.ByRecovery && t.Muted == schemas.NotMuted {
-			return w.breach("partition %d: output %d is a difference that nobody caused, and a trigger", p.number, it.N)
+		if err := w.checkItem(p, it, out.Mark.Paused, by.polled); err != nil {
+			return err
 		}
 	}
-	m, before := &out.Mark, &p.mark
+	if out.Mark.N != n {
+		return w.breach("partition %d: mark %+v is committed after output %d", p.number, out.Mark, n)
+	}
+	if err := w.checkMark(p, &out.Mark); err != nil {
+		return err
+	}
+	if by.rebuilds(out) != nil || p.mark == (schemas.Mark{}) {
+		return nil // it leaves out what is refused today, or begins after it
+	}
+	return w.checkAccepted(p, out)
+}
+
+// checkItem looks at one output, said since a step.
+func (w *world) checkItem(p *part, it *worker.Item, paused bool, since int) error {
+	if d := it.DeadLetter; d != nil {
+		return w.checkFuture(p, it)
+	}
+	switch t := it.Transition; {
+	case paused && t.Muted == schemas.NotMuted || !paused && t.Muted == schemas.MutedPaused:
+		return w.breach("partition %d: output %d is muted %q while paused is %v", p.number, it.N, t.Muted, paused)
+	case t.Cause.Kind == schemas.ByRules && t.Muted != schemas.MutedRules:
+		return w.breach("partition %d: output %d is said for new rules and muted %q", p.number, it.N, t.Muted)
+	case t.Cause.Kind == schemas.ByRecovery && t.Muted == schemas.NotMuted:
+		return w.breach("partition %d: output %d is a difference that nobody caused, and a trigger", p.number, it.N)
+	case t.Muted == schemas.MutedStale && t.At >= w.shownSince(since).most-schemas.Day:
+		return w.breach("partition %d: output %d is muted as stale, and no wall was a day after %d", p.number, it.N, t.At)
+	case t.Muted == schemas.NotMuted && t.At < w.shownSince(since).least-schemas.Day:
+		return w.breach("partition %d: output %d is of %d, and a trigger more than a day later", p.number, it.N, t.At)
+	}
+	return nil
+}
+
+// checkAccepted holds that no record was applied whose timestamp was too far ahead of
+// every wall since it was published.
+func (w *world) checkAccepted(p *part, out *worker.Output) error {
+	refused := map[int64]bool{}
+	for i := range out.Items {
+		if d := out.Items[i].DeadLetter; d != nil {
+			refused[d.Pos.Offset] = true
+		}
+	}
+	i, _ := slices.BinarySearchFunc(p.input, max(p.mark.Next, p.reached.Next), func(r worker.Record, o int64) int { return int(r.Offset - o) })
+	for ; i < len(p.input) && p.input[i].Offset < out.Mark.Next; i++ {
+		if r := &p.input[i]; !r.Control && !refused[r.Offset] && w.impossible(p, i) {
+			return w.breach("partition %d: record %d of time %d is applied, and every wall was too far before it", p.number, r.Offset, r.Time)
+		}
+	}
+	return nil
+}
+
+// impossible tells that the i-th record was too far ahead of every wall that anybody
+// has seen since it was published.
+func (w *world) impossible(p *part, i int) bool {
+	return p.input[i].Time > w.now()+schemas.Hour && p.input[i].Time > w.shownSince(p.stepped[i]).most+maxSkew
+}
+
+// checkFuture holds that a record is refused for its timestamp only if somebody's wall
+// was behind it, since it was published.
+func (w *world) checkFuture(p *part, it *worker.Item) error {
+	if it.DeadLetter.Reason != schemas.Future {
+		return nil
+	}
+	i, _ := slices.BinarySearchFunc(p.input, it.DeadLetter.Pos.Offset, func(r worker.Record, o int64) int { return int(r.Offset - o) })
+	r := &p.input[i]
+	if least := w.shownSince(p.stepped[i]).least; r.Time <= least+maxSkew && !aheadOfItself(r) {
+		return w.breach("partition %d: record %d of time %d is refused as one from the future, and no wall was before %d", p.number, r.Offset, r.Time, least)
+	}
+	return nil
+}
+
+// aheadOfItself tells whether an event says that it comes after its record's timestamp.
+func aheadOfItself(r *worker.Record) bool {
+	var event struct {
+		Time json.Number `json:"time"`
+	}
+	at, err := int64(0), json.Unmarshal(r.Value, &event)
+	if err == nil {
+		at, err = event.Time.Int64()
+	}
+	return err == nil && at > int64(r.Time+5*schemas.Minute)
+}
+
+func (w *world) checkMark(p *part, m *schemas.Mark) error {
+	before := &p.mark
 	most := w.latest - grace // the furthest that ticks may have moved the clock
 	for i := range p.input {
-		if p.input[i].Offset < m.Next {
+		if p.input[i].Offset < m.Next && !w.impossible(p, i) {
 			most = max(most, p.input[i].Time)
 		}
 	}
 	switch {
 	case m.Clock > most && m.Clock > before.Clock:
 		return w.breach("partition %d: mark %+v: neither a record nor the wall less grace is later than %d", p.number, *m, most)
-	case m.N != n:
-		return w.breach("partition %d: mark %+v is committed after output %d", p.number, *m, n)
 	case m.Fired > m.Clock:
 		return w.breach("partition %d: mark %+v has fired more than its clock", p.number, *m)
+	case m.Next > p.ends:
+		return w.breach("partition %d: mark %+v, and the log ends at %d", p.number, *m, p.ends)
 	case p.found && (m.Next < before.Next || m.Clock < before.Clock || m.Fired < before.Fired):
 		return w.breach("partition %d: mark %+v after %+v: it goes back", p.number, *m, *before)
 	}
@@ -66,21 +149,17 @@ func countOf(items []worker.Item, cause schemas.CauseKind) (n int) {
 	return n
 }
 
-// checkPut holds that a snapshot is published only when a commit covers it.
-func (p *process) checkPut(key string) error {
-	id, ok := snapshot.ParseID(key)
-	if !ok {
-		return p.breach("a snapshot is stored as %q", key)
-	}
-	part := p.parts[id.Partition]
-	if empty := id.N == 0 && !part.found; !empty && (id.N > part.mark.N || id.Next > part.mark.Next) {
-		return p.breach("snapshot %s is published, and %+v is the last that was committed", key, part.mark)
-	}
-	return nil
-}
-
 // judge looks at all that was said.
 func (w *world) judge() error {
+	if w.bins != nil {
+		if fault := w.bins.differs(); fault != "" {
+			return errors.New(fault)
+		}
+		w.result.Rows = w.bins.count()
+		if most := rowsMost + runMost*len(w.bins.parts); w.bins.table.Most > most {
+			return fmt.Errorf("a batch of %d rows, the limit is %d", w.bins.table.Most, most)
+		}
+	}
 	for _, p := range w.parts {
 		if err := w.checkSaid(p); err != nil {
 			return err
@@ -100,31 +179,51 @@ func (w *world) judge() error {
 // checkSaid holds what can be seen without knowing any rule: chains without a gap,
 // one dead letter a record, and history muted up to its end and not beyond.
 func (w *world) checkSaid(p *part) error {
-	last := map[string]*schemas.Transition{}
-	refused := map[int64]bool{}
+	refused, rebuilt := map[int64]bool{}, p.rebuilt
 	for i := range p.outputs {
+		for len(rebuilt) > 0 && rebuilt[0].count <= i { // what it did not know it may say again
+			refused, rebuilt = maps.Clone(rebuilt[0].refused), rebuilt[1:]
+		}
 		if d := p.outputs[i].Item.DeadLetter; d != nil {
 			if refused[d.Pos.Offset] {
 				return fmt.Errorf("partition %d: two dead letters for record %d", p.number, d.Pos.Offset)
 			}
 			refused[d.Pos.Offset] = true
-			continue
+		}
+	}
+	if _, err := p.members(); err != nil || w.opt.lineageBroken() {
+		return err
+	}
+	return w.checkBootstrap(p, refused)
+}
+
+// members follows everybody's chain to where it ends. Where a rebuild had only a part
+// of the outputs left, chains go on from what it could know.
+func (p *part) members() (map[string]*schemas.Transition, error) {
+	last := map[string]*schemas.Transition{}
+	rebuilt := p.rebuilt
+	for i := range p.outputs {
+		for len(rebuilt) > 0 && rebuilt[0].count <= i {
+			last, rebuilt = maps.Clone(rebuilt[0].known), rebuilt[1:]
 		}
 		t := p.outputs[i].Item.Transition
+		if t == nil {
+			continue
+		}
 		from, seq := schemas.NoSegment, uint32(0)
 		if before := last[t.User]; before != nil {
 			from, seq = before.To, before.Seq
 		}
 		if t.From != from || t.Seq != seq+1 || t.To == from {
-			return fmt.Errorf("partition %d: user %q, output %d: segment %d to %d with seq %d, after segment %d with seq %d",
+			return last, fmt.Errorf("partition %d: user %q, output %d: segment %d to %d with seq %d, after segment %d with seq %d",
 				p.number, t.User, p.outputs[i].Item.N, int16(t.From), t.To, t.Seq, int16(from), seq)
 		}
 		last[t.User] = t
 	}
-	if w.opt.lineageBroken() {
-		return nil
+	for len(rebuilt) > 0 {
+		last, rebuilt = maps.Clone(rebuilt[0].known), rebuilt[1:]
 	}
-	return w.checkBootstrap(p, refused)
+	return last, nil
 }
 
 // checkBootstrap: what the records that were there before the first start cause is
@@ -156,15 +255,9 @@ func (w *world) checkBootstrap(p *part, refused map[int64]bool) error {
 // clock and rules, and the difference is always said. A user of whom the log has
 // nothing left since the last rebuild has been silent for ever.
 func (w *world) checkEnds(p *part) error {
-	future := map[int64]bool{}
-	at := map[string]string{}
-	for i := range p.outputs {
-		it := &p.outputs[i].Item
-		if it.Transition != nil {
-			at[it.Transition.User] = w.names[0].Segments[it.Transition.To]
-		} else if it.DeadLetter.Reason == schemas.Future {
-			future[it.DeadLetter.Pos.Offset] = true
-		}
+	at, err := p.members()
+	if err != nil {
+		return err
 	}
 	input := w.inputOf(p)
 	clock := int64(p.mark.Clock)
@@ -173,12 +266,7 @@ func (w *world) checkEnds(p *part) error {
 		Value: []byte(`{"event_id":"clock","type":"view","user_id":"clock","time":` + strconv.FormatInt(clock, 10) + `}`),
 	})
 	opt := w.oracleOptions()
-	opt.Wall = func(r *oracle.Record) int64 {
-		if future[r.Offset] {
-			return r.Time - 24*int64(schemas.Hour)
-		}
-		return r.Time
-	}
+	opt.Wall = p.wallFor
 	want := map[string]string{}
 	for user := range at {
 		want[user] = "dormant"
@@ -187,13 +275,28 @@ func (w *world) checkEnds(p *part) error {
 		want[t.User] = t.To
 	}
 	delete(want, "clock")
-	for user, segment := range want {
-		if at[user] != segment {
+	for _, user := range slices.Sorted(maps.Keys(want)) {
+		said := "nowhere"
+		if t := at[user]; t != nil {
+			said = w.names[0].Segments[t.To]
+		}
+		if said != want[user] {
 			return fmt.Errorf("partition %d: user %q was last said to be in %q; the log from offset %d on leads to %q at clock %d",
-				p.number, user, at[user], p.folded, segment, clock)
+				p.number, user, said, p.folded, want[user], clock)
 		}
 	}
 	return nil
+}
+
+// wallFor is what the wall was when a record was applied, as far as its being refused
+// tells; checkFuture has held that against the walls there were.
+func (p *part) wallFor(r *oracle.Record) int64 {
+	for i := range p.outputs {
+		if d := p.outputs[i].Item.DeadLetter; d != nil && d.Reason == schemas.Future && d.Pos.Offset == r.Offset {
+			return r.Time - 24*int64(schemas.Hour)
+		}
+	}
+	return r.Time
 }
 
 func (w *world) inputOf(p *part) []oracle.Record {
@@ -219,6 +322,9 @@ func (w *world) ask() error {
 	var input, triggers, muted, dead []oracle.Record
 	opt := w.oracleOptions()
 	opt.Marks = map[int32]oracle.Mark{}
+	if w.opt.Years {
+		opt.Wall = func(r *oracle.Record) int64 { return w.parts[r.Partition].wallFor(r) }
+	}
 	for _, p := range w.parts {
 		input = append(input, w.inputOf(p)...)
 		for i := range p.outputs {
@@ -235,7 +341,7 @@ func (w *world) ask() error {
 		opt.Marks[p.number] = oracle.Mark{Next: m.Next, Clock: int64(m.Clock), Fired: int64(m.Fired), N: int64(m.N)}
 	}
 	w.result.Report = oracle.Judge(input, triggers, muted, dead, opt)
-	if err := w.result.Report.Err(); err != nil || !w.opt.Calm {
+	if err := w.result.Report.Err(); err != nil || w.stats == nil {
 		return err
 	}
 	return w.checkCounts()

@@ -3,7 +3,15 @@
 // seed. The seed decides everything: shoppers, batches, crashes, processes that
 // are stopped and wake up when others have their partitions, commits that abort or
 // whose outcome is unknown, rebalances, torn and stray snapshots, commit markers
-// that lag, retention, expired offsets, new rules, clocks that jump.
+// that lag, retention, expired offsets and such that are set back, new rules, clocks
+// that jump.
+//
+// Every commit is a transaction, of marks alone too (sources/kafka, marks.go). So no
+// request that a broker gets to late sets a partition back: its epoch has been moved
+// on, and it is refused. An end that is under way when its sender asks for the mark
+// either comes first, or is refused. Offsets are set back from outside only, and for
+// good: a group restored from a copy, or a coordinator that had not got them all.
+// Whoever recovers from there has to notice by the outputs, and to stop.
 //
 // It may not name Kafka or ClickHouse, nor decide what a record comes to: that is
 // package oracle's, which shares nothing with the worker. What the log shows
@@ -65,6 +73,8 @@
 //	what an ownership had left to say ends with it             pipeline.TestGivenBackAtOnce
 //	a snapshot of another past is skipped                      "lineage not checked", "a rebuild keeps the hash of the past"
 //	history is muted up to its end, through crashes            sim.TestHistoryIsMuted, "end of history forgotten in a crash"
+//	an offset that is set back is noticed by the outputs       "a mark that was set back is gone on from"
+//	a rebuild gives no number a second time                    pipeline.TestRebuildWithoutTheYoungestOutputs
 //	a crash amid a change of rules begins it again             "new rules are in the mark before they are said",
 //	                                                           worker.TestAChangeOfRulesForgetsNobody
 //	the same log gives the same chains, whatever happens       sim.TestChainsAreAFunctionOfTheLog

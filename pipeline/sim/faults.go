@@ -3,43 +3,102 @@ package sim
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"footfall/pipeline"
+	"footfall/pipeline/archive"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
-// between is what happens to a world while nobody looks.
-func (w *world) between() {
+// housekeep is what happens to topics, offsets and the bucket while footfall lives.
+func (w *world) housekeep() {
 	if w.calm() {
 		return
 	}
-	if w.opt.Rules && w.chance("other rules", 4) {
+	if w.opt.Rules && w.chance("other rules", 40) {
 		w.using = (w.using + 1) % len(w.rules)
 	}
 	for _, p := range w.parts {
-		if w.opt.Retain && w.chance("retention", 3) {
+		if w.opt.Retain && w.chance("retention", 12) {
 			w.retain(p)
 		}
-		if w.opt.Overtake && w.chance("retention overtakes", 8) {
+		if w.opt.Overtake && w.chance("retention overtakes", 60) {
 			w.overtake(p)
 		}
-		if w.opt.Expire && p.found && w.chance("offsets expired", 8) {
-			p.found, p.committed, p.visible = false, "", len(p.outputs)
-			if len(p.outputs) == 0 {
-				p.mark = schemas.Mark{} // as if it had never been
-			}
+		if w.opt.Expire && len(w.group.members) == 0 && len(w.undecided()) == 0 && p.found && w.chance("offsets expired", 6) {
+			w.expire(p)
 		}
-		if w.opt.Rules && p.found && w.chance("other rules said otherwise", 6) {
+		if w.opt.SetBack && p.found && p.pending == nil && len(p.earlier) > 0 && w.chance("offset set back", 30) {
+			w.setBack(p)
+		}
+		if w.opt.Rules && p.found && p.owner == nil && p.pending == nil && w.chance("other rules said otherwise", 20) {
 			w.otherwise(p)
 		}
-		if w.opt.Strays && w.chance("stray snapshot", 3) {
+		if w.opt.Strays && w.chance("stray snapshot", 10) {
 			w.stray(p)
 		}
+		if w.opt.Foreign && p.found && w.chance("foreign object", 15) {
+			w.foreign(p)
+		}
+	}
+}
+
+// expire forgets a partition's committed offset, as a group's offsets are when nobody
+// was in it for a week.
+func (w *world) expire(p *part) {
+	p.found, p.committed = false, ""
+	for _, s := range p.streams {
+		for len(s.open) > 0 { // after a week
+			s.mark(0)
+		}
+	}
+	if len(p.outputs) == 0 {
+		p.mark, p.hashes = schemas.Mark{}, map[uint64]uint64{0: 0} // as if it had never been
+	}
+	w.trace("the offset of partition %d expires", p.number)
+}
+
+// earlierMost is how many of the marks before may come back.
+const earlierMost = 8
+
+// setBack makes an earlier mark the committed one. No request of footfall's does that,
+// however late a broker gets to it. What does is beyond it: the group's offsets are
+// restored from a copy, or another broker takes over that had not got them all.
+func (w *world) setBack(p *part) {
+	i := w.rng.IntN(len(p.earlier))
+	m := p.earlier[i]
+	p.earlier = p.earlier[:i]
+	text, err := m.AppendText(nil)
+	if err != nil {
+		panic(err) // it could be written before
+	}
+	p.mark, p.next, p.committed = m, m.Next, string(text)
+	w.trace("partition %d is set back to %d with n=%d", p.number, m.Next, m.N)
+}
+
+// doom ends all lives, and makes the input another one.
+func (w *world) doom() {
+	w.powerCut()
+	for _, t := range w.undecided() {
+		w.decide(t, false)
+	}
+	w.group.members, w.group.targets, w.doomed = nil, nil, true
+	for _, p := range w.parts {
+		w.free(p)
+	}
+	if w.opt.Doom == Expanded {
+		w.parts = append(w.parts, newPart(int32(len(w.parts))))
+		return
+	}
+	w.topic = "b"
+	for _, p := range w.parts {
+		p.input, p.said, p.stepped, p.start, p.ends = nil, nil, nil, 0, 0
+		p.found, p.committed = false, "" // a broker forgets the offsets of a topic that is gone
 	}
 }
 
@@ -51,7 +110,35 @@ func (w *world) retain(p *part) {
 		return
 	}
 	oldest := ids[max(0, len(ids)-2)]
-	p.start = max(p.start, w.windowStart(p, oldest.Next))
+	start := w.windowStart(p, oldest.Next)
+	if w.bins != nil {
+		start = min(start, w.bins.next(archive.Partition{Topic: events, Number: p.number}))
+	}
+	p.start = max(p.start, start)
+	n := oldest.N
+	if w.opt.Expire { // the youngest stays: without it nobody could know how many there were
+		n = min(n, max(1, p.last())-1)
+	}
+	for _, s := range p.streams {
+		w.retainOutputs(p, s, n)
+	}
+	w.retained = w.steps
+	w.trace("retention: partition %d begins at %d", p.number, p.start)
+}
+
+// retainOutputs removes the outputs of one topic up to a number.
+func (w *world) retainOutputs(p *part, s *stream, n uint64) {
+	start := s.stable()
+	for i := p.after(n); i < len(p.where); i++ {
+		if p.where[i].stream == s {
+			start = min(start, p.where[i].offset)
+			break
+		}
+	}
+	if w.bins != nil && !w.opt.Overtake {
+		start = min(start, w.bins.next(archive.Partition{Topic: s.topic, Number: p.number}))
+	}
+	s.start = max(s.start, start)
 }
 
 // overtake removes anything: also what every snapshot needs. Only a snapshot's
@@ -66,6 +153,26 @@ func (w *world) overtake(p *part) {
 		}
 	}
 	p.start = max(p.start, start)
+	s := p.streams[w.rng.IntN(3)] // each topic has its own retention
+	if n := len(p.outputs); n > 0 {
+		gone := w.rng.IntN(n + 1)
+		if w.opt.Expire { // the youngest stays: without it and the mark nobody could know how many there were
+			gone = min(gone, n-1)
+		}
+		if gone > 0 {
+			w.retainOutputs(p, s, p.outputs[gone-1].Item.N)
+		}
+	}
+	w.retained = w.steps
+	w.trace("retention overtakes: partition %d begins at %d, its %s at %d", p.number, p.start, s.topic, s.start)
+}
+
+// rebuilt is what a rebuild had left of the outputs there were.
+type rebuilt struct {
+	start   int64 // of the input
+	count   int   // of outputs, until then
+	known   map[string]*schemas.Transition
+	refused map[int64]bool
 }
 
 // windowStart is an offset that is not after the first one of the dedup window at
@@ -93,7 +200,7 @@ func (w *world) stray(p *part) {
 	if !p.found || len(keys) == 0 || len(w.bucket.keys(keys[0][:6])) > len(keys) {
 		return // there is a bad one already
 	}
-	k, err := w.bucket.read(keys[w.rng.IntN(len(keys))])
+	k, err := w.read(p, w.bucket.objects[keys[w.rng.IntN(len(keys))]], w.rules[w.using])
 	if err != nil {
 		_ = w.breach("a sound snapshot cannot be read: %w", err)
 		return
@@ -104,7 +211,7 @@ func (w *world) stray(p *part) {
 		}
 	}
 	var out worker.Output
-	at := worker.Conditions{Wall: w.wall(), Paused: true}
+	at := worker.Conditions{Wall: w.now(), Paused: true}
 	if err := k.Resume(k.Mark(), at, &out); err != nil {
 		_ = w.breach("a sound snapshot cannot be resumed where it was taken: %w", err)
 		return
@@ -131,23 +238,58 @@ func (w *world) stray(p *part) {
 	if said == 0 || w.bucket.objects[id.String()] != nil {
 		return
 	}
-	k.Snapshot(w.wall())
+	w.bucket.plant(id.String(), snapshotOf(k, w.now()))
+	w.fault("stray snapshot stored")
+}
+
+// snapshotOf gives the bytes of a worker's snapshot.
+func snapshotOf(k *worker.Worker, wall schemas.Millis) []byte {
+	k.Snapshot(wall)
 	var buf bytes.Buffer
-	to2, err := snapshot.NewWriter(&buf)
-	if err == nil {
-		for done := false; !done && err == nil; {
-			done, err = k.Slice(to2, 1<<20)
-		}
+	to, err := snapshot.NewWriter(&buf)
+	for done := false; !done && err == nil; {
+		done, err = k.Slice(to, 1<<20)
 	}
 	if err == nil {
-		err = to2.Close()
+		err = to.Close()
 	}
 	if err != nil {
 		panic(err) // a buffer takes everything
 	}
-	w.bucket.objects[id.String()], w.bucket.bad[id.String()] = buf.Bytes(), true
-	delete(w.bucket.hashes, id.String())
-	w.fault("stray snapshot stored")
+	return buf.Bytes()
+}
+
+// foreign puts an object of another cluster into the bucket, of the same partition
+// and with a name like ours: of another log, and so another past. Or something that
+// is no snapshot at all.
+func (w *world) foreign(p *part) {
+	prefix := snapshot.ID{Partition: p.number}.String()[:7]
+	if w.rng.IntN(4) == 0 {
+		name := []string{"README", "tmp-17", "0000000000000000007-1.snap", "manifest.json"}[w.rng.IntN(4)]
+		w.bucket.objects[prefix+name] = []byte("nothing of ours")
+		return
+	}
+	cfg := w.workerConfig(100, w.rules[w.using])
+	cfg.Decoder = w.rules[w.using].decoder()
+	k := worker.New(p.number, cfg)
+	k.Begin(w.rng.Int64N(p.ends+1), 0)
+	var out worker.Output
+	var records []worker.Record
+	for range w.rng.IntN(4) {
+		n := k.Mark().Next + int64(len(records))
+		user := fmt.Sprintf("p%d-u%d", p.number, w.rng.IntN(6))
+		records = append(records, worker.Record{
+			Offset: n, Time: w.now(), Key: []byte(user),
+			Value: fmt.Appendf(nil, `{"event_id":"f%d","type":"view","user_id":%q,"time":%d}`, n, user, w.now()),
+		})
+	}
+	k.Apply(records, worker.Conditions{Wall: w.now()}, &out)
+	id := snapshot.ID{Partition: p.number, Next: k.Mark().Next, N: k.Mark().N}.String()
+	if w.bucket.objects[id] != nil && (w.bucket.good(id) < 2 || w.rng.IntN(3) > 0) {
+		return
+	}
+	w.bucket.plant(id, snapshotOf(k, w.now()))
+	w.fault("foreign snapshot stored")
 }
 
 // otherwise ends a life that was lived under other rules: it has moved somebody to
@@ -157,16 +299,15 @@ func (w *world) otherwise(p *part) {
 	if len(keys) == 0 {
 		return
 	}
-	k, err := w.bucket.read(keys[len(keys)-1])
-	last := map[string]*schemas.Transition{}
+	k, err := w.read(p, w.bucket.objects[keys[len(keys)-1]], w.rules[w.using])
 	for i := range p.outputs {
-		it := &p.outputs[i].Item
-		if err == nil && it.N > k.Mark().N {
+		if it := &p.outputs[i].Item; err == nil && it.N > k.Mark().N {
 			err = k.Said(it)
 		}
-		if it.Transition != nil {
-			last[it.Transition.User] = it.Transition
-		}
+	}
+	last, broken := p.members()
+	if err == nil {
+		err = broken
 	}
 	if err != nil {
 		_ = w.breach("a sound snapshot and what was said after it do not fit: %w", err)
@@ -185,29 +326,36 @@ func (w *world) otherwise(p *part) {
 		if err := k.Said(&it); err != nil {
 			panic(err) // it is made to fit
 		}
-		p.outputs = append(p.outputs, w.encode(p, &it, w.names))
+		s := p.streamOf(&it)
+		o := w.encode(p, &it, s.end, w.names)
+		p.outputs, p.where = append(p.outputs, o), append(p.where, s.add(&o, &transaction{state: done}))
 	}
+	p.epoch++ // somebody had it, and has left
+	p.readBy = p.epoch
 	m := p.mark
 	m.N, m.Hash, m.Rules = k.Mark().N, k.Mark().Hash, 0xbad
 	text, err := m.AppendText(nil)
 	if err != nil {
 		panic(err) // it could be written before
 	}
-	p.mark, p.committed, p.hashes[m.N] = m, string(text), m.Hash
+	p.mark, p.reached, p.committed, p.hashes[m.N] = m, m, string(text), m.Hash
 }
 
 // helpless tells whether a process was right to end with an error: there is a
 // partition that it could not bring to life without a person's word.
-func (w *world) helpless(err error) bool {
-	if forgotten, ok := errors.AsType[*pipeline.ErrForgotten](err); ok {
-		p := w.parts[forgotten.Partition]
-		return w.opt.Expire && !p.found && (len(p.outputs) > 0 || len(w.bucket.keys(snapshot.ID{Partition: p.number}.String()[:6])) > 0)
-	}
-	if !w.opt.lineageBroken() || !strings.Contains(err.Error(), "no snapshot leads there") {
+func (w *world) helpless(err error, hopeless bool) bool {
+	if !w.opt.lineageBroken() || !strings.Contains(err.Error(), "--rebuild") {
 		return false
 	}
+	if forgotten, ok := errors.AsType[*pipeline.ErrForgotten](err); ok {
+		p := w.parts[forgotten.Partition]
+		return w.opt.Expire && (len(p.outputs) > 0 || len(w.bucket.keys(snapshot.ID{Partition: p.number}.String()[:6])) > 0)
+	}
+	if hopeless { // one may have come since
+		return true
+	}
 	for _, p := range w.parts {
-		if keys, _ := w.bucket.sounds(p); p.found && len(keys) == 0 {
+		if keys, _ := w.bucket.sounds(p); p.found && len(keys) == 0 || p.mark.N < p.last() {
 			return true
 		}
 	}

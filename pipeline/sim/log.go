@@ -1,195 +1,352 @@
 package sim
 
 import (
-	"context"
-	"fmt"
+	"cmp"
+	"slices"
 
-	"footfall/pipeline"
+	"footfall/pipeline/archive"
 	"footfall/pipeline/oracle"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
-// Poll is pipeline.Source: each call is one step of the world.
-func (p *process) Poll(ctx context.Context, into *pipeline.Batch) error {
-	*into = pipeline.Batch{}
-	if err := p.mishap("poll", 60); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if p.depth > 0 && (p.polls == 0 || p.calm()) {
-		p.cancel() // this one ends gracefully
-		return context.Canceled
-	}
-	p.polls, p.tries = p.polls-1, 0
-	if p.ended() && p.isThrough() {
-		p.through = true
-		p.stats = p.pipeline.Status()
-		p.cancel()
-		return context.Canceled
-	}
-	if err := p.advance(); err != nil {
-		return err
-	}
-	for i, part := range p.parts {
-		s := &p.sessions[i]
-		switch {
-		case s.going:
-		case s.owned && !p.owns(part):
-			*s = session{}
-			into.Lost = append(into.Lost, part.number)
-		case !s.owned:
-			if part.owner == nil && (p.calm() || p.rng.IntN(3) > 0) {
-				part.epoch++
-				part.owner = p
-				*s = session{owned: true, epoch: part.epoch}
-				into.Assigned = append(into.Assigned, pipeline.Assignment{Partition: part.number, Epoch: part.epoch})
-			}
-		case p.chance("revoked", 40):
-			s.going = true
-			into.Revoked = append(into.Revoked, part.number)
-		case p.chance("lost", 40):
-			*s = session{}
-			part.owner = nil
-			into.Lost = append(into.Lost, part.number)
-		case s.started:
-			p.fetch(part, s, into)
-		}
-	}
-	return nil
+// part is one partition of every topic, and what the group knows of it.
+type part struct {
+	number int32
+
+	start   int64 // of the input log; retention moves it
+	ends    int64 // offset after the last input record
+	input   []worker.Record
+	said    []schemas.Millis // the shop's time when input[i] was published
+	stepped []int            // the step in which it was
+	streams [3]*stream       // triggers, muted, dead letters
+	outputs []Said           // committed, in order of n
+	where   []place          // of outputs[i]
+
+	committed string
+	next      int64 // offset committed with it
+	found     bool
+	mark      schemas.Mark   // the last one ever committed, expired or not
+	earlier   []schemas.Mark // committed before, the newest last
+	reached   schemas.Mark   // the last one ever committed, save that it is not set back
+	pending   *transaction   // has added an offset here, and is not decided
+
+	owner     *process // as the group has it; nil: nobody
+	epoch     int64
+	revokedAt int   // step; 0: its owner may keep it
+	readBy    int64 // the greatest epoch under which the mark was read
+
+	boot    int64             // first offset that is not history, as the first commit says
+	folded  int64             // profiles are made of what the log has from here on
+	hashes  map[uint64]uint64 // committed hash of outputs, by number: the lineage
+	rebuilt []*rebuilt
+	skipped uint64 // number that a rebuild went on from which did not know how many there were
 }
 
-// owns tells whether the group agrees that a partition is the process's.
-func (p *process) owns(part *part) bool {
-	return part.owner == p && part.epoch == p.sessions[part.number].epoch
+// place is where an output lies.
+type place struct {
+	stream *stream
+	offset int64
 }
 
-func (p *process) fetch(part *part, s *session, into *pipeline.Batch) {
-	if n := len(part.input) - s.read; n > 0 && (p.calm() || p.rng.IntN(4) > 0) {
-		n = 1 + p.rng.IntN(n)
-		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: part.number, Records: part.input[s.read : s.read+n]})
-		s.read += n
-	}
-	if p.calm() || p.rng.IntN(2) == 0 { // also in log time, where it must not matter
-		into.Ends = append(into.Ends, pipeline.End{Partition: part.number, Offset: part.ends, Wall: p.wall()})
-	}
+// visible tells whether a read_committed reader gets to it, kept whether retention
+// has left it.
+func (a place) visible() bool { return a.offset < a.stream.stable() }
+func (a place) kept() bool    { return a.offset >= a.stream.start }
+
+// stream is one partition of an output topic. Transactions write into it, and their
+// markers come when they come.
+type stream struct {
+	topic   string
+	start   int64 // retention moves it
+	end     int64
+	entries []entry
+	open    []*batch // without a marker, the oldest first
 }
 
-// isThrough tells that everything has been read and committed, under the rules
-// that are in force.
-func (p *process) isThrough() bool {
-	for i, part := range p.parts {
-		if !p.sessions[i].started || p.sessions[i].read < len(part.input) || !part.found || part.next < part.ends ||
-			part.mark.Fired < part.mark.Clock || part.mark.Rules != p.using.program.Hash() {
-			return false
-		}
-	}
-	return true
+// entry is a record, or a marker.
+type entry struct {
+	offset int64
+	record archive.Record
+	of     *transaction // nil: a marker
 }
 
-// Start is pipeline.Source.
-func (p *process) Start(partition int32, offset int64) {
-	part, s := p.parts[partition], &p.sessions[partition]
-	s.started, s.rebuilding, s.read = true, false, 0
-	for s.read < len(part.input) && part.input[s.read].Offset < offset {
-		s.read++
-	}
+// batch is what one transaction has written.
+type batch struct {
+	first int64
+	of    *transaction
 }
 
-// Release is pipeline.Source.
-func (p *process) Release(partition int32) {
-	if p.owns(p.parts[partition]) {
-		p.parts[partition].owner = nil
+// add appends what a transaction writes.
+func (s *stream) add(o *Said, of *transaction) place {
+	r := archive.Record{Offset: s.end, Time: schemas.Millis(o.Record.Time), Key: o.Record.Key, Value: o.Record.Value}
+	for _, h := range o.Record.Headers {
+		r.Headers = append(r.Headers, schemas.Header{Key: h.Key, Value: h.Value})
 	}
-	p.sessions[partition] = session{}
+	s.entries = append(s.entries, entry{s.end, r, of})
+	s.end++
+	return place{s, r.Offset}
 }
 
-// Commit is pipeline.Committer: all of outs or nothing.
-func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
-	if err := p.mishap("before commit", 60); err != nil {
-		return err
+// stable is the last stable offset: nothing from there on is read yet.
+func (s *stream) stable() int64 {
+	if len(s.open) > 0 {
+		return s.open[0].first
 	}
-	if p.tries++; p.tries > 1000 {
-		return p.breach("%d commits between two polls", p.tries)
+	return s.end
+}
+
+// mark writes the marker of the i-th open batch.
+func (s *stream) mark(i int) {
+	s.open = append(s.open[:i], s.open[i+1:]...)
+	s.entries = append(s.entries, entry{offset: s.end})
+	s.end++
+}
+
+func newPart(number int32) *part {
+	p := &part{number: number, hashes: map[uint64]uint64{0: 0}}
+	for i, topic := range []string{triggers, muted, deadLetters} {
+		p.streams[i] = &stream{topic: topic}
 	}
-	var lost []int32
-	for _, out := range outs {
-		part := p.parts[out.Mark.Partition]
-		if part.owner != p || part.epoch != out.Epoch {
-			lost = append(lost, part.number)
-		}
+	return p
+}
+
+// last is the number of the last output ever committed. Numbers have no gap, save where
+// a rebuild did not know how many there were.
+func (p *part) last() uint64 {
+	if len(p.outputs) == 0 {
+		return 0
 	}
+	return p.outputs[len(p.outputs)-1].Item.N
+}
+
+// after is the index of the first output with a greater number than n.
+func (p *part) after(n uint64) int {
+	i, _ := slices.BinarySearchFunc(p.outputs, n+1, func(o Said, n uint64) int { return cmp.Compare(o.Item.N, n) })
+	return i
+}
+
+// cause is the offset of the record that an output is due to; of a timer's, the first
+// that was not applied.
+func (o *Said) cause() int64 {
+	switch t := o.Item.Transition; {
+	case t == nil:
+		return o.Item.DeadLetter.Pos.Offset
+	case t.Cause.Kind == schemas.ByEvent:
+		return t.Cause.Pos.Offset
+	}
+	return o.Item.Next
+}
+
+// streamOf is where an item goes.
+func (p *part) streamOf(it *worker.Item) *stream {
 	switch {
-	case len(lost) > 0:
-		p.fault("zombie's commit refused")
-		return &pipeline.LostError{Partitions: lost}
-	case p.chance("aborted", 15):
-		return pipeline.ErrAborted
-	case p.chance("unknown, not done", 20):
-		return errTimeout
+	case it.DeadLetter != nil:
+		return p.streams[2]
+	case it.Transition.Muted != schemas.NotMuted:
+		return p.streams[1]
 	}
-	for _, out := range outs {
-		if err := p.write(out); err != nil {
-			return err
-		}
-	}
-	p.result.Commits++
-	if p.chance("unknown, done", 20) {
-		return errTimeout
-	}
-	return p.mishap("after commit", 60)
+	return p.streams[0]
 }
 
-// write makes one output part of the log. The commit is known at once; its
-// records are seen when the markers arrive.
-func (p *process) write(out *worker.Output) error {
-	part := p.parts[out.Mark.Partition]
-	if err := p.checkCommit(part, out); err != nil {
-		return err
+// transaction is one, of one or several partitions.
+type transaction struct {
+	by    *process
+	outs  []*worker.Output
+	said  [][]Said  // of outs[i].Items
+	where [][]place // of outs[i].Items
+	began int       // step
+	state state
+	late  bool // its end has been asked for, and the request is under way
+}
+
+type state int
+
+const (
+	undecided state = iota
+	done
+	undone
+)
+
+// produce writes the records of a transaction; nobody sees them yet.
+func (w *world) produce(by *process, outs []*worker.Output) *transaction {
+	t := &transaction{by: by, outs: outs, began: w.steps}
+	by.open = t
+	for _, out := range outs {
+		p := w.parts[out.Mark.Partition]
+		said, where := make([]Said, 0, len(out.Items)), make([]place, 0, len(out.Items))
+		for i := range out.Items {
+			s := p.streamOf(&out.Items[i])
+			if n := len(s.open); n == 0 || s.open[n-1].of != t {
+				s.open = append(s.open, &batch{s.end, t})
+			}
+			o := w.encode(p, &out.Items[i], s.end, out.Sets)
+			if w.opt.ignores && w.chance("refused, and nobody looks", 60) {
+				continue
+			}
+			where = append(where, s.add(&o, t))
+			said = append(said, o)
+		}
+		t.said, t.where = append(t.said, said), append(t.where, where)
 	}
-	for i := range out.Items {
-		part.outputs = append(part.outputs, p.encode(part, &out.Items[i], out.Sets))
+	return t
+}
+
+// decide commits a transaction, or aborts it.
+func (w *world) decide(t *transaction, commit bool) {
+	if t.state != undecided {
+		return
 	}
+	if t.by.open == t {
+		t.by.open = nil
+	}
+	t.state = undone
+	if commit {
+		t.state = done
+	}
+	for i, out := range t.outs {
+		p := w.parts[out.Mark.Partition]
+		if p.pending == t {
+			p.pending = nil
+		}
+		if !commit {
+			continue
+		}
+		if w.checkCommit(p, out, t.by) != nil {
+			return
+		}
+		p.outputs, p.where = append(p.outputs, t.said[i]...), append(p.where, t.where[i]...)
+		w.write(p, out, t.by)
+	}
+	if commit {
+		w.result.Commits++
+	}
+}
+
+// write makes a mark the committed one.
+func (w *world) write(p *part, out *worker.Output, by *process) {
 	text, err := out.Mark.AppendText(nil)
 	if err != nil {
-		return p.breach("partition %d: a mark that cannot be written: %w", part.number, err)
+		_ = w.breach("partition %d: a mark that cannot be written: %w", p.number, err)
+		return
 	}
-	if part.mark == (schemas.Mark{}) { // the first commit there ever was
-		part.boot, part.folded = out.Mark.Bootstrap, out.Mark.Next
+	if p.mark == (schemas.Mark{}) { // the first commit there ever was
+		p.boot, p.folded = out.Mark.Bootstrap, out.Mark.Next
 	}
-	if s := &p.sessions[part.number]; s.rebuilding {
-		part.folded, part.hashes = s.start, map[uint64]uint64{}
+	if r := by.rebuilds(out); r != nil {
+		p.folded, p.hashes = r.start, map[uint64]uint64{}
+		if !p.found {
+			p.skipped = out.Mark.N
+		}
+		if n := len(p.rebuilt); n == 0 || p.rebuilt[n-1] != r {
+			p.rebuilt = append(p.rebuilt, r)
+		}
 	}
-	part.hashes[out.Mark.N] = out.Mark.Hash
-	p.result.Reviewed += countOf(out.Items, schemas.ByRules)
-	part.committed, part.next, part.found, part.mark = string(text), out.Mark.Next, true, out.Mark
-	return nil
+	i, _ := slices.BinarySearchFunc(p.input, out.Mark.Next-1, func(r worker.Record, o int64) int { return cmp.Compare(r.Offset, o) })
+	for ; i >= 0 && i < len(p.input) && p.input[i].Offset >= p.reached.Next; i-- {
+		if p.stepped[i] > settledIn {
+			w.result.Waited = max(w.result.Waited, w.steps-p.stepped[i])
+		}
+	}
+	if w.doomed {
+		_ = w.breach("partition %d: committed at %d, though the input is another one", p.number, out.Mark.Next)
+		return
+	}
+	p.hashes[out.Mark.N] = out.Mark.Hash
+	by.cover(out.Mark)
+	if p.earlier = append(p.earlier, p.mark); !p.found || by.rebuilds(out) != nil {
+		p.earlier = nil // of a past that is over
+	}
+	p.earlier = p.earlier[max(0, len(p.earlier)-earlierMost):]
+	w.result.Reviewed += countOf(out.Items, schemas.ByRules)
+	p.committed, p.next, p.found, p.mark = string(text), out.Mark.Next, true, out.Mark
+	if out.Mark.Next >= p.reached.Next || by.rebuilds(out) != nil {
+		p.reached = out.Mark
+	}
+	w.note(p.committed, uint64(p.number), uint64(p.next))
+	w.trace("%s: partition %d is committed at %d with n=%d", by.name, p.number, p.next, p.mark.N)
+}
+
+// brokers is what the brokers do by themselves: markers are written, requests that
+// were given up are carried out, what takes too long is aborted.
+func (w *world) brokers() {
+	if w.away == KafkaAway {
+		return
+	}
+	for _, p := range w.parts {
+		for _, s := range p.streams {
+			for i := 0; i < len(s.open); i++ {
+				if s.open[i].of.state != undecided && (w.calm() || w.rng.IntN(3) > 0) {
+					s.mark(i)
+					i--
+				}
+			}
+		}
+	}
+	for _, t := range w.undecided() {
+		switch {
+		case t.late && w.rng.IntN(3) == 0:
+			w.fault("end of a transaction, late")
+			w.decide(t, true)
+		case w.steps-t.began > w.limits.transaction:
+			w.fault("transaction aborted for its age")
+			w.decide(t, false)
+		}
+	}
+}
+
+// undecided gives the open transactions, in the order of the partitions' streams; those
+// of marks alone have written nothing there.
+func (w *world) undecided() (all []*transaction) {
+	seen := map[*transaction]bool{}
+	add := func(t *transaction) {
+		if t != nil && t.state == undecided && !seen[t] {
+			seen[t] = true
+			all = append(all, t)
+		}
+	}
+	for _, p := range w.parts {
+		for _, s := range p.streams {
+			for _, b := range s.open {
+				add(b.of)
+			}
+		}
+		add(p.pending)
+	}
+	return all
+}
+
+// abortOf ends what lives of a slot have left open, as the first request of a
+// transactional id's next owner does. A commit that is under way may be faster.
+func (w *world) abortOf(s *slot) {
+	for _, t := range w.undecided() {
+		if t.by.slot == s {
+			w.decide(t, t.late && w.rng.IntN(2) == 0)
+		}
+	}
 }
 
 // encode turns an output into the record that a reader of the topics sees.
-func (w *world) encode(p *part, it *worker.Item, sets []schemas.SetNames) Said {
+func (w *world) encode(p *part, it *worker.Item, offset int64, sets []schemas.SetNames) Said {
 	h := schemas.OutputHeaders{ID: schemas.OutputID(group, p.number, it.N), N: it.N, Next: it.Next, Clock: it.Clock, Fired: it.Fired}
-	offset := int64(len(p.outputs))
 	if d := it.DeadLetter; d != nil {
 		r := d.Encode(events, &h, false)
-		return Said{*it, "deadletters", oracleRecord("deadletters", p.number, offset, w.wall(), r.Key, r.Value, r.Headers)}
+		return Said{*it, deadLetters, oracleRecord(deadLetters, p.number, offset, w.now(), r.Key, r.Value, r.Headers)}
 	}
 	t := it.Transition
 	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: sets, Currency: "EUR"})
 	headers := schemas.AppendTransitionHeaders(nil, &h, schemas.SourceOf(group), t)
-	topic := "triggers"
+	topic := triggers
 	if t.Muted != schemas.NotMuted {
-		topic = "muted"
+		topic = muted
 	}
-	return Said{*it, topic, oracleRecord(topic, p.number, offset, w.wall(), []byte(t.User), value, headers)}
+	return Said{*it, topic, oracleRecord(topic, p.number, offset, w.now(), []byte(t.User), value, headers)}
 }
 
 // decode is what a reader makes of it.
 func (w *world) decode(o *Said) (*worker.Item, error) {
 	it := &worker.Item{N: o.Item.N, Next: o.Item.Next, Clock: o.Item.Clock, Fired: o.Item.Fired}
-	if o.Topic != "deadletters" {
+	if o.Topic != deadLetters {
 		t, err := schemas.DecodeTransition(o.Record.Value, nil)
 		it.Transition = &t
 		return it, err
@@ -201,108 +358,6 @@ func (w *world) decode(o *Said) (*worker.Item, error) {
 	d, err := schemas.ParseDeadLetter(o.Record.Key, o.Record.Value, headers)
 	it.DeadLetter = &d.DeadLetter
 	return it, err
-}
-
-// Committed is pipeline.Committer.
-func (p *process) Committed(_ context.Context, partition int32) (schemas.Mark, bool, error) {
-	if err := p.mishap("ask for the mark", 80); err != nil {
-		return schemas.Mark{}, false, err
-	}
-	part := p.parts[partition]
-	if !part.found {
-		return schemas.Mark{}, false, nil
-	}
-	m, err := schemas.ParseMark(partition, part.next, part.committed)
-	return m, true, err
-}
-
-// Bounds is pipeline.History.
-func (p *process) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
-	if err := p.mishap("ask for bounds", 100); err != nil {
-		return 0, 0, err
-	}
-	part := p.parts[partition]
-	p.sessions[partition].start = part.start
-	return part.start, part.ends, nil
-}
-
-// Input is pipeline.History: runs of any length.
-func (p *process) Input(_ context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
-	part := p.parts[partition]
-	if from < part.start {
-		return fmt.Errorf("input of partition %d from %d, the log begins at %d: %w", partition, from, part.start, errGone)
-	}
-	for i := 0; i < len(part.input); {
-		if part.input[i].Offset < from {
-			i++
-			continue
-		}
-		if err := p.mishap("replay", 100); err != nil {
-			return err
-		}
-		n := 1 + p.rng.IntN(20)
-		var run []worker.Record
-		for ; i < len(part.input) && len(run) < n && part.input[i].Offset < to; i++ {
-			run = append(run, part.input[i])
-		}
-		if len(run) == 0 {
-			return nil
-		}
-		if err := each(run); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Said is pipeline.History: it waits for the markers that lag.
-func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
-	part := p.parts[partition]
-	for part.visible < len(part.outputs) && (part.visible == 0 || part.outputs[part.visible-1].Item.N < to) {
-		p.fault("waited for a marker")
-		part.visible++
-	}
-	return p.read(part, after, to, each)
-}
-
-// SaidAll is pipeline.History.
-func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
-	part := p.parts[partition]
-	p.sessions[partition].rebuilding = true
-	part.visible = len(part.outputs) // whoever has to ask for it has been gone for longer than any marker
-	if to == 0 {
-		to = uint64(len(part.outputs))
-	}
-	return p.read(part, 0, to, each)
-}
-
-func (p *process) read(part *part, after, to uint64, each func(*worker.Item) error) error {
-	for i := range part.outputs[:part.visible] {
-		o := &part.outputs[i]
-		if o.Item.N <= after || o.Item.N > to {
-			continue
-		}
-		if err := p.mishap("read outputs", 200); err != nil {
-			return err
-		}
-		it, err := p.decode(o)
-		if err != nil {
-			return err
-		}
-		if err := each(it); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Last is pipeline.History.
-func (p *process) Last(_ context.Context, partition int32) (uint64, error) {
-	part := p.parts[partition]
-	if part.visible == 0 {
-		return 0, p.mishap("ask for outputs", 100)
-	}
-	return part.outputs[part.visible-1].Item.N, p.mishap("ask for outputs", 100)
 }
 
 func oracleRecord(topic string, partition int32, offset int64, time schemas.Millis, key, value []byte, headers []schemas.Header) oracle.Record {

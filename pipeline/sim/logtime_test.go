@@ -32,7 +32,7 @@ func TestWallDecidesNothingInLogTime(t *testing.T) {
 	for seed := uint64(1); seed <= 12; seed++ {
 		var first []string
 		for wall := uint64(1); wall <= 3; wall++ {
-			o := Options{Seed: seed, Steps: 250, LogTime: true, Calm: true, Wall: wall, Slice: 3}
+			o := Options{Seed: seed, Steps: 250, LogTime: true, Calm: true, Wall: wall, Slice: 3, Large: true}
 			r, err := Run(o)
 			if err != nil {
 				t.Fatalf("%+v: %v", o, err)

@@ -2,292 +2,203 @@ package sim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"footfall/pipeline/pipelinetest"
 )
 
-// mutant is a bug: one change of one file. All of them are compiled into one
-// binary, each behind a switch, so that there is one build for all.
+// A mutant is a bug of our own: one change of one file. All of them are compiled into
+// one overlay, each behind a switch, and one is switched on by its number at run
+// time; so every test binary is built once for all.
 type mutant struct {
 	name string
-	file string // from the pipeline's folder
+	file string // from the repository's root
 	old  string // once in the file
 	bug  string // what stands in its place; ON is true while the bug is switched on
-	from uint64 // the seed to begin with: it found the bug when this was written
+	by   catcher
 }
 
-// mutants are the bugs that the simulation must find, each a promise of design 5
-// or 6 that is not kept.
-func mutants() []mutant {
-	return []mutant{
-		{
-			"Said does not wait for the metadata's n", "sim/log.go",
-			"for part.visible < len(part.outputs) && (part", "for !ON && part.visible < len(part.outputs) && (part", 1,
-		},
-		{
-			"replay decides again what was refused", "worker/rebuild.go",
-			"if r.Control || w.dead.has(r.Offset) {\n\t\t\tcontinue\n\t\t}\n\t\tif err",
-			"if r.Control || w.dead.has(r.Offset) && !ON {\n\t\t\tcontinue\n\t\t}\n\t\tif err", 1,
-		},
-		{
-			"snapshot published before its commit", "snapping.go",
-			"part.snapping, part.snapAt = s, now\n", "part.snapping, part.snapAt = s, now\n\tif ON {\n\t\ts.mark = schemas.Mark{}\n\t}\n", 1,
-		},
-		{
-			"epoch not checked", "sim/log.go",
-			"if part.owner != p || part.epoch != out.Epoch {", "if !ON && (part.owner != p || part.epoch != out.Epoch) {", 1,
-		},
-		{
-			"outputs carry no epoch", "partition.go",
-			"out.Epoch = part.epoch", "if !ON {\n\t\tout.Epoch = part.epoch\n\t}", 1,
-		},
-		{
-			"what was lost is sent again", "commit.go",
-			"c.drop(all, lost)", "if !ON {\n\t\t\t\tc.drop(all, lost)\n\t\t\t}", 61,
-		},
-		{
-			"outputs dropped on abort", "commit.go",
-			"c.cfg.Backoff(ctx, attempt)\n\t\tcase errors.Is(err, ErrFenced)",
-			"c.cfg.Backoff(ctx, attempt)\n\t\t\tif ON {\n\t\t\t\treturn nil\n\t\t\t}\n\t\tcase errors.Is(err, ErrFenced)", 1,
-		},
-		{
-			"outputs doubled on an unknown outcome", "commit.go",
-			"done = append(done, s)", "if ON {\n\t\t\t\tagain = append(again, s)\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\tdone = append(done, s)", 1,
-		},
-		{
-			"unknown outcome taken for done", "commit.go",
-			"case same(mark, before):", "case ON:\n\t\t\tdone = append(done, s)\n\t\tcase same(mark, before):", 1,
-		},
-		{
-			"own commit taken for another's", "commit.go",
-			"case found && same(mark, after):", "case found && same(mark, after) && !ON:", 15,
-		},
-		{
-			"dedup window not rebuilt", "recover.go",
-			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", 6,
-		},
-		{
-			"dedup window not remembered while replaying", "worker/worker.go",
-			"if w.dedup.add(xxhash.Sum64(ev.ID), r.Time, r.Offset) {", "if !(ON && w.replaying != nil) && w.dedup.add(xxhash.Sum64(ev.ID), r.Time, r.Offset) {", 4,
-		},
-		{
-			"repeats do not refresh the dedup window", "worker/dedup.go",
-			"cell, known := d.find(hash)\n\t*d.at", "cell, known := d.find(hash)\n\tif known && ON {\n\t\treturn true\n\t}\n\t*d.at", 11,
-		},
-		{
-			"fired taken as clock", "worker/worker.go",
-			"return min(w.mark.Clock, w.wheel.now-1)", "if ON {\n\t\treturn w.mark.Clock\n\t}\n\treturn min(w.mark.Clock, w.wheel.now-1)", 1,
-		},
-		{
-			"recovery re-arms from the clock", "worker/rebuild.go",
-			"out.Items = out.Items[:0]\n\trp := w.replaying", "if ON {\n\t\tmark.Fired = mark.Clock\n\t}\n\tout.Items = out.Items[:0]\n\trp := w.replaying", 12,
-		},
-		{
-			"lineage not checked", "worker/rebuild.go",
-			"|| mark.Hash != w.mark.Hash {", "|| mark.Hash != w.mark.Hash && !ON {", 82,
-		},
-		{
-			"snapshot of a foreign past is fatal", "worker/rebuild.go",
-			"int16(t.From), t.Seq, int16(from), m.seq, ErrLineage)", "int16(t.From), t.Seq, int16(from), m.seq, func() error {\n\t\t\tif ON {\n\t\t\t\treturn errors.New(\"stop\")\n\t\t\t}\n\t\t\treturn ErrLineage\n\t\t}())", 17,
-		},
-		{
-			"membership not read back", "worker/rebuild.go",
-			"w.move(user, int(t.Set), t.To, t.Seq, t.At)\n\tw.chain(it)", "if !ON {\n\t\tw.move(user, int(t.Set), t.To, t.Seq, t.At)\n\t}\n\tw.chain(it)", 1,
-		},
-		{
-			"numbers begin again after a recovery", "worker/rebuild.go",
-			"w.mark = mark\n", "w.mark = mark\n\tif ON {\n\t\tw.mark.N = 0\n\t}\n", 1,
-		},
-		{
-			"begins from nothing where offsets have expired", "recover.go",
-			"if last > 0 || beyond {", "if (last > 0 || beyond) && !ON {", 5,
-		},
-		{
-			"history is not muted", "worker/worker.go",
-			"case r.Offset < w.mark.Bootstrap:", "case r.Offset < w.mark.Bootstrap && !ON:", 1,
-		},
-		{
-			"history's timers are not muted", "worker/worker.go",
-			"if w.mark.Bootstrap > 0 && due <= w.bootClock {", "if w.mark.Bootstrap > 0 && due <= w.bootClock && !ON {", 30,
-		},
-		{
-			"end of history forgotten in a crash", "worker/rebuild.go",
-			"w.mark.Address = \"\"\n", "w.mark.Address = \"\"\n\tif ON {\n\t\tw.mark.Bootstrap = 0\n\t}\n", 6,
-		},
-		{
-			"rebuild says its differences aloud", "worker/rebuild.go",
-			"schemas.MutedBootstrap, at, out)\n\t}\n\tout.Mark", "func() schemas.Muted {\n\t\t\tif ON {\n\t\t\t\treturn schemas.NotMuted\n\t\t\t}\n\t\t\treturn schemas.MutedBootstrap\n\t\t}(), at, out)\n\t}\n\tout.Mark", 14,
-		},
-		{
-			"new rules say their differences aloud", "worker/rebuild.go",
-			"schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules,", "schemas.Cause{Kind: schemas.ByRules}, func() schemas.Muted {\n\t\tif ON {\n\t\t\treturn schemas.NotMuted\n\t\t}\n\t\treturn schemas.MutedRules\n\t}(),", 7,
-		},
-		{
-			"new rules are in the mark before they are said", "worker/rebuild.go",
-			"if w.reviewing.next == w.reviewing.end &&", "if (ON || w.reviewing.next == w.reviewing.end) &&", 18,
-		},
-		{
-			"the kill switch is not heard", "worker/say.go",
-			"case at.Paused:", "case at.Paused && !ON:", 1,
-		},
-		{
-			"ticks in a lane of history", "worker/worker.go",
-			"w.mark.Lane == schemas.Live && !w.Pending()", "(ON || w.mark.Lane == schemas.Live) && !w.Pending()", 2,
-		},
-		{
-			"a tick before what was read is applied", "partition.go",
-			"if t.end != nil && part.worker.Mark().Next >= t.end.Offset {", "if t.end != nil && (ON || part.worker.Mark().Next >= t.end.Offset) {", 33,
-		},
-		{
-			"a user's own timers are skipped over", "worker/worker.go",
-			"w.fireUser(user, at, out)", "if !ON {\n\t\t\t\tw.fireUser(user, at, out)\n\t\t\t}", 1,
-		},
-		{
-			"damaged snapshot is fatal", "recover.go",
-			"if !errors.Is(err, snapshot.ErrDamaged) &&", "if (ON || !errors.Is(err, snapshot.ErrDamaged)) &&", 1,
-		},
-		{
-			"no grace", "partition.go",
-			"at.Tick = t.end.Wall - part.p.cfg.Grace", "if at.Tick = t.end.Wall - part.p.cfg.Grace; ON {\n\t\t\tat.Tick = t.end.Wall\n\t\t}", 1,
-		},
-		{
-			"event times are clamped when folded", "worker/worker.go",
-			"row.profile.Fold(ev)", "if ON {\n\t\tev.At = min(ev.At, w.mark.Clock)\n\t}\n\trow.profile.Fold(ev)", 1,
-		},
-		{
-			"rates are not part of the rules' hash", "segment/segment.go",
-			"sum = binary.LittleEndian.AppendUint64(sum, contract)", "if !ON {\n\t\tsum = binary.LittleEndian.AppendUint64(sum, contract)\n\t}", 1,
-		},
-		{
-			"a rebuild keeps the hash of the past", "worker/rebuild.go",
-			"w.leave()\n", "if !ON {\n\t\tw.leave()\n\t}\n", 82,
-		},
-		{
-			"checksums are not looked at", "snapshot/format.go",
-			"if xxhash.Sum64(r.block) !=", "if !ON && xxhash.Sum64(r.block) !=", 4,
-		},
-	}
+// A catcher is what has to find a mutant.
+type catcher struct {
+	folder string // of the test binary, from the repository's root
+	run    string // tests
+	from   uint64 // of the simulation: the seed to begin with, near one that found it when this was written
 }
+
+// Catchers besides named tests.
+func seedsFrom(n uint64) catcher { return catcher{"pipeline/sim", "^TestSeeds$", n} }
+
+func archiveSeeds() catcher {
+	return catcher{"pipeline/archive", "^(TestTableEqualsLog|TestOnceByReadBack|TestNothingTwice)$", 0}
+}
+func test(folder, name string) catcher { return catcher{folder, "^(" + name + ")$", 0} }
 
 // switchFile is added to every package that has a mutant.
 const switchFile = `package %s
 
-import "os"
+import (
+	"os"
+	"strconv"
+)
 
-var switchedOn = os.Getenv("FOOTFALL_TEST_MUTANT")
+var switchedOn, _ = strconv.Atoi(os.Getenv("FOOTFALL_TEST_MUTANT"))
 
-func mutated(name string) bool { return switchedOn == name }
+func mutated(number int) bool { return switchedOn == number }
 `
 
+const root = "../.."
+
 // overlay writes the files with all mutants in them, and returns what go build
-// takes for -overlay.
+// takes for -overlay. Mutants are numbered from 1.
 func overlay(t *testing.T, dir string) string {
 	t.Helper()
-	root, err := filepath.Abs("..")
+	var edits []pipelinetest.Edit
+	switches := map[string]string{}
+	for i, m := range mutants() {
+		bug := regexp.MustCompile(`\bON\b`).ReplaceAllString(m.bug, fmt.Sprintf("mutated(%d)", i+1))
+		edits = append(edits, pipelinetest.Edit{File: m.file, Old: m.old, New: bug})
+		folder := path.Dir(m.file)
+		switches[path.Join(folder, "mutated.go")] = fmt.Sprintf(switchFile, path.Base(folder))
+	}
+	spec, err := pipelinetest.Overlay(root, dir, edits, switches)
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts, replace := map[string]string{}, map[string]string{}
-	for _, m := range mutants() {
-		path := filepath.Join(root, m.file)
-		if _, ok := texts[path]; !ok {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts[path] = string(text)
-			pkg := regexp.MustCompile(`(?m)^package (\w+)`).FindStringSubmatch(texts[path])[1]
-			texts[filepath.Join(filepath.Dir(path), "mutated.go")] = fmt.Sprintf(switchFile, pkg)
-		}
-		if n := strings.Count(texts[path], m.old); n != 1 {
-			t.Fatalf("mutant %q: its place is %d times in %s:\n%s", m.name, n, m.file, m.old)
-		}
-		bug := regexp.MustCompile(`\bON\b`).ReplaceAllString(m.bug, fmt.Sprintf("mutated(%q)", m.name))
-		texts[path] = strings.Replace(texts[path], m.old, bug, 1)
-	}
-	for path, text := range texts {
-		file := filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(path, root+string(filepath.Separator)), string(filepath.Separator), "-"))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[path] = file
-	}
-	spec, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, spec, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	return spec
 }
 
-// TestMutantsAreCaught runs the simulation with one bug after the other.
+// TestMutantsHaveTheirPlace holds that the code has not moved away from under a mutant.
+func TestMutantsHaveTheirPlace(t *testing.T) {
+	overlay(t, t.TempDir())
+	names := map[string]bool{}
+	for _, m := range mutants() {
+		if names[m.name] {
+			t.Errorf("two mutants are named %q", m.name)
+		}
+		names[m.name] = true
+	}
+}
+
+// TestMutantsAreCaught runs what has to find a bug with the bug, one bug after the
+// other, and prints a table of who found it. Without any bug nothing may fail.
 func TestMutantsAreCaught(t *testing.T) {
 	switch {
 	case os.Getenv("FOOTFALL_TEST_MUTANT") != "":
 		t.Skip("this is a mutant")
 	case os.Getenv("FOOTFALL_TEST_MUTANTS") == "":
-		t.Skip("builds and runs the simulation once more for every bug: make mutants does")
-	}
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "mutants.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlay(t, dir), "-o", bin, ".") //nolint:gosec // our own paths
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the mutants: %v\n%s", err, out)
+		t.Skip("builds and runs eight packages' tests with every bug: make mutants does")
 	}
 	only := regexp.MustCompile(strings.TrimPrefix(os.Getenv("FOOTFALL_TEST_MUTANTS"), "1")) // 1: all
-	all := slices.DeleteFunc(mutants(), func(m mutant) bool { return !only.MatchString(m.name) })
-	type verdict struct{ name, by string }
-	verdicts := make(chan verdict)
-	places := make(chan struct{}, 2)
-	for _, m := range all {
-		go func() {
-			places <- struct{}{}
-			by := trial(t.Context(), bin, m)
-			<-places
-			verdicts <- verdict{m.name, by}
-		}()
+	bins := build(t)
+	verdicts := make([]string, len(mutants()))
+	var wg sync.WaitGroup
+	places := make(chan struct{}, runtime.GOMAXPROCS(0))
+	attempt := func(f func()) {
+		places <- struct{}{}
+		wg.Go(func() { defer func() { <-places }(); f() })
 	}
-	caught := map[string]string{}
-	for range all {
-		v := <-verdicts
-		caught[v.name] = v.by
+	for folder, tests := range bins.tests {
+		attempt(func() {
+			c := catcher{folder, "^(" + strings.Join(tests, "|") + ")$", 1}
+			if by := bins.trial(t.Context(), c, 0); by != "" {
+				t.Errorf("without a mutant, in %s: %s", folder, by)
+			}
+		})
 	}
-	for _, m := range all {
-		if caught[m.name] == "" {
-			t.Errorf("%s (%s): not found with %d seeds", m.name, m.file, mutantSeeds)
+	for i, m := range mutants() {
+		if only.MatchString(m.name) {
+			attempt(func() { verdicts[i] = bins.trial(t.Context(), m.by, i+1) })
 		}
-		t.Logf("%-52s %s", m.name, caught[m.name])
 	}
+	wg.Wait()
+	caught, missed := 0, 0
+	for i, m := range mutants() {
+		if !only.MatchString(m.name) {
+			continue
+		}
+		if caught++; verdicts[i] == "" {
+			caught, missed = caught-1, missed+1
+			verdicts[i] = "MISSED"
+			t.Errorf("%d %s (%s): missed by %s of %s", i+1, m.name, m.file, m.by.run, m.by.folder)
+		}
+		fmt.Printf("%3d  %-58s  %s\n", i+1, m.name, verdicts[i])
+	}
+	fmt.Printf("%d caught, %d missed\n", caught, missed)
 }
 
-const mutantSeeds = 120
+// binaries are the test binaries with all mutants in them.
+type binaries struct {
+	dir   string
+	tests map[string][]string // by folder: those that have to find something
+}
 
-// trial says how a mutant was caught; it is empty if it was not.
-func trial(ctx context.Context, bin string, m mutant) string {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, bin, "-test.run", "^TestSeeds$", "-from", fmt.Sprint(m.from), "-seeds", fmt.Sprint(mutantSeeds), "-most", "1")
-	cmd.Env = append(os.Environ(), "FOOTFALL_TEST_MUTANT="+m.name)
-	out, err := cmd.CombinedOutput()
-	switch found := regexp.MustCompile(`(?m)seed (\d+):.*|panic: .*`).FindString(string(out)); {
-	case err == nil:
-		return ""
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return "" // neither found nor through
-	case found != "":
-		return found
+func (b *binaries) file(folder string) string {
+	return filepath.Join(b.dir, strings.ReplaceAll(folder, "/", "-")+".test")
+}
+
+func build(t *testing.T) *binaries {
+	t.Helper()
+	b := &binaries{dir: t.TempDir(), tests: map[string][]string{}}
+	for _, m := range mutants() {
+		name := strings.TrimSuffix(strings.TrimPrefix(strings.Trim(m.by.run, "^$"), "("), ")")
+		b.tests[m.by.folder] = append(b.tests[m.by.folder], name)
 	}
-	return fmt.Sprintf("%v: %s", err, out)
+	spec := overlay(t, b.dir)
+	for folder := range b.tests {
+		cmd := exec.CommandContext(t.Context(), "go", "test", "-tags", "smallpieces", "-c", "-overlay", spec, "-o", b.file(folder), ".") //nolint:gosec // our own paths
+		cmd.Dir = filepath.Join(root, folder)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s with mutants: %v\n%s", folder, err, out)
+		}
+	}
+	return b
+}
+
+// Limits of one trial.
+const (
+	trialSeeds = 150
+	trialTime  = 100 * time.Second
+)
+
+// trial says who caught a mutant; it is empty if nobody did.
+func (b *binaries) trial(ctx context.Context, by catcher, number int) string {
+	ctx, cancel := context.WithTimeout(ctx, trialTime)
+	defer cancel()
+	args := []string{"-test.run", by.run, "-test.timeout", "90s"}
+	if by.folder == "pipeline/sim" {
+		args = append(args, "-from", fmt.Sprint(by.from), "-seeds", fmt.Sprint(trialSeeds), "-most", "1", "-test.cpu", "1")
+	}
+	cmd := exec.CommandContext(ctx, b.file(by.folder), args...) //nolint:gosec // our own paths
+	cmd.Dir = filepath.Join(root, by.folder)
+	cmd.Env = append(os.Environ(), "FOOTFALL_TEST_MUTANT="+strconv.Itoa(number), "FOOTFALL_TEST_SEEDS=300")
+	out, err := cmd.CombinedOutput()
+	if err == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return "" // through, or neither found nor through
+	}
+	text := string(out)
+	if by.folder == "pipeline/sim" {
+		if m := regexp.MustCompile(`seed (\d+): ([^\n]*)`).FindStringSubmatch(text); m != nil {
+			seed, _ := strconv.ParseUint(m[1], 10, 64)
+			return fmt.Sprintf("simulation, after %d seeds (seed %d): %.90s", seed-by.from+1, seed, m[2])
+		}
+	}
+	if m := regexp.MustCompile(`(?s)--- FAIL: (\w+).*?\n\s+\S+_test\.go:\d+: ([^\n]*)`).FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("%s.%s: %.90s", path.Base(by.folder), m[1], m[2])
+	}
+	if m := regexp.MustCompile(`panic: [^\n]*`).FindString(text); m != "" {
+		return fmt.Sprintf("%s: %.110s", path.Base(by.folder), m)
+	}
+	return fmt.Sprintf("%v: %.100s", err, text)
 }

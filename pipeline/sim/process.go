@@ -3,101 +3,129 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
 // process is one life of footfall. It stands between a pipeline and the world, as
-// its Source, Committer, History and Bucket; every call can be its last, or the one
-// at which it is stopped for so long that others take its partitions.
+// its Source, Committer, History and Bucket.
 type process struct {
+	*life
 	*world
+	slot     *slot
 	pipeline *pipeline.Pipeline
-	depth    int // processes that are stopped while this one lives
-	polls    int // left; below 0: no limit
-	tries    int // commits since the last poll
-	sessions []session
-	slice    int // timers fired in one call at most
-	using    rules
 	cancel   context.CancelFunc
-	crashed  bool
-	robbed   bool // was stopped, and others lived meanwhile
-	through  bool // ended since all is done
+	sessions []session
+	using    rules
+	slice    int            // timers fired in one call at most
+	skew     schemas.Millis // its clock is off by this
+	paused   bool           // as it has heard
+	tries    int            // commits since the last poll
+
+	// rebuilding is what is being rebuilt without a snapshot, and not live yet.
+	rebuilding map[ownership]*rebuilt
+
+	covered []schemas.Mark      // by partition: the greatest that it has committed, or read
+	listed  map[string][]string // snapshots, by their prefix: what it was told last
+
+	member   bool
+	fenced   bool         // another life has its name
+	robbed   bool         // something was taken from it that it may not have heard of
+	deceived bool         // since its last poll the bucket has not told it all
+	hopeless bool         // since then it has listed a partition's snapshots, and none led anywhere
+	polled   int          // step of its last poll
+	news     []change     // told by the group, not yet heard
+	heard    []change     // not yet polled
+	open     *transaction // whose end it does not know
 }
 
 // session is what a process believes of one partition.
 type session struct {
 	epoch   int64
 	owned   bool
+	told    bool // Poll has given the assignment
 	going   bool // revoked, not yet released
 	started bool
 	read    int // index of the next record to fetch
 
-	rebuilding bool  // reads all outputs: what it commits before Start is a rebuild
-	start      int64 // of the log, as it was told last
+	start int64 // of the log, as it was told last
 }
 
-// live runs one process until it crashes, has used up its polls, or all is through.
-func (w *world) live(depth, polls int) {
+// ownership is a partition under one epoch.
+type ownership struct {
+	partition int32
+	epoch     int64
+}
+
+// rebuilds tells what an output is the first of, if it is a rebuild's.
+func (p *process) rebuilds(out *worker.Output) *rebuilt {
+	return p.rebuilding[ownership{out.Mark.Partition, out.Epoch}]
+}
+
+// start begins a life in a slot.
+func (w *world) start(s *slot) {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	w.result.Lives++
 	p := &process{
-		world: w, depth: depth, polls: polls, sessions: make([]session, len(w.parts)),
-		slice: 1 + w.rng.IntN(20), using: w.rules[w.using], cancel: cancel,
-	}
-	for _, part := range w.parts {
-		part.owner = nil // whoever it was is dead, or has been given up by the group
+		life:  &life{w: w, name: fmt.Sprintf("%s/%d", s.name, w.result.Lives)},
+		world: w, slot: s, sessions: make([]session, len(w.parts)), covered: make([]schemas.Mark, len(w.parts)), cancel: cancel,
+		rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{},
+		slice: 1 + w.rng.IntN(20), using: w.rules[w.using],
 	}
 	if w.opt.Slice > 0 {
 		p.slice = w.opt.Slice
 	}
-	rebuild := w.rebuild
+	if len(w.slots) > 1 && !w.opt.LogTime {
+		p.skew = schemas.Millis(w.rng.IntN(2000)) - schemas.Second
+	}
+	p.pipeline = pipeline.New(p.config(w.rebuild))
+	w.trace("%s starts (rebuild %v)", p.name, w.rebuild)
 	w.rebuild = false
-	p.pipeline = pipeline.New(p.config(rebuild))
-	err := p.pipeline.Run(ctx)
-	for _, part := range w.parts {
-		if part.owner == p {
-			part.owner = nil
-		}
-	}
-	switch {
-	case w.broken != nil:
-	case p.crashed, errors.Is(err, errBucket):
-		w.result.Crashes++ // a failing bucket stops the process when nothing can begin without
-	case err == nil:
-		w.finished = p.through
-	case p.robbed:
-		// It read half of one state of the world and half of another. Ending itself
-		// is fair; the next life shows whether it did harm.
-		w.fault("robbed, and ended itself")
-	case w.helpless(err):
-		w.fault("refused to begin")
-		w.result.Refusals++
-		w.rebuild = true
-	default:
-		_ = w.breach("the process ended with: %w", err)
-	}
+	w.abortOf(s) // its first requests end what a life of the same name has left open
+	s.process = p
+	w.lives = append(w.lives, p)
+	p.begin(func() error { return p.pipeline.Run(ctx) })
 }
 
 func (p *process) config(rebuild bool) pipeline.Config {
+	outputs, bytes := 1+p.rng.IntN(30), 64<<p.rng.IntN(8)
+	if p.opt.Large {
+		outputs, bytes = 0, 0
+	}
 	return pipeline.Config{
-		Worker:  p.workerConfig(p.slice),
+		Worker:  p.workerConfig(p.slice, p.using),
 		Decoder: p.using.decoder, Source: p, Committer: p, History: p,
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
-		Now:       p.wall,
+		Layout:    pipeline.Layout{Topic: events, ID: p.topic, Partitions: int32(len(p.parts))},
+		Now:       p.now,
 		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
-		Backoff: func(context.Context, int) { p.drift += 100 },
-		Paused:  func() bool { return p.paused },
-		Rebuild: rebuild,
-		Report:  p.report,
+		Backoff:        p.backoff,
+		Paused:         func() bool { return p.paused },
+		Rebuild:        rebuild,
+		Report:         p.report,
+		TransactionMax: outputs, SliceBytes: bytes,
+		Address: p.slot.name,
 		Inline:  true,
 	}
 }
 
+// now is the clock of the process.
+func (p *process) now() schemas.Millis { return p.wall(p.skew) }
+
+func (p *process) backoff(context.Context, int) {
+	p.drift += 100
+	p.rest()
+}
+
 func (p *process) report(f pipeline.Fact) {
+	if p.opt.Trace != nil {
+		p.trace("%s reports %T %+v", p.name, f, f)
+	}
 	switch f := f.(type) {
 	case pipeline.Recovered:
 		if strings.HasPrefix(f.Snapshot, "none") {
@@ -105,38 +133,63 @@ func (p *process) report(f pipeline.Fact) {
 		}
 	case pipeline.SnapshotSkipped:
 		p.fault("snapshot skipped")
+	case pipeline.RecoveryWaits:
+		p.fault("recovery waited")
 	}
 }
 
-// mishap ends the process here, sometimes, or stops it while others live.
-func (p *process) mishap(where string, oneIn int) error {
-	if p.crashed {
-		return errCrash
-	}
-	if p.calm() {
-		return nil
-	}
-	oneIn = max(2, oneIn/max(1, p.opt.Crash))
-	if p.opt.Zombies && p.depth < 2 && p.rng.IntN(3*oneIn) == 0 {
-		p.fault("stopped " + where)
-		p.robbed = true
-		p.between()
-		p.live(p.depth+1, 1+p.rng.IntN(20))
-		for i := range p.parts {
-			if p.parts[i].owner != nil {
-				_ = p.breach("partition %d is owned by a process that has ended", i)
-			}
+// errAway is what requests come to that nobody answers.
+var errAway = fmt.Errorf("simulated: %w", pipeline.ErrAway)
+
+// errTimeout is a commit whose outcome its sender does not learn.
+var errTimeout = errors.New("simulated time-out")
+
+// took notes that a life has ended, and judges how.
+func (w *world) took(p *process) {
+	for i, l := range w.lives {
+		if l == p {
+			w.lives = append(w.lives[:i], w.lives[i+1:]...)
+			break
 		}
-		if p.broken != nil {
-			p.crashed = true
-			return errCrash
+	}
+	p.cancel()
+	if p.slot.process == p {
+		p.slot.process, p.slot.startAt = nil, w.steps+1
+		if !w.calm() {
+			p.slot.startAt += w.rng.IntN(6)
 		}
-		return nil
 	}
-	if p.rng.IntN(oneIn) != 0 {
-		return nil
+	w.trace("%s has ended: %v", p.name, p.err)
+	switch err := p.err; {
+	case w.broken != nil:
+	case errors.Is(err, errKilled):
+		w.result.Crashes++ // the group will notice
+		return
+	case err == nil:
+	case errors.Is(err, errAway):
+		w.fault("ended itself: Kafka does not answer")
+	case errors.Is(err, snapshot.ErrAway) && p.polled == 0:
+		w.fault("did not start: the bucket fails")
+	case errors.Is(err, pipeline.ErrFenced) && p.fenced:
+		w.fault("ended itself: fenced")
+	case p.robbed:
+		// It read half of one state of the world and half of another. Ending itself
+		// is fair; the next life shows whether it did harm.
+		w.fault("ended itself: robbed")
+	case w.doomed && errors.Is(err, pipeline.ErrPermanent) && strings.Contains(err.Error(), "a group, output topics and a bucket of its own"):
+		w.fault("refused for good")
+		w.result.Refusals++
+		w.rebuild = w.rng.IntN(2) == 0 // which must not help
+	case w.helpless(err, p.hopeless || w.retained >= p.polled):
+		w.fault("refused to begin")
+		w.result.Refusals++
+		w.rebuild = true
+	case w.opt.SetBack && strings.Contains(err.Error(), "the group's offset was set back"):
+		w.fault("ended itself: set back") // the next life tells what a person has to do
+	case errors.Is(err, pipeline.ErrExpired) && (w.retained >= p.polled || w.opt.Overtake && !strings.Contains(err.Error(), "no snapshot leads there")):
+		w.fault("ended itself: overtaken by retention")
+	default:
+		_ = w.breach("%s ended with: %w", p.name, err)
 	}
-	p.fault("crash " + where)
-	p.crashed = true
-	return errCrash
+	w.leave(p, "it has left")
 }

@@ -1,11 +1,15 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/cespare/xxhash/v2"
+
 	"footfall/pipeline"
+	"footfall/pipeline/archive"
 	"footfall/pipeline/oracle"
 	"footfall/pipeline/segment"
 	"footfall/pipeline/worker"
@@ -14,49 +18,100 @@ import (
 
 // Topics of the simulated broker.
 const (
-	group  = "sim"
-	events = "events"
+	group       = "sim"
+	events      = "events"
+	triggers    = "triggers"
+	muted       = "muted"
+	deadLetters = "deadletters"
 )
 
 // Options are what a run varies besides its seed.
 type Options struct {
-	Seed  uint64 // of the shop: the log is a function of it, of Steps, LogTime and History
+	Seed  uint64 // of the shop: the log is a function of it, of Steps, LogTime, History, Hot, Crowd and Poison
 	Fault uint64 // seed of everything else; Seed if 0
-	Steps int    // polls before faults stop, and publishing with them
+	Steps int    // of the world before faults stop, and publishing with them
+
+	Processes int // of footfall, at most at once; 1 if 0
+	Archives  int // processes that fill the table, at most at once; 0: there is no table
 
 	LogTime bool // everything comes in lane replay: the chains are a function of the log alone
 	Calm    bool // no fault at all
 	History int  // rounds of publishing before the first start
+	Hot     bool // half of all records are of one user
+	Crowd   int  // users who come within one second, and never again
+	Poison  bool // hostile records
 
-	Wall    uint64 // seed of a wall that jumps; 0: the wall is the shop's. Years in log time, else minutes
+	Wall    uint64 // seed of walls that jump: by years in log time or with Years, else by minutes; 0: none does
+	Years   bool   // walls jump by years, and nobody lives in log time
 	Pause   bool   // triggers are paused and resumed
 	Zombies bool   // processes are stopped in the middle of anything, and wake up robbed
+	Twins   bool   // a process that is stopped is started a second time, under the same name
 	Strays  bool   // the bucket gets snapshots of futures that were never committed
+	Foreign bool   // the bucket gets objects of another cluster, and rubbish
 	Retain  bool   // retention removes what nobody needs any more
 	Slice   int    // timers fired in one call at most; 0: any number, another in each life
-	Crash   int    // how many times likelier a crash is; 0: once
+	Crash   int    // how many times likelier a kill is; 0: once
+	Large   bool   // polls, transactions and slices of snapshots are as large as in production: never cut
+	Outage  Outage // what is away for an hour
+	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
 
 	// With any of these the oracle cannot say what to expect: what was said then
 	// depends on when it happened. Chains, numbers and where everybody ends up are
 	// checked all the same.
-	Overtake bool // retention removes what is needed: only --rebuild helps
+	Overtake bool // retention removes what is needed, of the input and of the outputs: only --rebuild helps
 	Expire   bool // the group's offsets expire
 	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
+	SetBack  bool // a committed offset is set back to one that was committed before
+
+	absent bool // the table cannot be reached until faults stop; no time passes for it
+
+	// Controls: what is wrong on purpose, see TestNaiveSinkIsFound.
+	naive   func(archive.Log, archive.Table) func(context.Context) error // takes the archive's place
+	ignores bool                                                         // records that a broker refuses are missing from what is committed
+
+	// Trace is told what happens, to look at one seed.
+	Trace func(format string, args ...any)
 }
 
+// Outage is what cannot be reached for an hour or longer.
+type Outage int
+
+// What there is to be away.
+const (
+	NoOutage Outage = iota
+	BucketAway
+	KafkaAway
+	TableAway
+)
+
+// Doom is what no footfall can go on after.
+type Doom int
+
+// What there is to be doomed by.
+const (
+	NoDoom   Doom = iota
+	MadeAnew      // the topic is deleted, and made again under its name
+	Expanded      // all topics get more partitions
+)
+
 // lineageBroken tells that the oracle cannot be asked.
-func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rules }
+func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rules || o.SetBack }
 
 // Result is what a run came to.
 type Result struct {
+	Hash     uint64         // of everything that happened and is there in the end
 	Report   *oracle.Report // nil where the oracle cannot be asked
+	Lives    int
 	Crashes  int
 	Commits  int
 	Refusals int            // lives that ended with an error that asks for a person, rightly
 	Rebuilds int            // partitions brought back by --rebuild
 	Reviewed int            // transitions said for new rules
+	Rows     int            // in the table
+	Waited   int            // steps from a record's publication to its commit, at most; of those after settledIn
 	Faults   map[string]int // how often each happened
 	Outputs  []Said         // everything committed, by partition, in order of n
+	Early    [][]Said       // of each partition: those of Outputs that there were when faults stopped
 }
 
 // Said is one committed output, as a reader of the topics sees it.
@@ -66,17 +121,11 @@ type Said struct {
 	Record oracle.Record
 }
 
+// settledIn is how many steps a run is given to settle: a crowd comes before.
+const settledIn = 40
+
 // grace is how far ticks stay behind the wall (design 3.5).
 const grace = 2 * schemas.Second
-
-// errCrash is the process's sudden end: nothing after it is seen by anyone.
-var errCrash = fmt.Errorf("crashed: %w", pipeline.ErrPermanent)
-
-// errTimeout is a commit whose outcome its sender does not learn.
-var errTimeout = errors.New("simulated time-out")
-
-// errGone is a read before the log's start.
-var errGone = errors.New("offset out of range")
 
 // contracts are the rules that lives are lived under; all but Options.Rules know
 // the first one only.
@@ -93,52 +142,52 @@ type rules struct {
 	decoder func() *schemas.Decoder
 }
 
-// world is the simulated outside: the log, the group, the bucket and the clocks.
+// world is the simulated outside: topics, groups, bucket, table and clocks, and who
+// lives in it.
 type world struct {
 	opt    Options
-	rng    *rand.Rand // faults, batches, slices
+	rng    *rand.Rand // faults, batches, slices, whose turn it is
 	walls  *rand.Rand
+	dice   *rand.Rand // of the table and its archives, which must not change what is said
+	aside  *rand.Rand // of what must not change anything else: which checks are made, in which order keys are listed
+	digest xxhash.Digest
+
 	jump   schemas.Millis // of the wall, against the shop's time
 	drift  schemas.Millis // time spent waiting, which the shop does not see
+	latest schemas.Millis // that any wall has ever shown
+	shown  []walls        // by step
+
 	names  []schemas.SetNames
 	parts  []*part
+	group  groupOf
 	bucket *bucket
 	shop   *shop
 	rules  []rules
 	using  int // index in rules
+	slots  []*slot
+	lives  []*process // in order of their beginning
+	bins   *archives  // nil: none
+	limits limits
 
 	steps    int
+	retained int    // step in which retention was last at work
+	away     Outage // what cannot be reached now
+	back     int    // step at which it can be reached again
 	paused   bool
 	rebuild  bool // the next life is started with --rebuild
-	finished bool
-	broken   error             // an invariant that does not hold
-	latest   schemas.Millis    // that the wall has ever shown
-	stats    []pipeline.Status // of the process that was the last
+	ending   bool // all is done; everybody is told to end
+	doomed   bool
+	topic    string // id of the input topic
+	broken   error  // an invariant that does not hold
 	result   Result
+	stats    []pipeline.Status // of the process that saw it all, where one did
 }
 
-// part is one partition of every topic, and what the group knows of it.
-type part struct {
-	number int32
-
-	start   int64 // of the input log; retention moves it
-	ends    int64 // offset after the last input record
-	input   []worker.Record
-	said    []schemas.Millis // the shop's time when input[i] was published
-	outputs []Said
-	visible int // outputs that a read_committed reader sees: markers come late
-
-	committed string
-	next      int64 // offset committed with it
-	found     bool
-	mark      schemas.Mark // the last one ever committed, expired or not
-
-	owner *process // nil: nobody
-	epoch int64
-
-	boot   int64             // first offset that is not history, as the first commit says
-	folded int64             // profiles are made of what the log has from here on
-	hashes map[uint64]uint64 // committed hash of outputs, by number: the lineage
+// limits vary by seed, in steps.
+type limits struct {
+	session     int // in which a process must be heard of
+	transaction int // after which an open one is aborted
+	revoke      int // a rebalance waits for so long
 }
 
 // Run runs one seed.
@@ -149,7 +198,10 @@ func Run(opt Options) (*Result, error) {
 	w := &world{
 		opt: opt,
 		rng: rand.New(rand.NewPCG(opt.Fault, 7)), walls: rand.New(rand.NewPCG(opt.Wall, 9)), //nolint:gosec // a simulation wants to be repeatable
+		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), //nolint:gosec // a simulation wants to be repeatable
 	}
+	w.digest.Reset()
+	w.topic = "a"
 	for _, c := range contracts() {
 		probe, err := schemas.NewDecoder(c)
 		if err != nil {
@@ -163,46 +215,150 @@ func Run(opt Options) (*Result, error) {
 			return d
 		}})
 	}
+	if w.rules[0].program.Hash() == w.rules[1].program.Hash() {
+		return &Result{}, errors.New("contracts with other rates have rules of the same hash")
+	}
 	w.names = w.rules[0].program.Names()
 	w.result.Faults = map[string]int{}
-	w.bucket = &bucket{world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}}
+	w.limits = limits{session: 2 + w.rng.IntN(6), transaction: 2 + w.rng.IntN(8), revoke: 2 + w.rng.IntN(6)}
+	w.bucket = newBucket(w)
 	w.shop = newShop(w)
 	for range opt.History {
 		w.shop.round()
 	}
-	if w.rules[0].program.Hash() == w.rules[1].program.Hash() {
-		return nil, errors.New("contracts with other rates have rules of the same hash")
+	for i := range max(1, opt.Processes) {
+		w.slots = append(w.slots, &slot{name: fmt.Sprintf("footfall-%d", i), startAt: w.rng.IntN(1 + i*opt.Steps/3)})
 	}
-	err := w.lives()
+	if opt.Archives > 0 {
+		w.bins = newArchives(w)
+	}
+	err := w.run()
 	for _, p := range w.parts {
 		w.result.Outputs = append(w.result.Outputs, p.outputs...)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case !w.doomed:
 		err = w.judge()
+	case w.result.Refusals == 0:
+		err = errors.New("nobody has refused to go on")
 	}
+	w.result.Hash = w.hash()
+	r := w.result // not the world's own: it would keep the world
 	if err != nil {
-		return &w.result, fmt.Errorf("step %d: %w", w.steps, err)
+		return &r, fmt.Errorf("step %d: %w", w.steps, err)
 	}
-	return &w.result, nil
+	return &r, nil
 }
 
-// lives lives one process after the other, until all is through.
-func (w *world) lives() error {
-	for !w.finished {
-		w.between()
-		w.live(0, -1)
-		if w.broken != nil {
+// restless is how many steps more than it has a run may take to come to rest.
+const restless = 3000
+
+// run lets the world go on, step by step, until all is through and everybody has ended.
+func (w *world) run() error {
+	defer w.endAll()
+	for {
+		if w.steps++; w.steps > w.opt.Steps+restless {
+			return fmt.Errorf("does not come to rest: %d steps after the last record something is still to be done: %s", restless, w.unfinished())
+		}
+		w.advance()
+		w.manage()
+		for _, p := range w.turns() {
+			if p.resume(); p.over {
+				w.took(p)
+			}
+			if w.broken != nil {
+				return w.broken
+			}
+		}
+		if w.bins != nil {
+			if w.bins.step(); w.broken != nil {
+				return w.broken
+			}
+		}
+		if w.finished() {
 			return w.broken
 		}
 	}
-	return nil
+}
+
+// finished ends the processes when all is done, then the archives when they have
+// copied what the processes said last; it tells that everybody has ended.
+func (w *world) finished() bool {
+	switch {
+	case !w.ended() || !w.doomed && w.unfinished() != "":
+		return false
+	case !w.ending:
+		w.finish()
+	case len(w.lives) > 0:
+	case w.bins == nil || w.bins.ending && len(w.bins.lives) == 0:
+		return true
+	default:
+		w.bins.finish()
+	}
+	return false
+}
+
+// turns gives the processes in the order in which they go on in this step; not all do.
+func (w *world) turns() []*process {
+	var turns []*process
+	for _, p := range w.lives {
+		if w.calm() || w.rng.IntN(5) > 0 {
+			turns = append(turns, p)
+		}
+	}
+	w.rng.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
+	return turns
+}
+
+// finish tells everybody to end.
+func (w *world) finish() {
+	w.ending = true
+	for _, p := range w.lives {
+		if w.result.Lives == 1 {
+			w.stats = p.pipeline.Status()
+		}
+		p.cancel()
+	}
+}
+
+// endAll leaves no coroutine behind.
+func (w *world) endAll() {
+	for _, p := range w.lives {
+		p.kill()
+	}
+	if w.bins != nil {
+		for _, a := range w.bins.lives {
+			a.kill()
+		}
+	}
+}
+
+// unfinished says what is still to be done, if anything is: read and committed all,
+// under the rules that are in force, and copied.
+func (w *world) unfinished() string {
+	for _, p := range w.parts {
+		switch {
+		case w.ending:
+		case p.owner == nil:
+			return fmt.Sprintf("partition %d is nobody's", p.number)
+		case !p.found || p.next < p.ends:
+			return fmt.Sprintf("partition %d is committed up to %d of %d", p.number, p.next, p.ends)
+		case p.mark.Fired < p.mark.Clock || p.mark.Rules != w.rules[w.using].program.Hash():
+			return fmt.Sprintf("partition %d is at %+v, the rules are %016x", p.number, p.mark, w.rules[w.using].program.Hash())
+		}
+	}
+	if w.bins == nil || w.bins.ending || len(w.lives) > 0 && w.ending {
+		return ""
+	}
+	return w.bins.unfinished()
 }
 
 // workerConfig is what workers decide by, all but the decoder.
-func (w *world) workerConfig(slice int) worker.Config {
+func (w *world) workerConfig(slice int, using rules) worker.Config {
 	c := worker.Config{
-		Rules: w.rules[w.using].program,
-		Ahead: 5 * schemas.Minute, MaxSkew: 5 * schemas.Minute, MaxAge: schemas.Day,
+		Rules: using.program,
+		Ahead: 5 * schemas.Minute, MaxSkew: maxSkew, MaxAge: schemas.Day,
 		DedupWindow: schemas.Hour, DedupBudget: 1 << 20, Slice: slice,
 	}
 	if w.opt.LogTime {
@@ -211,21 +367,21 @@ func (w *world) workerConfig(slice int) worker.Config {
 	return c
 }
 
-// breach notes that an invariant does not hold, and ends the process that saw it.
+// maxSkew is how far a record's timestamp may be ahead of the wall.
+const maxSkew = 5 * schemas.Minute
+
+// breach notes that an invariant does not hold, and ends what saw it.
 func (w *world) breach(format string, args ...any) error {
 	if w.broken == nil {
 		w.broken = fmt.Errorf(format, args...)
 	}
-	return errCrash
+	return w.broken
 }
 
-// now is the time in which the world lives, and wall what its clocks show.
-func (w *world) now() schemas.Millis { return w.shop.now + w.drift }
-
-func (w *world) wall() schemas.Millis {
-	wall := w.now() + w.jump
-	w.latest = max(w.latest, wall)
-	return wall
+func (w *world) trace(format string, args ...any) {
+	if w.opt.Trace != nil {
+		w.opt.Trace("%4d "+format, append([]any{w.steps}, args...)...)
+	}
 }
 
 func (w *world) fault(name string) { w.result.Faults[name]++ }
@@ -234,7 +390,7 @@ func (w *world) fault(name string) { w.result.Faults[name]++ }
 func (w *world) calm() bool { return w.opt.Calm || w.ended() }
 
 // ended tells that nothing is published any more.
-func (w *world) ended() bool { return w.steps >= w.opt.Steps }
+func (w *world) ended() bool { return w.steps > w.opt.Steps }
 
 // chance is true in one of oneIn cases, and never when it is calm.
 func (w *world) chance(name string, oneIn int) bool {
@@ -243,42 +399,4 @@ func (w *world) chance(name string, oneIn int) bool {
 	}
 	w.fault(name)
 	return true
-}
-
-// restless is how many polls more than it has steps a run may take to come to rest.
-const restless = 3000
-
-// advance lets the world go on by one step.
-func (w *world) advance() error {
-	if w.steps++; w.steps > w.opt.Steps+restless {
-		return w.breach("does not come to rest: %d polls after the last record something is still to be done", restless)
-	}
-	for _, p := range w.parts { // some commit markers arrive
-		if p.visible < len(p.outputs) {
-			p.visible += w.rng.IntN(len(p.outputs) - p.visible + 1)
-		}
-	}
-	if w.opt.Wall != 0 && w.walls.IntN(10) == 0 {
-		w.jumpWall()
-	}
-	if w.ended() {
-		w.drift += schemas.Minute
-		return nil
-	}
-	w.shop.round()
-	if w.opt.Pause && w.chance("paused or resumed", 15) {
-		w.paused = !w.paused
-	}
-	return nil
-}
-
-// jumpWall sets the clocks of the machines. Forward by any number of years in log
-// time, where the wall decides nothing; it never lies before the log, where every
-// record would rightly be one from the future. Backward by minutes otherwise.
-func (w *world) jumpWall() {
-	if w.opt.LogTime {
-		w.jump = schemas.Millis(w.walls.Int64N(int64(20 * 365 * schemas.Day)))
-	} else {
-		w.jump = -schemas.Millis(w.walls.Int64N(int64(4 * schemas.Minute)))
-	}
 }

@@ -114,9 +114,13 @@ func (r *Reader) fail(format string, args ...any) {
 }
 
 func (r *Reader) full(p []byte, what string) {
-	if _, err := io.ReadFull(r.from, p); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch _, err := io.ReadFull(r.from, p); {
+	case err == nil:
+	case errors.Is(err, ErrAway): // a connection that ended too soon says nothing of the file
+		r.err = err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		r.fail("block %d: ends within its %s", r.blocks+1, what)
-	} else if err != nil {
+	default:
 		r.err = err
 	}
 }
@@ -150,7 +154,7 @@ func (r *Reader) next() {
 		return
 	}
 	if cap(r.block) < int(n) {
-		r.block = make([]byte, BlockMax)
+		r.block = make([]byte, min(max(int(n), 2*cap(r.block)), BlockMax))
 	}
 	r.block = r.block[:n]
 	if r.full(r.block, "bytes"); r.err != nil {
@@ -169,7 +173,7 @@ func (r *Reader) next() {
 func (r *Reader) footer(blocks uint64) {
 	var b [16 + len(magicTail) + 1]byte
 	n, err := io.ReadFull(r.from, b[:])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != nil && (errors.Is(err, ErrAway) || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)) {
 		r.err = err
 		return
 	}

@@ -69,20 +69,62 @@ func ParseID(key string) (ID, bool) {
 	return ID{int32(p), next, n}, errors.Join(errP, errNext, errN) == nil
 }
 
+// layoutKey is the object that says what all snapshots of a bucket rest upon.
+const layoutKey = "layout"
+
+// Claim stores a text that says what the bucket's snapshots rest upon, where there is
+// none yet, and returns the one that is there.
+func (s *Store) Claim(ctx context.Context, text string) (string, error) {
+	keys, err := s.bucket.List(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("list the bucket's layout: %w", err)
+	}
+	if !slices.Contains(keys, layoutKey) {
+		err := s.bucket.Put(ctx, layoutKey, func(to io.Writer) error {
+			_, err := io.WriteString(to, text)
+			return err
+		})
+		if err != nil {
+			return "", fmt.Errorf("write the bucket's layout: %w", err)
+		}
+	}
+	object, err := s.bucket.Get(ctx, layoutKey)
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
+	}
+	defer func() { _ = object.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(object, 4096))
+	if err != nil {
+		return "", fmt.Errorf("read the bucket's layout: %w", err)
+	}
+	return string(b), nil
+}
+
 // List gives a partition's snapshots, the newest first.
 func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
+	ids, _, err := s.list(ctx, partition)
+	return ids, err
+}
+
+// torn is the name of a file that a folder keeps of a snapshot whose writer was killed.
+// (gocloud.dev/blob/fileblob writes beside the file's place, and renames.)
+var torn = regexp.MustCompile(`(?:^|/)p\d{5}/\d{19}-\d{20}\.snap\.[0-9a-f]+\.tmp$`)
+
+// list gives a partition's snapshots, the newest first, and what is left of torn ones.
+func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []string, err error) {
 	keys, err := s.bucket.List(ctx, fmt.Sprintf("p%05d/", partition))
 	if err != nil {
-		return nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
+		return nil, nil, fmt.Errorf("list snapshots of partition %d: %w", partition, err)
 	}
-	var ids []ID
 	for _, k := range keys {
 		if id, ok := ParseID(k); ok && id.Partition == partition {
 			ids = append(ids, id)
+		} else if torn.MatchString(k) {
+			left = append(left, k)
 		}
 	}
 	slices.SortFunc(ids, func(a, b ID) int { return b.compare(a) })
-	return ids, nil
+	return ids, left, nil
 }
 
 // Publish stores a snapshot whole, reads it back, and only then removes what is
@@ -101,10 +143,12 @@ func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error)
 	if err != nil {
 		return fmt.Errorf("write snapshot %s: %w", id, err)
 	}
+	//failpoint:snapshot.put
 	s.note(id, nil)
 	if _, err := s.Verify(ctx, id); err != nil {
-		return err
+		return fmt.Errorf("just written: %w: %w", err, ErrAway)
 	}
+	//failpoint:snapshot.verified
 	return s.prune(ctx, id)
 }
 
@@ -159,11 +203,17 @@ func (s *Store) isDamaged(id ID) bool {
 
 // prune removes the partition's snapshots beyond the newest ones, and those that
 // were seen to be damaged, which would else push good ones out. What is newer
-// than the one just published belongs to a lineage that was given up.
+// than the one just published belongs to a lineage that was given up. What is left of
+// torn ones goes too; somebody who has lost the partition and still writes fails then.
 func (s *Store) prune(ctx context.Context, newest ID) error {
-	ids, err := s.List(ctx, newest.Partition)
+	ids, left, err := s.list(ctx, newest.Partition)
 	if err != nil {
 		return err
+	}
+	for _, key := range left {
+		if err := s.bucket.Delete(ctx, key); err != nil {
+			return fmt.Errorf("remove what is left of a snapshot, %s: %w", key, err)
+		}
 	}
 	kept := 0
 	for _, id := range ids {
@@ -176,6 +226,7 @@ func (s *Store) prune(ctx context.Context, newest ID) error {
 				continue
 			}
 		}
+		//failpoint:snapshot.pruning
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
 		}

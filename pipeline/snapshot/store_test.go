@@ -118,6 +118,21 @@ func TestListIsTheNewestFirst(t *testing.T) {
 	})
 }
 
+// What a bucket's snapshots rest upon is what its first user has said, and is no
+// snapshot.
+func TestTheFirstClaimStays(t *testing.T) {
+	each(t, func(t *testing.T, bucket *blob.Bucket) {
+		s := NewStore(Blob{bucket}, 3)
+		publish(t, s, ID{1, 5, 5})
+		for _, text := range []string{"ours", "theirs"} {
+			if got, err := s.Claim(t.Context(), text); err != nil || got != "ours" {
+				t.Errorf("claim %q: got %q, %v, want what was there first", text, got, err)
+			}
+		}
+		listed(t, s, 1, ID{1, 5, 5})
+	})
+}
+
 func TestANameIsReadBack(t *testing.T) {
 	for _, id := range []ID{{0, 0, 0}, {7, 120331, 9}, {99999, 1<<63 - 1, 1<<64 - 1}} {
 		if got, ok := ParseID(id.String()); !ok || got != id {
@@ -181,6 +196,36 @@ func TestNewerOnesAreLeftAlone(t *testing.T) {
 		publish(t, NewStore(Blob{bucket}, 1), now)
 		listed(t, NewStore(Blob{bucket}, 1), 1, later, sameCut, now)
 	})
+}
+
+// Of a snapshot whose writer was killed a folder keeps a file; the next one removes it.
+func TestWhatIsLeftOfTornOnesGoes(t *testing.T) {
+	dir := t.TempDir()
+	bucket, err := fileblob.OpenBucket(dir, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	s := NewStore(Blob{bucket}, 2)
+	other := filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp")
+	publish(t, s, ID{1, 10, 1}, ID{2, 10, 1})
+	w, err := bucket.NewWriter(t.Context(), ID{1, 20, 2}.key(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("footfal1")); err != nil { // and here it is killed
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listed(t, s, 1, ID{1, 10, 1})
+	publish(t, s, ID{1, 30, 3})
+	files, err := filepath.Glob(filepath.Join(dir, "p*", "*"))
+	want := []string{filepath.Join(dir, ID{1, 10, 1}.key()), filepath.Join(dir, ID{1, 30, 3}.key()), filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp"), filepath.Join(dir, ID{2, 10, 1}.key())}
+	if diff := cmp.Diff(want, files); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
 }
 
 // A write that fails stores nothing, and removes nothing.
@@ -299,4 +344,25 @@ func TestATornWriteIsNoticedAndNothingGoes(t *testing.T) {
 	if err != nil || !slices.Contains(ids, old) {
 		t.Errorf("got %v, %v, want %s among them", ids, err, old)
 	}
+}
+
+// Whatever lies in the bucket, a name that is read as a snapshot's is that snapshot's,
+// and sorts as it does.
+func FuzzParseID(f *testing.F) {
+	f.Add(ID{7, 120331, 99}.String(), int32(7), int64(120331), uint64(98))
+	f.Add("g/p00001/0000000000000000001-00000000000000000002.snap", int32(0), int64(0), uint64(0))
+	f.Add("p99999/9999999999999999999-99999999999999999999.snap", int32(99999), int64(1<<62), uint64(1<<63))
+	f.Fuzz(func(t *testing.T, key string, partition int32, next int64, n uint64) {
+		if id, ok := ParseID(key); ok && !strings.HasSuffix(key, id.String()) {
+			t.Errorf("%q is read as %s", key, id)
+		}
+		id := ID{partition & 0xffff % 100_000, next &^ (-1 << 63), n}
+		back, ok := ParseID("prefix/" + id.String())
+		if !ok || back != id {
+			t.Errorf("%s is read as %s, %v", id, back, ok)
+		}
+		if other, ok := ParseID(key); ok && other.Partition == id.Partition && (strings.Compare(other.String(), id.String()) < 0) != (other.compare(id) < 0) {
+			t.Errorf("%s and %s sort otherwise than the snapshots", other, id)
+		}
+	})
 }

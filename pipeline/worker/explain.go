@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"footfall/pipeline/profile"
@@ -13,13 +14,22 @@ import (
 type Explanation struct {
 	User    string
 	Clock   schemas.Millis
+	Next    int64 // first input offset that is not in it
 	Profile profile.Profile
+	Rules   *segment.Program
 	Sets    []SetExplanation // [sets]
+
+	moment segment.Moment // of a copy of the user
 }
+
+// Acts are what the user could do now, and where it would lead. They are tried on the
+// explanation's copy of the user: for who has asked, not for the worker's goroutine.
+func (ex *Explanation) Acts() []segment.Act { return ex.Rules.Evaluator().Acts(ex.moment) }
 
 // SetExplanation is a user's place in one segment set.
 type SetExplanation struct {
 	Set, Segment string
+	Number       int              // of the set in the rules
 	Clauses      []segment.Clause // of the segment's rule; none: no rule before it holds
 	Passed       []segment.Passed // the segments before it in the set, and why not
 	Seq          uint32
@@ -49,8 +59,9 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 		return ex, false
 	}
 	pr, v := w.rows.At(user).profile, w.cells.View(user)
-	ex = Explanation{User: id, Clock: w.mark.Clock, Profile: pr}
+	ex = Explanation{User: id, Clock: w.mark.Clock, Next: w.mark.Next, Profile: pr, Rules: w.cfg.Rules}
 	w.eval.Eval(&pr, v, w.mark.Clock, w.segments)
+	ex.moment = segment.Moment{Profile: &pr, View: v.Copy().View(0), Now: w.mark.Clock, In: slices.Clone(w.segments)}
 	for set, names := range w.cfg.Rules.Names() {
 		m := w.member(user, w.place[set])
 		in := schemas.Retired
@@ -61,7 +72,7 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 			continue
 		}
 		s := SetExplanation{
-			Set: names.Name, Segment: names.Segments[in], Seq: m.seq,
+			Set: names.Name, Number: set, Segment: names.Segments[in], Seq: m.seq,
 			Since: schemas.Millis(m.since) * schemas.Second,
 		}
 		now := segment.Moment{Profile: &pr, View: v, Now: w.mark.Clock, In: w.segments}

@@ -25,9 +25,15 @@ type replay struct {
 	// before a crash.
 	recovered bool
 
-	// lenient leaves out records that are refused today: a rebuild cannot know
-	// what became of them when retention has removed their dead letters.
+	// lenient leaves out records that are refused today, at wall time wall: a rebuild
+	// cannot know what became of them when retention has removed their dead letters.
 	lenient bool
+	wall    schemas.Millis
+
+	// unsaid tells that nothing was ever said of these records, as far as anybody
+	// knows: what is left out is kept in letters, to be said.
+	unsaid  bool
+	letters []*schemas.DeadLetter
 }
 
 // reviewing is what a change of rules has left to do: rows next..end-1, but for
@@ -71,6 +77,12 @@ func (o *offsets) forget(before int64) {
 func (w *Worker) Said(it *Item) error {
 	if it.N != w.mark.N+1 {
 		return fmt.Errorf("partition %d: output n=%d follows n=%d: outputs are missing or doubled (design 3.4)", w.mark.Partition, it.N, w.mark.N)
+	}
+	if since := it.since(); since < w.mark.Next {
+		// Equal numbers and hashes do not tell: a snapshot without outputs has the same
+		// as any other without.
+		return fmt.Errorf("partition %d: output n=%d is due to the input before offset %d, and is not among the %d that were said up to there: %w",
+			w.mark.Partition, it.N, w.mark.Next, w.mark.N, ErrLineage)
 	}
 	if d := it.DeadLetter; d != nil {
 		w.dead.add(d.Pos.Offset)
@@ -124,29 +136,49 @@ func (w *Worker) numbers(t *schemas.Transition) (set int, from, to uint16) {
 	return set, segment(t.From, names.From), segment(t.To, names.To)
 }
 
-// Retell is Said for a rebuild, where retention may have removed the oldest
-// outputs: a user's first one may have any from and seq, and the first of all any n.
-func (w *Worker) Retell(it *Item) error {
-	if w.mark.N == 0 {
-		w.mark.N = it.N - 1
+// since is the least cut before which the output cannot have been said.
+func (it *Item) since() int64 {
+	switch t := it.Transition; {
+	case t == nil:
+		return it.DeadLetter.Pos.Offset
+	case t.Cause.Kind == schemas.ByEvent:
+		return t.Cause.Pos.Offset
 	}
+	return it.Next
+}
+
+// Retell is Said for a rebuild, where retention may have removed outputs, of each
+// topic by itself: any number may come after a smaller one, and a user's chain goes
+// on from wherever the next of its outputs says that it stood.
+func (w *Worker) Retell(it *Item) error {
+	w.mark.N = max(w.mark.N, it.N-1)
 	if t := it.Transition; t != nil {
 		user := w.table.Find([]byte(t.User))
 		if user < 0 {
 			user = w.add([]byte(t.User))
 		}
 		set, from, _ := w.numbers(t)
-		if m := w.member(user, set); m.seq == 0 && from != schemas.NoSegment {
+		if m := w.member(user, set); t.Seq > m.seq+1 && from != schemas.NoSegment {
 			w.move(user, set, from, t.Seq-1, t.At)
 		}
 	}
 	return w.Said(it)
 }
 
-// Skip makes a new worker begin at an offset, for a rebuild.
-func (w *Worker) Skip(next int64) {
+// Skip makes a new worker begin at an offset, for a rebuild at wall time wall. unsaid
+// tells that neither marks nor outputs say what has become of the records from there
+// on: those that are refused today are dead letters then, perhaps again.
+func (w *Worker) Skip(next int64, wall schemas.Millis, unsaid bool) {
 	w.mark.Next = next
-	w.replaying.dedupFrom, w.replaying.lenient = next, true
+	rp := w.replaying
+	rp.dedupFrom, rp.lenient, rp.wall, rp.unsaid = next, true, wall, unsaid
+}
+
+// leaveOut leaves a record out of a rebuild.
+func (rp *replay) leaveOut(partition int32, r *Record, reason schemas.Refusal, detail string) {
+	if rp.unsaid {
+		rp.letters = append(rp.letters, letterOf(partition, r, reason, detail))
+	}
 }
 
 // HistoryEnds tells a worker made by Read at which input offset history ended when
@@ -188,11 +220,19 @@ func (w *Worker) Replay(records []Record) error {
 			continue
 		}
 		if err := w.cfg.Decoder.Decode(r.Key, r.Value, &w.event); err != nil {
-			if w.replaying.lenient {
+			var refused *schemas.RefusedError
+			if w.replaying.lenient && errors.As(err, &refused) {
+				w.replaying.leaveOut(w.mark.Partition, r, refused.Reason, refused.Detail)
 				continue
 			}
 			return fmt.Errorf("partition %d: record %d was accepted when it came and is refused now: %w; start with the currency rates of that time, or with --rebuild: %w",
 				w.mark.Partition, r.Offset, err, ErrLineage)
+		}
+		if w.replaying.lenient {
+			if detail := w.ahead(r, w.replaying.wall); detail != "" {
+				w.replaying.leaveOut(w.mark.Partition, r, schemas.Future, detail)
+				continue
+			}
 		}
 		w.advance(r)
 		if user, _, _ := w.count(r, w.table.Find(w.event.User), w.mark.Fired); user >= 0 {
@@ -382,9 +422,15 @@ func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
 	w.mark.Clock = max(w.mark.Clock, mark.Clock)
 	w.mark.N = max(w.mark.N, mark.N)
 	w.leave()
+	letters := w.replaying.letters
 	w.replaying = nil
 	out.Items = out.Items[:0]
 	w.wheel.restart(w.mark.Clock + 1)
+	for _, d := range letters {
+		w.stats.DeadLetters[d.Reason]++
+		w.dead.add(d.Pos.Offset)
+		w.number(&Item{DeadLetter: d}, out)
+	}
 	for user := range int32(w.rows.Len()) {
 		w.evaluate(user, w.mark.Clock, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
 	}

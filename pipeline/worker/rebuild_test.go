@@ -124,6 +124,28 @@ func TestSaidRefusesWhatCannotHaveBeenSaid(t *testing.T) {
 	}
 }
 
+// A snapshot of another cluster's partition may have nothing said, as ours had once,
+// but at another offset: the records before that would be forgotten.
+func TestSaidRefusesASnapshotFromBehindIt(t *testing.T) {
+	w := viewers(t, config(t), 3)
+	for next := range int64(3) {
+		foreign := New(7, w.cfg)
+		foreign.Begin(next, 0)
+		foreign.Snapshot(base)
+		var b bytes.Buffer
+		if _, err := foreign.Slice(&b, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Read(&b, 7, w.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Said(&w.said[0]); errors.Is(err, ErrLineage) != (next > 0) {
+			t.Errorf("output 1, of record 0, after a snapshot at offset %d: got %v, want ErrLineage for all but offset 0", next, err)
+		}
+	}
+}
+
 // A snapshot of a past that was never committed is told by the hash of what was
 // said, though the numbers may be the same.
 func TestResumeRefusesAnotherLineage(t *testing.T) {
@@ -206,8 +228,46 @@ func TestADeadLetterOwnsItsMemory(t *testing.T) {
 	}
 }
 
+// A rebuild of which the dead letters are gone leaves out what it would refuse today:
+// a timestamp from the far future would else carry the clock there, for good.
+// Where nobody knows what became of them, they are dead letters now.
+func TestRebuildRefusesTheFuture(t *testing.T) {
+	w := New(7, config(t))
+	w.Skip(0, base, true)
+	ahead := view(2, "u2", base)
+	ahead.Value = bytes.Replace(ahead.Value, fmt.Append(nil, base), fmt.Append(nil, base+schemas.Hour), 1)
+	if err := w.Replay([]Record{view(0, "u0", base-1), view(1, "u1", base+50*365*schemas.Day), ahead}); err != nil {
+		t.Fatal(err)
+	}
+	if m := w.Mark(); m.Clock != base-1 || m.Next != 3 || w.Users() != 1 {
+		t.Errorf("got %d users and the mark %+v, want u0 alone, at its clock", w.Users(), m)
+	}
+	var out Output
+	w.Rebuild(w.Mark(), Conditions{Wall: base}, &out)
+	var letters []int64
+	for _, it := range out.Items {
+		if d := it.DeadLetter; d != nil && d.Reason == schemas.Future {
+			letters = append(letters, d.Pos.Offset)
+		}
+	}
+	if len(letters) != 2 || letters[0] != 1 || letters[1] != 2 || len(out.Items) != 3 {
+		t.Errorf("got %d outputs and dead letters of %v, want u0's transition and those of records 1 and 2", len(out.Items), letters)
+	}
+}
+
+// topicOf tells which of the three topics an output goes to.
+func topicOf(it *Item) int {
+	switch {
+	case it.DeadLetter != nil:
+		return 0
+	case it.Transition.Muted == schemas.NotMuted:
+		return 1
+	}
+	return 2
+}
+
 // Without a snapshot, from outputs and input of which retention has removed the
-// beginning: memberships go on where they were, and differences are muted.
+// beginning, of each topic another: memberships go on where they were, and differences are muted.
 func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
 	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
 		cfg := randomConfig(t, rng)
@@ -215,17 +275,22 @@ func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
 		l := newLife(t, rng, cfg, log, 0)
 		l.ticks = true
 		l.run()
-		lost, start := rng.IntN(len(l.said)+1), log[rng.IntN(len(log))].Offset
+		kept := [3]int{rng.IntN(len(l.said) + 1), rng.IntN(len(l.said) + 1), rng.IntN(len(l.said) + 1)}
+		lost, start := 0, log[rng.IntN(len(log))].Offset
 		r := New(7, cfg)
 		last := schemas.Mark{Partition: 7}
-		for i := range l.said[lost:] {
-			it := &l.said[lost+i]
+		for i := range l.said {
+			it := &l.said[i]
+			if i < kept[topicOf(it)] {
+				lost++
+				continue
+			}
 			if err := r.Retell(it); err != nil {
 				t.Fatalf("retell: %v", err)
 			}
 			last.Next, last.Clock = max(last.Next, it.Next), max(last.Clock, it.Clock)
 		}
-		r.Skip(start)
+		r.Skip(start, l.wall, false)
 		if r.DedupStart() != start {
 			t.Fatalf("dedup start: got %d, want %d", r.DedupStart(), start)
 		}

@@ -123,15 +123,19 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 // sayDead gives a refused record its number. The record's bytes are copied: they
 // must outlive the batch.
 func (w *Worker) sayDead(r *Record, reason schemas.Refusal, detail string, out *Output) {
+	w.number(&Item{DeadLetter: letterOf(w.mark.Partition, r, reason, detail)}, out)
+}
+
+func letterOf(partition int32, r *Record, reason schemas.Refusal, detail string) *schemas.DeadLetter {
 	d := &schemas.DeadLetter{
-		Pos:  schemas.Position{Partition: w.mark.Partition, Offset: r.Offset},
+		Pos:  schemas.Position{Partition: partition, Offset: r.Offset},
 		Time: r.Time, Reason: reason, Detail: detail,
 		Key: slices.Clone(r.Key), Value: slices.Clone(r.Value),
 	}
 	for _, h := range r.Headers {
 		d.Headers = append(d.Headers, schemas.Header{Key: h.Key, Value: slices.Clone(h.Value)})
 	}
-	w.number(&Item{DeadLetter: d}, out)
+	return d
 }
 
 func (w *Worker) number(it *Item, out *Output) {

@@ -130,7 +130,7 @@ func (w *Worker) Filler(first int64, decoder *schemas.Decoder) *Worker {
 	cfg := w.cfg
 	cfg.Decoder = decoder
 	f := New(w.mark.Partition, cfg)
-	f.Skip(first)
+	f.Skip(first, w.mark.Clock, false) // what was accepted came by the present clock
 	return f
 }
 

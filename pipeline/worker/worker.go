@@ -267,17 +267,24 @@ func (w *Worker) accept(r *Record, at Conditions, out *Output) bool {
 		w.refuse(r, refused.Reason, refused.Detail, out)
 		return false
 	}
-	// No difference of the two times is taken: any of them may be the greatest or
-	// the least there is.
-	if w.event.At-w.cfg.Ahead > r.Time {
-		w.refuse(r, schemas.Future, fmt.Sprintf("time: got %d, want at most %d ms after the record's timestamp, %d", w.event.At, w.cfg.Ahead, r.Time), out)
-		return false
-	}
-	if r.Time > at.Wall+w.cfg.MaxSkew {
-		w.refuse(r, schemas.Future, fmt.Sprintf("record timestamp: got %d, want at most %d ms after the time at which it was read, %d", r.Time, w.cfg.MaxSkew, at.Wall), out)
+	if detail := w.ahead(r, at.Wall); detail != "" {
+		w.refuse(r, schemas.Future, detail, out)
 		return false
 	}
 	return true
+}
+
+// ahead says in which way the record in w.event is too far ahead of its time, if it is
+// (step 2). No difference of two times is taken: any of them may be the greatest or
+// the least there is.
+func (w *Worker) ahead(r *Record, wall schemas.Millis) string {
+	switch {
+	case w.event.At-w.cfg.Ahead > r.Time:
+		return fmt.Sprintf("time: got %d, want at most %d ms after the record's timestamp, %d", w.event.At, w.cfg.Ahead, r.Time)
+	case r.Time > wall+w.cfg.MaxSkew:
+		return fmt.Sprintf("record timestamp: got %d, want at most %d ms after the time at which it was read, %d", r.Time, w.cfg.MaxSkew, wall)
+	}
+	return ""
 }
 
 func (w *Worker) refuse(r *Record, reason schemas.Refusal, detail string, out *Output) {

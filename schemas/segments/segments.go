@@ -1,5 +1,5 @@
-// Package segments holds the segment sets that footfall is shipped with. It may
-// read what is embedded in it, and nothing else.
+// Package segments holds the segment sets that footfall is shipped with, and the
+// examples that each is tested by. It may read what is embedded in it, and nothing else.
 package segments
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 //go:embed *.yaml
-var files embed.FS //nolint:gochecknoglobals // embedded
+var files embed.FS
 
 // Names are the names of the shipped sets, sorted.
 func Names() []string {
@@ -19,7 +19,9 @@ func Names() []string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+		if name, ok := strings.CutSuffix(e.Name(), ".yaml"); ok && !strings.HasSuffix(name, ".test") {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -31,4 +33,12 @@ func Read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("no set %q is shipped; there are %s", name, strings.Join(Names(), ", "))
 	}
 	return text, nil
+}
+
+// Examples gives the text of a shipped set's examples.
+func Examples(name string) ([]byte, error) {
+	if _, err := Read(name); err != nil {
+		return nil, err
+	}
+	return files.ReadFile(name + ".test.yaml")
 }

@@ -62,7 +62,7 @@ func (s *Stats) of(b *table, t *tables) *atomic.Int64 {
 // Archive copies the input, trigger, muted and dead-letter topics into ClickHouse.
 type Archive struct {
 	inner  *archive.Archive
-	log    *log
+	log    *Log
 	group  string
 	topics []string
 	stats  *Stats
@@ -116,7 +116,7 @@ func NewArchive(c ArchiveConfig) (*Archive, error) {
 		report = func(archive.Fact) {}
 	}
 	group := c.group()
-	l, err := newLog(group, names, c.Client, now, report)
+	l, err := NewLog(group, names, c.Client, now, report)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ const drainMax = 10 * time.Second
 // and returns nil; or until something is wrong that waiting does not mend. ClickHouse
 // being away is waited for, however long. It is called once.
 func (a *Archive) Run(ctx context.Context) error {
-	defer a.log.close()
+	defer a.log.Close()
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {

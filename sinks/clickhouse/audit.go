@@ -21,7 +21,7 @@ type Audit struct {
 	conf   ArchiveConfig
 	tables *tables
 	names  []string // of the topics
-	log    *log
+	log    *Log
 }
 
 // compareAtOnce is how many partitions are compared at a time.
@@ -48,7 +48,7 @@ func NewAudit(c ArchiveConfig) (*Audit, error) {
 }
 
 // Close closes what the audit has opened; the DB is the caller's.
-func (a *Audit) Close() { a.log.close() }
+func (a *Audit) Close() { a.log.Close() }
 
 // AuditSelection is which part of the topics is compared.
 type AuditSelection struct {

@@ -58,7 +58,7 @@ func TestKillsOfTheEngine(t *testing.T) {
 				batch = append(batch, r)
 			}
 			_ = k.client.ProduceSync(ctx, batch...)
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 		}
 	}()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -145,7 +145,9 @@ func newProxy(t testing.TB, dsn string) *proxy {
 
 // An insert whose outcome is not known is read back: what the table has is not
 // sent again, what it lacks is.
-func TestDoubtIsReadBack(t *testing.T) {
+func TestDoubtIsReadBack(t *testing.T) { protocols(t, doubtIsReadBack) }
+
+func doubtIsReadBack(t *testing.T, over func(dsn string) string) {
 	for name, broken := range map[string]func(n int64, w http.ResponseWriter, r *http.Request, forward http.Handler) (done bool){
 		"applied, answer lost": func(_ int64, _ http.ResponseWriter, r *http.Request, forward http.Handler) bool {
 			forward.ServeHTTP(httptest.NewRecorder(), r)
@@ -171,7 +173,7 @@ func TestDoubtIsReadBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, dsn := open(t)
 			p := newProxy(t, dsn)
-			through := openAt(t, p.URL+"/"+db.Database())
+			through := openAt(t, over(p.URL+"/"+db.Database()))
 			k := startKafka(t)
 			for i := range 300 { // the end of January and the beginning of February
 				k.produce(event(600+i, `,"type":"view"`))
@@ -222,7 +224,7 @@ func TestKilledBeforeCommit(t *testing.T) {
 	if err := dying.inner.Run(ctx, ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	dying.log.close()
+	dying.log.Close()
 	if rows, _ := count(t, dsn); rows == 0 {
 		t.Fatal("it died too early for this test")
 	}
@@ -238,10 +240,12 @@ func TestKilledBeforeCommit(t *testing.T) {
 }
 
 // ClickHouse away for a while: the archive waits, says so, and goes on.
-func TestWaitsForClickHouse(t *testing.T) {
+func TestWaitsForClickHouse(t *testing.T) { protocols(t, waitsForClickHouse) }
+
+func waitsForClickHouse(t *testing.T, over func(dsn string) string) {
 	dir := t.TempDir()
 	engine := chdbtest.StartIn(t, dir, "")
-	db := openAt(t, engine.DSN("shop"))
+	db := openAt(t, over(engine.DSN("shop")))
 	if err := db.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -261,8 +265,11 @@ func TestWaitsForClickHouse(t *testing.T) {
 }
 
 // Rows that vanish later are found by the audit, and sent again.
-func TestAuditMends(t *testing.T) {
-	db, dsn := open(t)
+func TestAuditMends(t *testing.T) { protocols(t, auditMends) }
+
+func auditMends(t *testing.T, over func(dsn string) string) {
+	_, dsn := open(t)
+	db := openAt(t, over(dsn))
 	k := startKafka(t)
 	for i := range 500 {
 		k.produce(event(10+i, `,"type":"view"`))

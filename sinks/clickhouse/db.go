@@ -26,6 +26,13 @@ const DefaultDatabase = "footfall"
 // queryMax is how long one statement of ours may take.
 const queryMax = 2 * time.Minute
 
+// dialMax is how long a server may take to say hello. What listens there may speak
+// another protocol, and never answer.
+const dialMax = 10 * time.Second
+
+// codeAccessDenied is ClickHouse's code for a right that is missing.
+const codeAccessDenied = 497
+
 // DB is a ClickHouse with footfall's tables. It is safe for concurrent use.
 type DB struct {
 	driver.Conn
@@ -51,6 +58,9 @@ func Open(dsn string) (*DB, error) {
 		o.Settings = clickhouse.Settings{}
 	}
 	o.Settings["async_insert"] = 0 // the default of 26.x is 1, and it acknowledges too early
+	if o.DialTimeout == 0 {
+		o.DialTimeout = dialMax
+	}
 	if o.Compression == nil {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}
@@ -80,8 +90,12 @@ func (db *DB) Migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if applied, err := db.applied(ctx); err == nil && len(applied) == len(all) {
+	applied, err := db.applied(ctx)
+	switch ex, _ := errors.AsType[*clickhouse.Exception](err); {
+	case err == nil && len(applied) == len(all):
 		return db.check(all, applied)
+	case ex != nil && ex.Code == codeAccessDenied: // making it anew would not help
+		return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
 	}
 	if err := db.create(ctx); err != nil {
 		return fmt.Errorf("clickhouse: create database %s: %w", db.database, plain(err))
@@ -98,8 +112,7 @@ COMMENT 'The migrations that have been applied'`
 	if err := db.Exec(ctx, versions); err != nil {
 		return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
 	}
-	applied, err := db.applied(ctx)
-	if err != nil {
+	if applied, err = db.applied(ctx); err != nil {
 		return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
 	}
 	if err := db.check(all, applied); err != nil {

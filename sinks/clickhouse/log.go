@@ -15,6 +15,7 @@ import (
 
 	"footfall/pipeline/archive"
 	"footfall/schemas"
+	source "footfall/sources/kafka"
 )
 
 // Limits of what is fetched ahead. While a batch is being inserted nothing is
@@ -31,14 +32,14 @@ const (
 // rebalance timeout, 60 s, after which the group goes on without this member.
 const revokeMax = 30 * time.Second
 
-// log is the archive's member of its consumer group. It implements archive.Log.
+// Log is the archive's member of its consumer group. It implements archive.Log.
 //
 // Poll and Commit are the archive's goroutine's. The client calls back on its own,
 // one at a time: a revocation waits there until the archive has sent and committed
 // what it has of the partitions, that is, until the Poll after the one that
 // reported it. What was called back before a poll returned holds for that poll's
 // records: those of partitions that are not owned are left out.
-type log struct {
+type Log struct {
 	group  string
 	base   []kgo.Opt // to connect
 	client *kgo.Client
@@ -64,13 +65,15 @@ type revocation struct {
 	settled    chan struct{} // closed when they may go
 }
 
-func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*log, error) {
-	l := &log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
+// NewLog joins the group at once. The options say how to connect, and may say how to
+// be a member; unless they choose a balancer, the group is a classic one.
+func NewLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*Log, error) {
+	base = append([]kgo.Opt{kgo.Balancers(kgo.CooperativeStickyBalancer())}, base...)
+	l := &Log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
 	client, err := kgo.NewClient(append(append(slices.Clone(base), l.reading()...),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.gain(m) }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, m map[string][]int32) { l.revoke(ctx, m) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
@@ -83,17 +86,17 @@ func newLog(group string, topics []string, base []kgo.Opt, now func() schemas.Mi
 }
 
 // newReader returns a log that is no member of any group: for Bounds and Read.
-func newReader(base []kgo.Opt, report func(archive.Fact)) (*log, error) {
+func newReader(base []kgo.Opt, report func(archive.Fact)) (*Log, error) {
 	client, err := kgo.NewClient(base...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report}, nil
+	return &Log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report}, nil
 }
 
 // reading is how committed records are read, with the markers of transactions, and
 // never from anywhere else than asked for.
-func (l *log) reading() []kgo.Opt {
+func (l *Log) reading() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
@@ -104,8 +107,8 @@ func (l *log) reading() []kgo.Opt {
 	}
 }
 
-// close leaves the group. Nothing is in the making any more.
-func (l *log) close() {
+// Close leaves the group. Nothing is in the making any more.
+func (l *Log) Close() {
 	l.mu.Lock()
 	l.closed = true
 	l.letGo()
@@ -113,7 +116,7 @@ func (l *log) close() {
 	l.client.Close()
 }
 
-func (l *log) gain(m map[string][]int32) {
+func (l *Log) gain(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for p := range partitionsOf(m) {
@@ -122,7 +125,7 @@ func (l *log) gain(m map[string][]int32) {
 	}
 }
 
-func (l *log) lose(m map[string][]int32) {
+func (l *Log) lose(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.going = nil
@@ -137,7 +140,7 @@ func (l *log) lose(m map[string][]int32) {
 
 // revoke keeps the rebalance waiting until the archive has settled what it has of the
 // partitions, or for too long: they are lost then.
-func (l *log) revoke(ctx context.Context, m map[string][]int32) {
+func (l *Log) revoke(ctx context.Context, m map[string][]int32) {
 	r := &revocation{settled: make(chan struct{})}
 	l.mu.Lock()
 	for p := range partitionsOf(m) {
@@ -171,7 +174,7 @@ func (l *log) revoke(ctx context.Context, m map[string][]int32) {
 }
 
 // letGo ends the wait of a revocation that was reported. mu is held.
-func (l *log) letGo() {
+func (l *Log) letGo() {
 	r := l.going
 	if r == nil || !r.reported && !l.closed {
 		return
@@ -197,7 +200,7 @@ func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool)
 
 // Poll waits for records or changes of ownership, until at the latest, but never long:
 // an assignment does not end the wait.
-func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
+func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
 	into.Lost, into.Revoked, into.Assigned = into.Lost[:0], into.Revoked[:0], into.Assigned[:0]
 	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
 	waiting, cancel := context.WithTimeout(ctx, wait)
@@ -235,7 +238,7 @@ func (l *log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 // has read it too and begins there, but does not tell the metadata. A commit that
 // another member made in between only moves it ahead: what the client gives before
 // that offset is skipped.
-func (l *log) committed(ctx context.Context, assigned []archive.Partition, into *archive.Batch) error {
+func (l *Log) committed(ctx context.Context, assigned []archive.Partition, into *archive.Batch) error {
 	if len(assigned) == 0 {
 		return nil
 	}
@@ -265,7 +268,7 @@ func (l *log) committed(ctx context.Context, assigned []archive.Partition, into 
 }
 
 // wait reports a failure that is tried again, and waits a second.
-func (l *log) wait(ctx context.Context, what string, err error, attempt int) error {
+func (l *Log) wait(ctx context.Context, what string, err error, attempt int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -277,7 +280,7 @@ func (l *log) wait(ctx context.Context, what string, err error, attempt int) err
 }
 
 // errors deals with what a poll says about partitions.
-func (l *log) errors(fetches kgo.Fetches) (fail error) {
+func (l *Log) errors(fetches kgo.Fetches) (fail error) {
 	fetches.EachError(func(topic string, partition int32, err error) {
 		var loss *kgo.ErrDataLoss
 		switch {
@@ -285,6 +288,12 @@ func (l *log) errors(fetches kgo.Fetches) (fail error) {
 		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &loss):
 			fail = fmt.Errorf("archive: %s/%d: the offset committed for group %s is not in the log any more (%w): records were deleted before they were archived, or the topic was made anew; "+
 				"to go on without them, stop the archive and reset this partition's offset in the group (kafka-consumer-groups --reset-offsets --to-earliest); make the topic's retention longer than the archive may be down", topic, partition, l.group, err)
+		case errors.Is(err, kgo.ErrMaxDecompress): // the client says so once, and reads the partition no more
+			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, source.Unreadable(err))
+		case errors.Is(err, kerr.UnknownTopicID):
+			// The client goes on to ask for the topic that it knew, without a pause.
+			fail = fmt.Errorf("archive: topic %s was deleted, or deleted and made anew (%w): a row is known by its topic, partition and offset, "+
+				"so the new topic's rows can't stand beside the old one's; give the topic another name, or the archive another clickhouse.database", topic, err)
 		case fatal(err):
 			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
 		default:
@@ -308,7 +317,7 @@ func fatal(err error) bool {
 	return false
 }
 
-func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
+func (l *Log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	clear(l.headers)
 	l.headers = l.headers[:0]
 	runs := into.Runs
@@ -330,7 +339,7 @@ func (l *log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	})
 }
 
-func (l *log) record(r *kgo.Record) archive.Record {
+func (l *Log) record(r *kgo.Record) archive.Record {
 	from := len(l.headers)
 	for _, h := range r.Headers {
 		l.headers = append(l.headers, schemas.Header{Key: h.Key, Value: h.Value})
@@ -342,7 +351,7 @@ func (l *log) record(r *kgo.Record) archive.Record {
 }
 
 // Commit writes marks for partitions that are still ours.
-func (l *log) Commit(ctx context.Context, marks []archive.Commit) error {
+func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 	offsets := map[string]map[int32]kgo.EpochOffset{}
 	metadata := map[archive.Partition]string{}
 	l.mu.Lock()
@@ -390,7 +399,7 @@ func (l *log) Commit(ctx context.Context, marks []archive.Commit) error {
 }
 
 // Bounds returns a partition's first offset and its last stable one.
-func (l *log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
+func (l *Log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
 	starts, err := l.admin.ListStartOffsets(ctx, p.Topic)
 	if err != nil {
 		return 0, 0, err
@@ -408,7 +417,7 @@ func (l *log) Bounds(ctx context.Context, p archive.Partition) (start, end int64
 }
 
 // Read gives a range of records again, through a client of its own.
-func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
+func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
 	if first >= next {
 		return nil
 	}
@@ -418,7 +427,7 @@ func (l *log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 		return fmt.Errorf("kafka: %w", err)
 	}
 	defer client.Close()
-	of := log{report: l.report}
+	of := Log{report: l.report}
 	for at := first; at < next; {
 		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
 		fetches := client.PollRecords(waiting, archive.RunMax)

@@ -156,6 +156,7 @@ func (r *rows) Insert(ctx context.Context, token string) error {
 		if err := r.t.send(ctx, b, fmt.Sprintf("%s/%s/%d", token, b.table.name, b.month)); err != nil {
 			return fmt.Errorf("insert %d rows into %s: %w", b.rows, b.table.name, plain(err))
 		}
+		//failpoint:archive.block-sent
 		r.t.stats.of(b.table, r.t).Add(int64(b.rows))
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"footfall/pipeline"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
@@ -28,10 +29,18 @@ type MissingError struct {
 	Partition int32
 	N         uint64 // not found
 	Why       string
+	Expired   bool // retention has removed outputs: it is pipeline.ErrExpired then
 }
 
 func (e *MissingError) Error() string {
 	return fmt.Sprintf("triggers: partition %d: output %d is missing: %s", e.Partition, e.N, e.Why)
+}
+
+func (e *MissingError) Unwrap() error {
+	if e.Expired {
+		return pipeline.ErrExpired
+	}
+	return nil
 }
 
 // Said gives the committed outputs of a partition with after < n <= to, in order of
@@ -64,11 +73,17 @@ func (s *Sink) Said(ctx context.Context, partition int32, after, to uint64, sinc
 }
 
 // SaidAll gives every committed output that the topics still have, in order of n, up
-// to and including to, or, where to is 0, up to what is there now. Retention removes
+// to and including to, or, where to is 0, up to the last one there is, once nothing is
+// undecided: a number that is overlooked would be given again. Retention removes
 // the oldest, of each topic by itself: below the first number left of a topic that
 // has lost records a gap means nothing.
 func (s *Sink) SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
 	m := s.merge(partition)
+	if to == 0 {
+		if err := m.decided(ctx); err != nil {
+			return err
+		}
+	}
 	if err := m.from(ctx, 0); err != nil {
 		return err
 	}
@@ -96,10 +111,14 @@ func (s *Sink) SaidAll(ctx context.Context, partition int32, to uint64, each fun
 	return nil
 }
 
-// Last returns the greatest number among the partition's committed outputs that are
-// visible, 0 where there is none. It reads the ends of the topics only.
+// Last returns the greatest number among the partition's committed outputs, 0 where
+// there is none. It waits until nothing is undecided, and reads the ends of the topics
+// only.
 func (s *Sink) Last(ctx context.Context, partition int32) (n uint64, err error) {
 	m := s.merge(partition)
+	if err := m.decided(ctx); err != nil {
+		return 0, err
+	}
 	for i := range m.streams {
 		st := &m.streams[i]
 		if err := m.refresh(ctx, st); err != nil {
@@ -306,22 +325,16 @@ func (m *merger) await(ctx context.Context, n uint64) (*worker.Item, error) {
 		if item != nil && item.N == n {
 			return item, nil
 		}
-		var undecided *stream
-		for i := range m.streams {
-			st := &m.streams[i]
-			if err := m.refresh(ctx, st); err != nil {
-				return nil, err
-			}
-			if st.stable < st.end {
-				undecided = st
-			}
+		undecided, err := m.undecided(ctx)
+		if err != nil {
+			return nil, err
 		}
 		waited := time.Since(began)
 		switch {
 		case undecided == nil && waited > min(settled, m.sink.conf.Wait):
-			return nil, &MissingError{m.partition, n, m.whyMissing(item)}
+			return nil, m.missing(n, item)
 		case undecided != nil && waited > m.sink.conf.Wait:
-			return nil, &MissingError{m.partition, n, fmt.Sprintf("not visible after %v: %s",
+			return nil, &MissingError{Partition: m.partition, N: n, Why: fmt.Sprintf("not visible after %v: %s",
 				m.sink.conf.Wait, m.sink.session.Hanging(ctx, undecided.topic, m.partition))}
 		}
 		select {
@@ -332,16 +345,53 @@ func (m *merger) await(ctx context.Context, n uint64) (*worker.Item, error) {
 	}
 }
 
-func (m *merger) whyMissing(item *worker.Item) string {
+// undecided returns a stream with a transaction that is not decided, or nil.
+func (m *merger) undecided(ctx context.Context) (open *stream, err error) {
 	for i := range m.streams {
-		if st := &m.streams[i]; st.start > 0 {
-			return fmt.Sprintf("%s begins at offset %d: retention of the output topics must exceed the age of the oldest snapshot; start with --rebuild", st.topic, st.start)
+		st := &m.streams[i]
+		if err := m.refresh(ctx, st); err != nil {
+			return nil, err
+		}
+		if st.stable < st.end {
+			open = st
 		}
 	}
-	if item == nil {
-		return "the topics end before it, and no transaction is open: they are not the ones it was said to, or a broker has lost records"
+	return open, nil
+}
+
+// decided waits until nothing is undecided, within the limit.
+func (m *merger) decided(ctx context.Context) error {
+	for began := time.Now(); ; {
+		open, err := m.undecided(ctx)
+		if open == nil || err != nil {
+			return err
+		}
+		if time.Since(began) > m.sink.conf.Wait {
+			return fmt.Errorf("triggers: partition %d: %s is undecided from offset %d on, after %v: %s",
+				m.partition, open.topic, open.stable, m.sink.conf.Wait, m.sink.session.Hanging(ctx, open.topic, m.partition))
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return fmt.Sprintf("output %d comes next, and no transaction is open: a broken invariant; stop and report this", item.N)
+}
+
+// missing says why n is not there; item is what comes next, nil for nothing.
+func (m *merger) missing(n uint64, item *worker.Item) error {
+	e := &MissingError{Partition: m.partition, N: n}
+	for i := range m.streams {
+		if st := &m.streams[i]; st.start > 0 {
+			e.Expired = true
+			e.Why = fmt.Sprintf("%s begins at offset %d: retention of the output topics must exceed the age of the oldest snapshot; start with --rebuild", st.topic, st.start)
+			return e
+		}
+	}
+	if e.Why = "the topics end before it, and no transaction is open: they are not the ones it was said to, or a broker has lost records"; item != nil {
+		e.Why = fmt.Sprintf("output %d comes next, and no transaction is open: a broken invariant; stop and report this", item.N)
+	}
+	return e
 }
 
 // horizon is the highest number below which retention may have made gaps: the

@@ -315,6 +315,49 @@ func TestSaidWaitsForMarkers(t *testing.T) {
 	}
 }
 
+// So does a rebuild that does not know how many there are: the last ones, which it
+// cannot see yet, would give their numbers away a second time.
+func TestSaidAllWaitsForMarkers(t *testing.T) {
+	m := newMemory()
+	s := newSink(t, m)
+	say(t, s, transition(1, schemas.NotMuted), transition(2, schemas.MutedStale), deadLetter(3, "{"))
+	m.logs["dead"].stable = 0
+	m.shown = func() {
+		if m.ranges > 9 {
+			m.logs["dead"].stable = 1
+		}
+	}
+	var got []uint64
+	err := s.SaidAll(t.Context(), 0, 0, func(it *worker.Item) error { got = append(got, it.N); return nil })
+	if err != nil || !slices.Equal(got, []uint64{1, 2, 3}) {
+		t.Errorf("got %v, error %v, want all three", got, err)
+	}
+	m.shown, m.logs["dead"].stable = func() {}, 0
+	if err := s.SaidAll(t.Context(), 0, 0, func(*worker.Item) error { return nil }); err == nil || !strings.Contains(err.Error(), "dead/0 hangs") {
+		t.Errorf("got %v, want what hangs", err)
+	}
+}
+
+// The last output is known when nothing is undecided.
+func TestLastWaitsForMarkers(t *testing.T) {
+	m := newMemory()
+	s := newSink(t, m)
+	say(t, s, transition(1, schemas.NotMuted), deadLetter(2, "{"))
+	m.logs["dead"].stable = 0
+	m.shown = func() {
+		if m.ranges > 9 {
+			m.logs["dead"].stable = 1
+		}
+	}
+	if last, err := s.Last(t.Context(), 0); err != nil || last != 2 {
+		t.Errorf("got %d, error %v, want 2", last, err)
+	}
+	m.shown, m.logs["dead"].stable = func() {}, 0
+	if _, err := s.Last(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "dead/0 hangs") {
+		t.Errorf("got %v, want what hangs", err)
+	}
+}
+
 // If it never becomes visible, the error names the transaction.
 func TestSaidNamesWhatHangs(t *testing.T) {
 	m := newMemory()
@@ -386,6 +429,9 @@ func TestSaidAllAfterRetention(t *testing.T) {
 		if want := []uint64{2, 4, 5, 6}; err != nil || !slices.Equal(got, want) {
 			t.Errorf("to %d: got %v, error %v, want %v", to, got, err, want)
 		}
+	}
+	if _, err := said(t, s, 0, 6); !errors.Is(err, pipeline.ErrExpired) || !strings.Contains(err.Error(), "--rebuild") {
+		t.Errorf("Said: got %v, want pipeline.ErrExpired, and what to do", err)
 	}
 	say(t, s, transition(8, schemas.NotMuted))
 	var missing *MissingError

@@ -11,7 +11,6 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"footfall/schemas"
 )
@@ -41,11 +40,7 @@ type checker struct {
 }
 
 // check returns all that is wrong with a mapping whose YAML could be decoded.
-func check(m *Mapping, src []byte) error {
-	tree, err := parser.ParseBytes(src, 0)
-	if err != nil {
-		return yamlError(m.Name, err)
-	}
+func check(m *Mapping, tree *ast.File) error {
 	c := &checker{name: m.Name, tree: tree}
 	c.oneOf("$.format", "format", m.Format, formats)
 	if m.Format == "events" {
@@ -180,7 +175,12 @@ func (c *checker) group(m *Mapping) {
 	if g == nil {
 		return
 	}
-	c.column("$.group", m, g.By)
+	if len(g.By) == 0 {
+		c.errorf("$.group", "by is missing: which rows are one event?")
+	}
+	for _, by := range g.By {
+		c.column("$.group", m, by)
+	}
 	if g.Within < 0 || g.Within > groupsMax {
 		c.errorf("$.group.within", "within is 0 to %d rows, got %d", groupsMax, g.Within)
 	}
@@ -270,11 +270,17 @@ func yamlError(name string, err error) error {
 	return fmt.Errorf("%s:%d:%d: %s", name, pos.Line, pos.Column, message)
 }
 
+// namesMax bounds the names that are compared: the cost is the product of their lengths.
+const namesMax = 100
+
 // didYouMean returns the hint to add after an unknown name: the nearest valid one,
 // if it is near enough to be meant.
 func didYouMean(got string, valid []string) string {
 	best, distance := "", len(got)/2+1
 	for _, v := range valid {
+		if len(got) > namesMax || len(v) > namesMax {
+			continue
+		}
 		if d := levenshtein.ComputeDistance(got, v); d < distance {
 			best, distance = v, d
 		}

@@ -76,7 +76,7 @@ type program struct {
 	orderID *source // nil: the event id
 	rest    []named // the other fields, in the contract's order
 	props   []named
-	by      int // -1: no groups
+	by      []int // empty: no groups
 	within  int
 	items   []named
 	skips   []skip
@@ -134,7 +134,7 @@ type skip struct {
 }
 
 func compile(m *Mapping) (*program, error) {
-	p := &program{by: -1}
+	p := &program{}
 	parse, err := timeParser(m.Time)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,10 @@ func compile(m *Mapping) (*program, error) {
 		p.props = append(p.props, named{field{name, textField}, p.source(name, m.Properties[name])})
 	}
 	if g := m.Group; g != nil {
-		p.by, p.within = p.index(g.By), g.Within
+		for _, by := range g.By {
+			p.by = append(p.by, p.index(by))
+		}
+		p.within = g.Within
 		p.compileItems(g.Items)
 	}
 	for _, s := range m.Skip {

@@ -48,6 +48,9 @@ type decoded struct {
 func (d *decoded) amount(t *testing.T) *big.Rat {
 	t.Helper()
 	rat := func(n json.Number) *big.Rat {
+		if n == "" {
+			n = "1" // a quantity that was not given
+		}
 		r, ok := new(big.Rat).SetString(string(n))
 		if !ok {
 			t.Fatalf("event %s: %q is no number", d.EventID, n)
@@ -204,6 +207,15 @@ func TestRecordedDataSets(t *testing.T) {
 			Items:   map[string]int{"purchase": 0},
 			Orders:  map[string]int{"purchase": 6_919},
 			First:   852076800000, Last: 899164800000,
+		}},
+		{"cdnow/CDNOW_sample.txt.gz", "cdnow-calibration", tally{
+			Rows: 6_919, Events: 4_814, Skipped: map[string]int64{"after_calibration": 1_959},
+			Types:   map[string]int{"purchase": 4_814},
+			Users:   map[string]int{"purchase": 2_357},
+			Revenue: map[string]string{"purchase": "173115.550"},
+			Items:   map[string]int{"purchase": 4_960},
+			Orders:  map[string]int{"purchase": 4_814},
+			First:   852076800000, Last: 875577600000,
 		}},
 		{"rfm-r-orders/orders.csv.gz", "rfm-r-orders", tally{
 			Rows: 4_906, Events: 4_906, Skipped: map[string]int64{},

@@ -21,11 +21,16 @@ type draft struct {
 	time  schemas.Millis
 	line  int64  // of its first row
 	last  int64  // number of its latest row among those taken, for groups
-	by    string // the group's value
+	by    string // the group's values
 	body  []byte // without items, properties and closing brace
 	items []byte // without brackets
 	props []byte
 	whole []byte // instead of all these: the event as it is
+}
+
+// size is what an event takes of memory.
+func (d *draft) size() int64 {
+	return int64(cap(d.body)+cap(d.items)+len(d.props)+len(d.whole)+len(d.key)) + eventOverhead
 }
 
 // encoder makes events of rows.
@@ -123,8 +128,12 @@ func (e *encoder) list(b []byte, list []named, r row, comma bool) ([]byte, error
 	return b, nil
 }
 
-// item adds a row to the items of its group's event.
+// item adds a row to the items of its group's event, which without a limit would grow
+// with the file.
 func (e *encoder) item(d *draft, r row) error {
+	if len(d.items) > schemas.ValueMax {
+		return &rowError{r.line, e.columns[e.by[0]], fmt.Sprintf("its event has more than %d bytes already", schemas.ValueMax)}
+	}
 	b := d.items
 	if len(b) > 0 {
 		b = append(b, ',')

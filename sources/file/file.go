@@ -32,6 +32,7 @@ const (
 
 	groupsMax     = 100_000 // rows between two of one group
 	reportsMax    = 10      // malformed rows told, of all that are counted
+	reportMax     = 400     // bytes of such a report
 	eventOverhead = 64      // bytes of an Event beside its key and value
 )
 
@@ -184,7 +185,7 @@ func (r *Reader) sorted(yield func(Event, error) bool) {
 	var drafts []*draft
 	used := int64(0)
 	err := r.inFileOrder(func(d *draft) error {
-		used += int64(cap(d.body)+cap(d.items)+len(d.props)+len(d.whole)+len(d.key)) + eventOverhead
+		used += d.size()
 		if used > r.opts.SortBytes {
 			return fmt.Errorf("%s:%d: the events so far take more than %d bytes to sort in memory; sort the file by time and say sorted: true in the mapping",
 				r.name, d.line, r.opts.SortBytes)
@@ -253,6 +254,10 @@ func (r *Reader) inFileOrder(each func(*draft) error) error {
 		} else if err := g.emit(false, each); err != nil {
 			return err
 		}
+		if g.held > r.opts.SortBytes {
+			return fmt.Errorf("%s:%d: the events whose rows may still go on take more than %d bytes; say a smaller within in the mapping",
+				r.name, row.line, r.opts.SortBytes)
+		}
 	}
 }
 
@@ -268,14 +273,17 @@ func (r *Reader) take(enc *encoder, row row, g *groups) error {
 		return nil
 	}
 	if d := g.find(row); d != nil {
-		return enc.item(d, row)
+		before := d.size()
+		err := enc.item(d, row)
+		g.held += d.size() - before
+		return err
 	}
 	d, err := enc.draft(row)
-	if err == nil && g.by >= 0 {
+	if err == nil && len(g.by) > 0 {
 		err = enc.item(d, row)
 	}
 	if err == nil {
-		g.add(d, row)
+		g.add(d)
 	}
 	return err
 }
@@ -283,26 +291,40 @@ func (r *Reader) take(enc *encoder, row row, g *groups) error {
 func (r *Reader) malformed(bad *rowError) {
 	r.stats.Skipped[Malformed]++
 	if len(r.stats.Reports) < reportsMax {
-		r.stats.Reports = append(r.stats.Reports, r.name+":"+bad.Error())
+		report := r.name + ":" + bad.Error()
+		if len(report) > reportMax {
+			report = strings.ToValidUTF8(report[:reportMax], "") + "..."
+		}
+		r.stats.Reports = append(r.stats.Reports, report)
 	}
 }
 
 // groups are the events to which rows may still be added, in the order of their
 // first rows. Without grouping they are complete at once.
 type groups struct {
-	by     int // -1: no grouping
+	by     []int // columns; empty: no grouping
 	within int64
-	taken  int64 // rows that went into an event
+	taken  int64  // rows that went into an event
+	held   int64  // bytes of the queue
+	key    []byte // scratch
 	open   map[string]*draft
 	queue  []*draft
 }
 
-// find returns the event a row belongs to, or nil if it begins one.
+// find returns the event a row belongs to, or nil if it begins one, which add then
+// takes.
 func (g *groups) find(r row) *draft {
-	if g.by < 0 {
+	if len(g.by) == 0 {
 		return nil
 	}
-	d := g.open[r.values[g.by]]
+	g.key = g.key[:0]
+	for i, at := range g.by {
+		if i > 0 {
+			g.key = append(g.key, 0)
+		}
+		g.key = append(g.key, r.values[at]...)
+	}
+	d := g.open[string(g.key)]
 	if d == nil || g.taken-d.last > g.within {
 		return nil
 	}
@@ -311,21 +333,23 @@ func (g *groups) find(r row) *draft {
 	return d
 }
 
-func (g *groups) add(d *draft, r row) {
+func (g *groups) add(d *draft) {
 	g.taken++
 	d.last = g.taken
-	if g.by >= 0 {
-		d.by = strings.Clone(r.values[g.by])
+	if len(g.by) > 0 {
+		d.by = string(g.key)
 		g.open[d.by] = d
 	}
 	g.queue = append(g.queue, d)
+	g.held += d.size()
 }
 
 // emit gives away the events at the front of the queue that are complete, or all.
 func (g *groups) emit(all bool, each func(*draft) error) error {
-	for len(g.queue) > 0 && (all || g.by < 0 || g.taken-g.queue[0].last > g.within) {
+	for len(g.queue) > 0 && (all || len(g.by) == 0 || g.taken-g.queue[0].last > g.within) {
 		d := g.queue[0]
 		g.queue = g.queue[1:]
+		g.held -= d.size()
 		if g.open[d.by] == d {
 			delete(g.open, d.by)
 		}

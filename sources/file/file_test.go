@@ -115,7 +115,7 @@ func TestBadMappings(t *testing.T) {
 }
 
 func TestBuiltinMappings(t *testing.T) {
-	want := []string{"cdnow", "cdnow-sample", "events", "online-retail", "otto", "rees46", "rfm-r-orders"}
+	want := []string{"cdnow", "cdnow-calibration", "cdnow-sample", "events", "online-retail", "otto", "rees46", "rfm-r-orders"}
 	if diff := cmp.Diff(want, Mappings()); diff != "" {
 		t.Errorf("Mappings (-want +got):\n%s", diff)
 	}
@@ -223,6 +223,28 @@ C2,a,-1,700000000001,y
 `
 	golden(t, "testdata/groups_0.golden", read(t, mapping(t, fmt.Sprintf(src, 0)), "f", rows))
 	golden(t, "testdata/groups_1.golden", read(t, mapping(t, fmt.Sprintf(src, 1)), "f", rows))
+}
+
+// Rows may be grouped by several columns: those that agree in all of them are one event.
+func TestGroupsOfSeveralColumns(t *testing.T) {
+	const src = `
+format: csv
+columns: [u, day, price]
+time: {column: day, layout: "20060102"}
+type: {constant: purchase}
+fields: {user_id: u, order_id: {template: "{u}/{day}"}}
+group: {by: [u, day], items: {price: price}}
+`
+	const rows = `1,20260101,1.50
+1,20260101,2
+1,20260102,3
+11,20260102,4
+11,20260101,5
+`
+	golden(t, "testdata/groups_two.golden", read(t, mapping(t, src), "f", rows))
+	if _, err := ParseMapping("m", []byte(strings.Replace(src, "by: [u, day]", "by: []", 1))); err == nil || !strings.Contains(err.Error(), "by is missing") {
+		t.Errorf("without a column: got %v", err)
+	}
 }
 
 func TestNDJSON(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,13 +105,26 @@ func (v *Value) UnmarshalYAML(decode func(any) error) error {
 	return decode((*plain)(v))
 }
 
-// Group makes one event of the rows whose column By is equal: its fields are those
+// Group makes one event of the rows whose columns By are equal: its fields are those
 // of the first row, and every row gives one of its items. The rows need not be
 // neighbours: up to Within others may lie between two of them.
 type Group struct {
-	By     string           `yaml:"by"`
+	By     Columns          `yaml:"by"`
 	Within int              `yaml:"within"`
 	Items  map[string]Value `yaml:"items"` // the contract's names; others are kept as text
+}
+
+// Columns are names of columns: in YAML a list of them, or one name.
+type Columns []string
+
+// UnmarshalYAML lets a bare name stand for a list of one.
+func (c *Columns) UnmarshalYAML(decode func(any) error) error {
+	var column string
+	if decode(&column) == nil {
+		*c = Columns{column}
+		return nil
+	}
+	return decode((*[]string)(c))
 }
 
 // Skip is a condition under which a row is no event, and the reason to count it by.
@@ -156,7 +168,7 @@ func LoadMapping(name string) (*Mapping, error) {
 		}
 		return ParseMapping(name, src)
 	}
-	src, err := os.ReadFile(name)
+	src, err := ReadYAML(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(name) == name && filepath.Ext(name) == "" {
 		return nil, fmt.Errorf("no mapping %q%s; there are %s, or give the path of a mapping file",
 			name, didYouMean(name, Mappings()), strings.Join(Mappings(), ", "))
@@ -169,12 +181,16 @@ func LoadMapping(name string) (*Mapping, error) {
 
 // ParseMapping reads a mapping from its YAML; name stands in its errors.
 func ParseMapping(name string, src []byte) (*Mapping, error) {
+	tree, err := ParseYAML(name, src)
+	if err != nil {
+		return nil, err
+	}
 	m := &Mapping{}
 	if err := yaml.UnmarshalWithOptions(src, m, yaml.Strict()); err != nil {
 		return nil, yamlError(name, err)
 	}
 	m.Name = name
-	if err := check(m, src); err != nil {
+	if err := check(m, tree); err != nil {
 		return nil, err
 	}
 	return m, nil

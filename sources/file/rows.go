@@ -13,8 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// rowBytesMax limits one row, so that a missing quote or line end cannot take all memory.
-const rowBytesMax = 16 << 20
+// Limits of one row, so that a missing quote or line end, or a file that is none of
+// ours, cannot take all memory: what a row is cut into takes some twenty times its
+// bytes. An event has at most 1 MiB.
+const (
+	rowBytesMax   = 4 << 20
+	columnsMax    = 10_000  // of a file
+	separatorsMax = 1 << 18 // of a csv's row, those within quotes too
+	listedMax     = 50      // columns named in an error
+)
 
 // row is one row of the file, or one nested event of it. values are those of the
 // program's columns, in their order; they are valid until the next row.
@@ -71,41 +78,73 @@ func place(want, have []string) ([]int, error) {
 	case 0:
 		return at, nil
 	case 1:
-		return at, fmt.Errorf("no column %q%s; the file has %s", missing[0], didYouMean(missing[0], have), strings.Join(have, ", "))
+		return at, fmt.Errorf("no column %q%s; the file has %s", missing[0], didYouMean(missing[0], have), listed(have))
 	case len(want):
-		return at, fmt.Errorf("the file has none of its columns: it has %s; is this the mapping for it?", strings.Join(have, ", "))
+		return at, fmt.Errorf("the file has none of its columns: it has %s; is this the mapping for it?", listed(have))
 	}
-	return at, fmt.Errorf("no columns %s; the file has %s", strings.Join(missing, ", "), strings.Join(have, ", "))
+	return at, fmt.Errorf("no columns %s; the file has %s", strings.Join(missing, ", "), listed(have))
+}
+
+// listed names columns, as many as can be read.
+func listed(columns []string) string {
+	rest := ""
+	if n := len(columns); n > listedMax {
+		columns, rest = columns[:listedMax], fmt.Sprintf(", and %d more", n-listedMax)
+	}
+	short := make([]string, len(columns))
+	for i, c := range columns {
+		short[i] = fmt.Sprintf("%.60s", c)
+	}
+	return strings.Join(short, ", ") + rest
 }
 
 // pick copies the wanted columns of a row that has its number of columns.
 func pick(into, fields []string, at []int, width int, line int64) error {
 	if len(fields) != width {
-		return &rowError{line: line, reason: fmt.Sprintf("%d columns instead of %d", len(fields), width)}
+		return otherWidth(line, len(fields), width)
 	}
 	for i, a := range at {
 		if !utf8.ValidString(fields[a]) {
-			return &rowError{line: line, reason: fmt.Sprintf("column %d is not UTF-8: %q; is the file in windows-1252? Then say so by encoding", a+1, fields[a])}
+			return &rowError{line: line, reason: fmt.Sprintf("column %d is not UTF-8: %.60q; is the file in windows-1252? Then say so by encoding", a+1, fields[a])}
 		}
 		into[i] = strings.TrimSpace(fields[a])
 	}
 	return nil
 }
 
-// leash is a reader that gives up when a row is too long.
-type leash struct {
-	r    io.Reader
-	left int
+func otherWidth(line int64, width, want int) error {
+	return &rowError{line: line, reason: fmt.Sprintf("%d columns instead of %d", width, want)}
 }
 
-var errRowTooLong = fmt.Errorf("a row has more than %d bytes; is a quote or a line end missing?", rowBytesMax)
+// leash is a reader that gives up when a row is too long, or has too many columns.
+type leash struct {
+	r         io.Reader
+	separator byte
+	left      int // bytes of the row
+	separated int // separators of it
+	err       error
+}
+
+var (
+	errRowTooLong = fmt.Errorf("a row has more than %d bytes; is a quote or a line end missing?", rowBytesMax)
+	errRowTooWide = fmt.Errorf("a row has more than %d columns; is a quote or a line end missing?", separatorsMax)
+)
+
+func (l *leash) begin() { l.left, l.separated = rowBytesMax, 0 }
 
 func (l *leash) Read(b []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, errRowTooLong
+	switch {
+	case l.left <= 0:
+		l.err = errRowTooLong
+	case l.separated > separatorsMax:
+		l.err = errRowTooWide
+	}
+	if l.err != nil {
+		return 0, l.err
 	}
 	n, err := l.r.Read(b[:min(len(b), l.left)])
 	l.left -= n
+	l.separated += bytes.Count(b[:n], []byte{l.separator})
 	return n, err
 }
 
@@ -118,11 +157,13 @@ type csvRows struct {
 }
 
 func newCSVRows(r io.Reader, m *Mapping, columns []string) (*csvRows, error) {
-	l := &leash{r: r, left: rowBytesMax}
+	l := &leash{r: r, separator: ','}
+	l.begin()
 	c := &csvRows{r: csv.NewReader(l), leash: l, row: row{values: make([]string, len(columns))}}
 	c.r.ReuseRecord, c.r.FieldsPerRecord, c.r.LazyQuotes = true, -1, m.LazyQuotes
 	if m.Separator != "" {
-		c.r.Comma = rune(m.Separator[0])
+		l.separator = m.Separator[0]
+		c.r.Comma = rune(l.separator)
 	}
 	have := m.Columns
 	if m.Header {
@@ -130,8 +171,11 @@ func newCSVRows(r io.Reader, m *Mapping, columns []string) (*csvRows, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, errors.New("1: the header is missing: the file is empty")
 		}
-		if err != nil {
+		if err := firstError(l.err, err); err != nil {
 			return nil, fmt.Errorf("1: header: %w", err)
+		}
+		if err := headerFits(len(header)); err != nil {
+			return nil, err
 		}
 		have = cleanHeader(header)
 	}
@@ -139,6 +183,13 @@ func newCSVRows(r io.Reader, m *Mapping, columns []string) (*csvRows, error) {
 	var err error
 	c.at, err = place(columns, have)
 	return c, err
+}
+
+func headerFits(columns int) error {
+	if columns > columnsMax {
+		return fmt.Errorf("1: the header has %d columns, more than %d; is this the file's first line?", columns, columnsMax)
+	}
+	return nil
 }
 
 // cleanHeader copies a header without the byte order mark some exports begin with.
@@ -151,10 +202,12 @@ func cleanHeader(header []string) []string {
 }
 
 func (c *csvRows) next() (row, error) {
-	c.leash.left = rowBytesMax
+	c.leash.begin()
 	fields, err := c.r.Read()
-	var pe *csv.ParseError
-	if errors.As(err, &pe) && !errors.Is(err, errRowTooLong) {
+	if c.leash.err != nil { // whatever the reader makes of the piece that it has
+		return row{}, scanError(c.leash.err, c.row.line)
+	}
+	if pe, ok := errors.AsType[*csv.ParseError](err); ok {
 		return row{}, &rowError{line: int64(pe.StartLine), reason: pe.Err.Error()}
 	}
 	if errors.Is(err, io.EOF) {
@@ -172,6 +225,7 @@ func (c *csvRows) next() (row, error) {
 // tabs (blanks), with nothing quoted.
 type textRows struct {
 	s     *bufio.Scanner
+	count func(string) int
 	split func(string) []string
 	at    []int
 	width int
@@ -180,8 +234,9 @@ type textRows struct {
 
 func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
 	t := &textRows{s: lines(r), row: row{values: make([]string, len(columns))}}
-	t.split = strings.Fields
+	t.count, t.split = countFields, strings.Fields
 	if m.Format == "tsv" {
+		t.count = func(s string) int { return strings.Count(s, "\t") + 1 }
 		t.split = func(s string) []string { return strings.Split(s, "\t") }
 	}
 	have := m.Columns
@@ -190,6 +245,9 @@ func newTextRows(r io.Reader, m *Mapping, columns []string) (*textRows, error) {
 			return nil, firstError(scanError(t.s.Err(), 0), errors.New("1: the header is missing: the file is empty"))
 		}
 		t.row.line++
+		if err := headerFits(t.count(t.s.Text())); err != nil {
+			return nil, err
+		}
 		have = cleanHeader(t.split(t.s.Text()))
 	}
 	t.width = len(have)
@@ -205,9 +263,20 @@ func (t *textRows) next() (row, error) {
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
+		if n := t.count(text); n != t.width { // without cutting it into millions
+			return row{}, otherWidth(t.row.line, n, t.width)
+		}
 		return t.row, pick(t.row.values, t.split(text), t.at, t.width, t.row.line)
 	}
 	return row{}, firstError(scanError(t.s.Err(), t.row.line), io.EOF)
+}
+
+// countFields is how many strings.Fields gives.
+func countFields(s string) (n int) {
+	for range strings.FieldsSeq(s) {
+		n++
+	}
+	return n
 }
 
 func lines(r io.Reader) *bufio.Scanner {

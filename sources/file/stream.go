@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -11,8 +12,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdWindowMax limits what a zstd frame may ask of memory.
-const zstdWindowMax = 512 << 20
+// zstdWindowMax limits what a zstd frame may ask of memory: as zstd itself does
+// unless it is given --long.
+const zstdWindowMax = 128 << 20
 
 // decompress tells gzip and zstd by their first bytes and returns the plain bytes
 // and what to call at the end.
@@ -34,10 +36,21 @@ func decompress(in io.Reader) (io.Reader, func() error, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("zstd: %w", err)
 		}
-		return z, func() error { z.Close(); return nil }, nil
+		return windowed{z}, func() error { z.Close(); return nil }, nil
 	default:
 		return b, func() error { return nil }, nil
 	}
+}
+
+// windowed says what to do about a frame whose window is too large.
+type windowed struct{ io.Reader }
+
+func (w windowed) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		err = fmt.Errorf("zstd: %w of %d MiB; compress it again without --long", err, zstdWindowMax>>20)
+	}
+	return n, err
 }
 
 // counter counts what is read through it.

@@ -32,30 +32,39 @@ type env struct {
 	t       testing.TB
 	addr    string
 	cluster *kfake.Cluster // nil on a real broker
+	groups  Protocol
 	group   string
 	input   string
 	out     []string
 	cl      *kgo.Client
 }
 
-// onBrokers runs a test on the broker in this process and, where there is one, on
-// a real one.
+// onBrokers runs a test under both group protocols on the broker in this process and,
+// where there is one, on a real one.
 func onBrokers(t *testing.T, partitions int32, test func(t *testing.T, e *env)) {
-	t.Run("local", func(t *testing.T) {
-		test(t, local(t, partitions))
-	})
-	t.Run("real", func(t *testing.T) {
-		addr := os.Getenv(realBroker)
-		if addr == "" {
-			t.Skipf("%s is not set: give host:port of a real Kafka to run this on it too", realBroker)
-		}
-		test(t, newEnv(t, addr, nil, partitions))
-	})
+	for _, p := range []Protocol{Classic, Consumer} {
+		t.Run("local/"+string(p), func(t *testing.T) {
+			e := local(t, partitions)
+			e.groups = p
+			test(t, e)
+		})
+		t.Run("real/"+string(p), func(t *testing.T) {
+			addr := os.Getenv(realBroker)
+			if addr == "" {
+				t.Skipf("%s is not set: give host:port of a real Kafka to run this on it too", realBroker)
+			}
+			e := newEnv(t, addr, nil, partitions)
+			e.groups = p
+			test(t, e)
+		})
+	}
 }
 
 func local(t testing.TB, partitions int32, opts ...kfake.Opt) *env {
 	t.Helper()
-	broker, err := StartLocal(LocalConfig{Options: opts})
+	broker, err := StartLocal(LocalConfig{Options: append([]kfake.Opt{kfake.BrokerConfigs(map[string]string{
+		"group.consumer.heartbeat.interval.ms": "100", "group.consumer.session.timeout.ms": "6000",
+	})}, opts...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +98,7 @@ func newEnv(t testing.TB, addr string, cluster *kfake.Cluster, partitions int32)
 // config is that of an instance, with a short session.
 func (e *env) config(instance string) Config {
 	return Config{
-		Brokers: []string{e.addr}, Group: e.group, Instance: instance, Topic: e.input,
+		Brokers: []string{e.addr}, Group: e.group, Instance: instance, Topic: e.input, Protocol: e.groups,
 		SessionTimeout: 6 * time.Second, HeartbeatInterval: 100 * time.Millisecond,
 		TickInterval: 50 * time.Millisecond,
 		Now:          func() schemas.Millis { return schemas.Millis(time.Now().UnixMilli()) },

@@ -32,10 +32,14 @@ var (
 func TestChaos(t *testing.T) {
 	for i := range *chaosSeeds {
 		seed := *chaosSeed + uint64(i)
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			e := local(t, 4, kfake.GroupMinSessionTimeout(200*time.Millisecond))
-			chaos(t, e, seed, e.fault)
-		})
+		for _, p := range []Protocol{Classic, Consumer} {
+			t.Run(fmt.Sprint("seed=", seed, "/", p), func(t *testing.T) {
+				e := local(t, 4, kfake.GroupMinSessionTimeout(200*time.Millisecond),
+					kfake.BrokerConfigs(map[string]string{"group.consumer.session.timeout.ms": "1000"}))
+				e.groups = p
+				chaos(t, e, seed, e.fault)
+			})
+		}
 	}
 }
 
@@ -140,6 +144,9 @@ func (e *env) fault(rng *rand.Rand) {
 		{kmsg.EndTxn, kerr.ConcurrentTransactions},
 		{kmsg.OffsetCommit, kerr.RequestTimedOut},
 		{kmsg.Heartbeat, kerr.UnknownMemberID},
+		{kmsg.ConsumerGroupHeartbeat, kerr.UnknownMemberID},
+		{kmsg.ConsumerGroupHeartbeat, kerr.FencedMemberEpoch},
+		{kmsg.ConsumerGroupHeartbeat, kerr.NotCoordinator},
 		{kmsg.InitProducerID, kerr.CoordinatorLoadInProgress},
 		{kmsg.OffsetFetch, kerr.UnstableOffsetCommit},
 		{kmsg.Fetch, kerr.UnknownServerError},

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -34,19 +35,26 @@ type Config struct {
 	// partitions again without a rebalance. Empty is dynamic membership.
 	InstanceID string
 
+	Protocol Protocol // default Classic
+
 	TLS         *TLS   // nil: plain text
 	SASL        *SASL  // nil: no authentication
 	Compression string // none, gzip, snappy, lz4 or zstd; default lz4
 
-	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions
+	SessionTimeout     time.Duration // default 10 s: how long a dead member keeps its partitions; with Consumer the broker's setting decides
 	RebalanceTimeout   time.Duration // default 60 s
 	RevokeLimit        time.Duration // default 20 s: how long a rebalance waits for Release
 	TransactionTimeout time.Duration // default 10 s: how long a dead producer holds up readers
 	TickInterval       time.Duration // default 1 s: how often ends are asked for
-	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s
+	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s; with Consumer the broker's setting decides
 
 	Lane    schemas.Lane // of records without a lane header
 	PollMax int          // most records a Poll gives; default 10,000
+
+	// BatchMax is the most bytes that a batch of records may expand to; default 64 MiB,
+	// twenty times what a producer's own limits let it write. A fetch may hold a batch of
+	// each partition, so that without it a few packed megabytes would take all memory.
+	BatchMax int
 
 	// Now is the wall. Required.
 	Now func() schemas.Millis
@@ -71,7 +79,7 @@ type SASL struct {
 
 // Limits that are not configuration.
 const (
-	producers       = 3                      // transactional ids an instance rotates over
+	producers       = 3                      // transactional ids an instance rotates over; one more is for marks alone
 	requestTimeout  = 10 * time.Second       // one request with its retries, save joining and syncing
 	backoffMax      = 500 * time.Millisecond // kgo's default grows to 5 s
 	fetchMaxBytes   = 16 << 20
@@ -112,6 +120,13 @@ func (c Config) withDefaults() (Config, error) {
 			errs = append(errs, fmt.Errorf("kafka: negative duration %v", *d))
 		}
 	}
+	switch c.Protocol {
+	case "":
+		c.Protocol = Classic
+	case Classic, Consumer:
+	default:
+		errs = append(errs, fmt.Errorf("kafka: unknown group protocol %q; use %s or %s", c.Protocol, Classic, Consumer))
+	}
 	if c.HeartbeatInterval == 0 {
 		c.HeartbeatInterval = min(c.SessionTimeout/5, 3*time.Second)
 	}
@@ -150,6 +165,7 @@ func Options(c Config) ([]kgo.Opt, error) {
 		kgo.MetadataMinAge(100 * time.Millisecond), // a moved leader is found soon, not after 5 s
 		kgo.DialTimeout(5 * time.Second),
 		kgo.DisableClientMetrics(),
+		kgo.MaxDecompressBatchBytes(cmp.Or(c.BatchMax, batchMaxDefault)),
 	}
 	if c.Log != nil {
 		opts = append(opts, kgo.WithLogger(logger{c.Log}))
@@ -169,6 +185,21 @@ func Options(c Config) ([]kgo.Opt, error) {
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return append(opts, c.Options...), nil
+}
+
+// batchMaxDefault is what Config.BatchMax is if it is 0.
+const batchMaxDefault = 64 << 20
+
+// Unreadable words an error of a fetch so that it says what to do, where it is a batch
+// that expands to more than BatchMax. Other errors stay as they are.
+func Unreadable(err error) error {
+	large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("the batch of %s/%d from offset %d to %d expands to more than kafka.batch_max, far beyond what a storefront writes: find out who produced it; "+
+		"nothing is skipped: to have its records refused one by one, start once with a greater kafka.batch_max and the memory for it (%w)",
+		large.Topic, large.Partition, large.Offset, large.NextOffset-1, kgo.ErrMaxDecompress)
 }
 
 // backoff is 10 ms doubled with every try, up to backoffMax. The default of kgo
@@ -233,9 +264,9 @@ func compression(name string) (kgo.CompressionCodec, error) {
 	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 }
 
-// transactional returns the i-th transactional id of an instance.
-func (c *Config) transactional(i int) string {
-	return fmt.Sprintf("%s/%s/%d", c.Group, c.Instance, i)
+// transactional returns a transactional id of the instance.
+func (c *Config) transactional(name string) string {
+	return c.Group + "/" + c.Instance + "/" + name
 }
 
 // logger gives kgo's log to zap, one level down: what kgo calls information (every

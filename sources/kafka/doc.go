@@ -21,7 +21,8 @@
 //     committed, and a rebalance throws away nothing of partitions that stay;
 //   - three producers, each with its own transactional id, take turns. One that
 //     has just ended a transaction waits for the broker to write its markers before
-//     it can begin the next; in rotation nobody waits.
+//     it can begin the next; in rotation nobody waits. A fourth commits marks that
+//     nothing was said for (marks.go).
 //
 // A single client that is member and reader in one was considered. It would fetch
 // committed offsets by itself and move its own positions at every rebalance, so
@@ -36,4 +37,25 @@
 // callback gave it to us, kept it, or took it away with proof that nobody else
 // has it yet (see ownership.revoked). After a rebalance that we have not heard of,
 // our generation is old, and the broker refuses it.
+//
+// Under the group protocol Consumer (KIP-848) the generation is the member's own epoch,
+// and moves on without a callback. There a commit asks for it when it begins, together
+// with the ownership table (see ownership.follow).
+//
+// A generation fences other owners, not our own past: what we have sent and given up
+// may be carried out much later. So every commit is part of a transaction, and the
+// transaction's epoch is moved on before its outcome is asked for (see marks.go).
+// # What a committed mark is worth
+//
+// A stable OffsetFetch can be answered with an old offset, or with none. Seen on
+// Apache Kafka 4.3.1, in most restarts of a broker that was killed: it becomes leader of
+// a partition of __consumer_offsets twice in a row (leader epochs e and e+2), loads it
+// twice, and the first load's completion declares the second's state loaded, which has
+// only begun. ("Ignored load completion from __consumer_offsets-3 because context is in
+// ACTIVE state" is its trace in the broker's log.) For up to some seconds offsets are
+// then seen to run from nothing up to what was committed; the members of groups too.
+//
+// So no conclusion is drawn from a mark alone. The outputs, which no coordinator loads,
+// say what has been said: recovery and the resolution of unknown outcomes hold the mark
+// against the number of the last one, and ask again while it is behind.
 package kafka

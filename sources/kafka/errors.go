@@ -1,11 +1,16 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/pipeline"
 )
 
 // GoneError says that records were asked for that the log has no more, or not yet.
@@ -24,6 +29,9 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("kafka: %s/%d: offset %d %s: retention was shorter than the time we were away, or the topic was made anew; "+
 		"nothing is skipped silently: start with --rebuild", e.Topic, e.Partition, e.Offset, what)
 }
+
+// Unwrap makes it pipeline.ErrExpired.
+func (e *GoneError) Unwrap() error { return pipeline.ErrExpired }
 
 // TooLargeError says that a transaction did not happen because records are larger
 // than their topic takes.
@@ -51,6 +59,28 @@ func sizeOf(r *kgo.Record) int {
 	return n
 }
 
+// unanswered tells an error that says only that no broker has answered, or that the one
+// that should is not ready: a cluster that restarts, a partition without a leader.
+func unanswered(err error) bool {
+	if err == nil || permanent(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return false
+	}
+	if ke, ok := errors.AsType[*kerr.Error](err); ok {
+		return ke.Retriable
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err)
+}
+
+// asked is an error of asking the brokers for what the log holds, as
+// pipeline.History has it.
+func asked(err error) error {
+	if unanswered(err) {
+		return fmt.Errorf("%w: %w", pipeline.ErrAway, err)
+	}
+	return err
+}
+
 // permanent tells an error that trying again does not mend: what is missing is a
 // right, a topic, or a setting.
 func permanent(err error) bool {
@@ -73,4 +103,57 @@ func permanent(err error) bool {
 // another process, or because the broker has aborted a transaction for its age.
 func fencing(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}
+
+// remedy says what to do about a permanent error, as the end of its text.
+func remedy(err error) string {
+	for _, r := range []struct {
+		errs []*kerr.Error
+		text string
+	}{
+		{[]*kerr.Error{
+			kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+		}, "; give this user the right (ACLs)"},
+		{[]*kerr.Error{kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InvalidTopicException}, "; see: footfall topics check"},
+		{[]*kerr.Error{kerr.OffsetMetadataTooLarge}, "; raise the brokers' offset.metadata.max.bytes to 4096"},
+		{[]*kerr.Error{kerr.InvalidTransactionTimeout}, "; kafka.transaction_timeout is above the brokers' transaction.max.timeout.ms"},
+		{[]*kerr.Error{kerr.InvalidSessionTimeout}, "; kafka.session_timeout is outside the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"},
+	} {
+		for _, e := range r.errs {
+			if errors.Is(err, e) {
+				return r.text
+			}
+		}
+	}
+	return ""
+}
+
+// transient tells an error that may go by itself: no answer, or one that says that
+// it can't be given now.
+func transient(err error) bool {
+	var ke *kerr.Error
+	switch {
+	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, pipeline.ErrPermanent), permanent(err):
+		return false
+	case errors.As(err, &ke):
+		return ke.Retriable || errors.Is(err, kerr.UnknownServerError)
+	}
+	return true
+}
+
+// insist does f again while its error may go by itself, within limit.
+func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		err := f(ctx)
+		if err == nil || !transient(err) {
+			return err
+		}
+		select {
+		case <-time.After(backoff(tries)):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

@@ -42,7 +42,7 @@ func TestTransactUnderFaults(t *testing.T) {
 		{"offsets in an unknown state", kmsg.TxnOffsetCommit, kerr.InvalidTxnState, pipeline.ErrAborted},
 		{"offsets not allowed", kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, pipeline.ErrPermanent},
 		{"metadata too large", kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, pipeline.ErrPermanent},
-		{"static member taken over", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrFenced},
+		{"static member that has joined again", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrAborted},
 		{"producer fenced at the offsets", kmsg.TxnOffsetCommit, kerr.ProducerFenced, pipeline.ErrFenced},
 		{"end while another ends", kmsg.EndTxn, kerr.ConcurrentTransactions, nil},
 		{"end says abort", kmsg.EndTxn, kerr.TransactionAbortable, pipeline.ErrAborted},
@@ -344,7 +344,9 @@ func TestTooLargeForTheBroker(t *testing.T) {
 
 // Killed with a transaction open, an instance is back at once under the same name:
 // its transaction is ended, its partitions are found again without a rebalance. The
-// timeouts are longer than the test waits, so it has waited for neither.
+// timeouts are longer than the test waits, so it has waited for neither. Under the
+// protocol Consumer the broker takes no newcomer for a member that has not left until
+// its own session timeout, which is shorter here.
 func TestKilledAndRestarted(t *testing.T) {
 	onBrokers(t, 2, func(t *testing.T, e *env) {
 		conf := e.config("a")
@@ -365,9 +367,13 @@ func TestKilledAndRestarted(t *testing.T) {
 		if err := s.produce(t.Context(), p, e.records(0, "torn")); err != nil {
 			t.Fatal(err)
 		}
-		c, _ := cutOf([]*worker.Output{output(a, 6, 2)})
+		c, _ := s.cutOf([]*worker.Output{output(a, 6, 2)})
 		as, _ := s.owns.commitAs(c.epochs)
-		if err := s.addOffsets(t.Context(), p, as, c); err != nil {
+		id, epoch, err := p.cl.ProducerID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.addOffsets(t.Context(), p, id, epoch, as, c); err != nil {
 			t.Fatal(err)
 		}
 		cut.kill()
@@ -408,6 +414,45 @@ func TestTwinIsFenced(t *testing.T) {
 			if err := twin.Transact(t.Context(), e.records(0, "twin"), []*worker.Output{output(mine, 1, n+1)}); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// Of two static members with one instance id the older stops, also where each has
+// transactional ids of its own: the group tells it. (Under the protocol Consumer the
+// broker refuses the newer one instead, until the older one's session has ended: KIP-848,
+// UNRELEASED_INSTANCE_ID.)
+func TestStaticTwinIsFenced(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		if e.groups == Consumer {
+			t.Skip("only one of the two is let in")
+		}
+		conf := e.config("a")
+		conf.InstanceID = "a"
+		old := e.session(conf)
+		a := assigned(t, old, 1)[0]
+		conf.Instance = "b"
+		twin := e.session(conf)
+		mine := assigned(t, twin, 1)[0]
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		if err := old.Transact(ctx, e.records(0, "old"), []*worker.Output{output(a, 1, 1)}); err == nil {
+			t.Fatal("the older one's commit was accepted")
+		}
+		var err error
+		for err == nil {
+			var b pipeline.Batch
+			err = old.Poll(ctx, &b)
+		}
+		if !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("poll: got %v, want ErrFenced", err)
+		}
+		if err := old.Transact(ctx, e.records(0, "old"), []*worker.Output{output(a, 1, 1)}); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("commit: got %v, want ErrFenced", err)
+		}
+		commitUntilDone(t, twin, e.records(0, "twin"), output(mine, 1, 1))
+		if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"twin"}) {
+			t.Errorf("said: %q, want what the twin said", got)
 		}
 	})
 }
@@ -476,4 +521,59 @@ func (c *connSwitch) kill() {
 	c.dead = true
 	c.mu.Unlock()
 	c.sever()
+}
+
+// The broker that is the group's coordinator is gone, and another one takes its place:
+// the committed mark is asked there.
+func TestCoordinatorGone(t *testing.T) {
+	broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(200 * time.Millisecond)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	cluster := broker.Cluster()
+	e := newEnv(t, broker.Addr(), cluster, 1)
+	conf := e.config("a")
+	conf.Brokers, conf.SessionTimeout = cluster.ListenAddrs(), time.Second
+	connections := newSwitch()
+	conf.Options = []kgo.Opt{kgo.Dialer(connections.dial)}
+	s := e.session(conf)
+	a := assigned(t, s, 1)[0]
+	commitUntilDone(t, s, e.records(0, "x"), output(a, 1, 1))
+	if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.N != 1 {
+		t.Fatalf("before: got %+v, %t, %v", mark, found, err)
+	}
+	if err := cluster.RemoveNode(cluster.CoordinatorFor(e.group)); err != nil {
+		t.Fatal(err)
+	}
+	connections.sever()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if mark, found, err := s.Committed(ctx, 0); err != nil || !found || mark.N != 1 {
+		t.Errorf("without its coordinator: got %+v, %t, %v", mark, found, err)
+	}
+}
+
+// What History can't learn because no broker answers is not an answer: who asked asks
+// again. What the brokers say is one.
+func TestNoAnswerFromTheBrokers(t *testing.T) {
+	broker, err := StartLocal(LocalConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(t, broker.Addr(), broker.Cluster(), 1)
+	e.publish(0, "a")
+	conf := e.config("a")
+	conf.Options = []kgo.Opt{kgo.RetryTimeout(500 * time.Millisecond)}
+	s := e.session(conf)
+	if _, _, err := s.Bounds(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Bounds(t.Context(), 7); err == nil || errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("a partition that does not exist: got %v, want an answer", err)
+	}
+	broker.Close()
+	if _, _, err := s.Bounds(t.Context(), 0); !errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("a broker that is gone: got %v, want one that wraps %q", err, pipeline.ErrAway)
+	}
 }

@@ -42,23 +42,32 @@ func (s *Session) Range(ctx context.Context, topic string, partition int32) (sta
 		at   int64
 		into *int64
 	}{{offsetStart, &start}, {offsetStable, &stable}, {offsetEnd, &end}} {
-		offsets, err := s.listOffsets(ctx, topic, []int32{partition}, q.at)
-		if err != nil {
+		if *q.into, err = s.offset(ctx, topic, partition, q.at); err != nil {
 			return 0, 0, 0, err
 		}
-		*q.into = offsets[partition]
 	}
 	return start, stable, end, nil
+}
+
+// offset asks for one kind of offset of a partition. Whoever needs it can't go on
+// without, so it is asked for again for as long as brokers may need to find a leader.
+func (s *Session) offset(ctx context.Context, topic string, partition int32, at int64) (offset int64, err error) {
+	err = insist(ctx, s.conf.TransactionTimeout+undecidedLimit, func(ctx context.Context) error {
+		offsets, err := s.listOffsets(ctx, topic, []int32{partition}, at)
+		offset = offsets[partition]
+		return err
+	})
+	return offset, err
 }
 
 // Since returns the first offset of a record with a timestamp at or after at, or
 // the end of the log if there is none.
 func (s *Session) Since(ctx context.Context, topic string, partition int32, at schemas.Millis) (int64, error) {
-	offsets, err := s.listOffsets(ctx, topic, []int32{partition}, int64(max(at, 0)))
-	if err == nil && offsets[partition] < 0 {
-		offsets, err = s.listOffsets(ctx, topic, []int32{partition}, offsetEnd)
+	offset, err := s.offset(ctx, topic, partition, int64(max(at, 0)))
+	if err == nil && offset < 0 {
+		offset, err = s.offset(ctx, topic, partition, offsetEnd)
 	}
-	return offsets[partition], err
+	return offset, err
 }
 
 // listOffsets asks for one kind of offset of partitions of a topic.
@@ -99,7 +108,7 @@ func (s *Session) listOffsets(ctx context.Context, topic string, partitions []in
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: offsets of %s %v: %w", topic, partitions, err)
+		return nil, asked(fmt.Errorf("kafka: offsets of %s %v: %w", topic, partitions, err))
 	}
 	return offsets, nil
 }
@@ -177,10 +186,9 @@ func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offs
 		if err == nil {
 			return records, next, nil
 		}
-		var ke *kerr.Error
 		var gone *GoneError
-		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || (errors.As(err, &ke) && !ke.Retriable) {
-			return nil, offset, err
+		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || errors.Is(err, kgo.ErrMaxDecompress) || !transient(err) {
+			return nil, offset, asked(err)
 		}
 		fresh = true // the leader may have moved
 		select {
@@ -221,18 +229,19 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 		return nil, offset, nil // a broker may answer with nothing
 	}
 	got := &resp.Topics[0].Partitions[0]
+	decompressor, _ := s.admin.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // with the client's limit
 	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		KeepControlRecords: true, Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: partition,
-	}, got, kgo.DefaultDecompressor(), nil)
+	}, got, decompressor, nil)
 	switch {
 	case errors.Is(fetched.Err, kerr.OffsetOutOfRange):
-		start, err := s.listOffsets(ctx, topic, []int32{partition}, offsetStart)
+		start, err := s.offset(ctx, topic, partition, offsetStart)
 		if err != nil {
 			return nil, offset, err
 		}
-		return nil, offset, &GoneError{Topic: topic, Partition: partition, Offset: offset, Start: start[partition]}
+		return nil, offset, &GoneError{Topic: topic, Partition: partition, Offset: offset, Start: start}
 	case fetched.Err != nil:
-		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, fetched.Err)
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, Unreadable(fetched.Err))
 	}
 	return fetched.Records, next, nil
 }
@@ -252,7 +261,10 @@ func (s *Session) meta(ctx context.Context, topic string, fresh bool) (topicInfo
 	}
 	info, ok = infos[topic]
 	if !ok {
-		return info, fmt.Errorf("kafka: there is no topic %s; create it with: footfall topics create", topic)
+		return info, noTopic(topic)
+	}
+	if err := s.known(info); err != nil {
+		return info, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,7 +307,7 @@ func lookUp(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]t
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: look up topics: %w", err)
+		return nil, asked(fmt.Errorf("kafka: look up topics: %w", err))
 	}
 	return infos, nil
 }

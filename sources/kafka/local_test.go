@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -67,6 +68,9 @@ func TestLocalPersists(t *testing.T) {
 	}
 	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("said: %q", got)
+	}
+	if again.TopicID() != s.TopicID() || again.TopicID() == "" {
+		t.Errorf("the topic's id was %q and is %q", s.TopicID(), again.TopicID())
 	}
 	again.Close(t.Context())
 }
@@ -231,6 +235,13 @@ func TestTopics(t *testing.T) {
 		if _, err := kadm.NewClient(e.cl).CreateTopic(t.Context(), 3, -1, settings, e.input+"-x"); err != nil {
 			t.Fatal(err)
 		}
+		for known := false; !known; { // a broker may not know at once what it has created
+			topics, err := lookUp(t.Context(), e.cl, e.input+"-x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, known = topics[e.input+"-x"]
+		}
 		// An input of lane replay on a broker's defaults, an output of another count.
 		wrong := TopicPlan{Input: e.input + "-x", Outputs: []string{e.input + "-t"}, Lane: schemas.Replay}
 		if problems, err = CreateTopics(t.Context(), e.cl, wrong); err != nil {
@@ -268,18 +279,81 @@ func TestNoTopic(t *testing.T) {
 }
 
 // An input that was expanded is refused: users have moved, their profiles have not.
+// So it is when nothing ran meanwhile, by what was committed.
 func TestExpansionIsRefused(t *testing.T) {
-	e := local(t, 2)
-	conf := e.config("a")
-	conf.Options = []kgo.Opt{kgo.MetadataMaxAge(200 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond)}
-	d := drive(t, e.session(conf))
-	eventually(t, "all", func() bool { return len(d.owns()) == 2 })
-	if _, err := kadm.NewClient(e.cl).UpdatePartitions(t.Context(), 3, e.input); err != nil {
+	onBrokers(t, 2, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		a := assigned(t, s, 2)[0]
+		if err := s.Transact(t.Context(), nil, []*worker.Output{output(a, 1, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		d := drive(t, s)
+		if _, err := kadm.NewClient(e.cl).UpdatePartitions(t.Context(), 3, e.input); err != nil {
+			t.Fatal(err)
+		}
+		<-d.done
+		if d.err == nil || !strings.Contains(d.err.Error(), "had 2 partitions when this process started and has 3 now") {
+			t.Errorf("got %v, want the expansion refused", d.err)
+		}
+		for _, out := range e.out {
+			if _, err := kadm.NewClient(e.cl).UpdatePartitions(t.Context(), 3, out); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "all have three", func() bool {
+			infos, err := lookUp(t.Context(), e.cl, append(e.out, e.input)...)
+			return err == nil && len(infos[e.input].leaders) == 3 && len(infos[e.out[0]].leaders) == 3 && len(infos[e.out[1]].leaders) == 3
+		})
+		next, err := New(t.Context(), e.config("b"), e.out...)
+		if err == nil {
+			next.Close(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), "had 2 partitions when offset 1 of partition 0 was committed and has 3 now") {
+			t.Errorf("got %v, want the expansion refused", err)
+		}
+	})
+}
+
+// A topic that is deleted and made anew is another topic, under any name.
+func TestTopicMadeAnew(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		d := drive(t, e.session(e.config("a")))
+		eventually(t, "it is assigned", func() bool { return len(d.owns()) == 1 })
+		adm := kadm.NewClient(e.cl)
+		if _, err := adm.DeleteTopic(t.Context(), e.input); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is made anew", func() bool {
+			_, err := adm.CreateTopic(t.Context(), 1, -1, nil, e.input)
+			return err == nil
+		})
+		<-d.done
+		if d.err == nil || !strings.Contains(d.err.Error(), "deleted and made anew after this process started") || !strings.Contains(d.err.Error(), "begin anew") {
+			t.Errorf("got %v, want it refused", d.err)
+		}
+	})
+}
+
+// A mark of another topic of the name is refused.
+func TestMarkOfAnotherTopic(t *testing.T) {
+	e := local(t, 1)
+	mark := output(pipeline.Assignment{}, 7, 2).Mark
+	mark.Topic, mark.Of = 42, 1
+	text, err := mark.AppendText(nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	<-d.done
-	if d.err == nil || !strings.Contains(d.err.Error(), "has partition 2 now") {
-		t.Errorf("got %v, want the expansion refused", d.err)
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: e.input, Partition: 0, At: 7, LeaderEpoch: -1, Metadata: string(text)})
+	if err := kadm.NewClient(e.cl).CommitAllOffsets(t.Context(), e.group, offsets); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(t.Context(), e.config("a"), e.out...)
+	if err == nil {
+		s.Close(t.Context())
+	}
+	if !errors.Is(err, pipeline.ErrPermanent) || !strings.Contains(err.Error(), "deleted and made anew after offset 7 of partition 0 was committed") {
+		t.Errorf("got %v, want it refused", err)
 	}
 }
 
@@ -344,5 +418,32 @@ func TestChangesKeepTheirOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("batches (-want +got):\n%s", diff)
+	}
+}
+
+// A start comes from the ownership that Poll has told. One that was given meanwhile is
+// not read before it has been recovered.
+func TestStartOfAnOwnershipThatIsOver(t *testing.T) {
+	o := newOwnership()
+	as := membership{"m", 1}
+	poll := func() (b pipeline.Batch, starts []start) {
+		starts, _ = o.poll(&b, func() {})
+		return b, starts
+	}
+	o.assigned(as, []int32{0})
+	first, _ := poll()
+	o.lost(as, []int32{0})
+	o.assigned(membership{"m", 2}, []int32{0})
+	o.start(0, 5)
+	if b, starts := poll(); len(b.Lost) != 1 || len(starts) != 0 {
+		t.Errorf("got %+v, starts %+v, want the loss and no start", b, starts)
+	}
+	b, starts := poll()
+	if len(b.Assigned) != 1 || b.Assigned[0].Epoch <= first.Assigned[0].Epoch || len(starts) != 0 || len(o.startedPartitions()) != 0 {
+		t.Errorf("got %+v, starts %+v, want the new assignment and no start", b, starts)
+	}
+	o.start(0, 7)
+	if _, starts := poll(); len(starts) != 1 || starts[0].offset != 7 || starts[0].epoch != b.Assigned[0].Epoch {
+		t.Errorf("got starts %+v, want one at 7 under the new epoch", starts)
 	}
 }

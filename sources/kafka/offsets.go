@@ -30,7 +30,7 @@ type markText struct {
 
 // cutOf takes the last mark of each partition. Outputs of one partition under
 // several epochs are a broken promise.
-func cutOf(outs []*worker.Output) (cut, error) {
+func (s *Session) cutOf(outs []*worker.Output) (cut, error) {
 	c := cut{epochs: make(map[int32]int64, len(outs))}
 	last := make(map[int32]*worker.Output, len(outs))
 	for _, out := range outs {
@@ -43,7 +43,9 @@ func cutOf(outs []*worker.Output) (cut, error) {
 		c.epochs[p] = out.Epoch
 	}
 	for p, out := range last {
-		text, err := out.Mark.AppendText(nil)
+		mark := out.Mark
+		mark.Topic, mark.Of = s.topic.hash(), int32(len(s.topic.leaders))
+		text, err := mark.AppendText(nil)
 		if err != nil {
 			return c, fmt.Errorf("kafka: mark of partition %d: %w: %w", p, pipeline.ErrPermanent, err)
 		}
@@ -59,69 +61,6 @@ func (c cut) partitions() []int32 {
 		ps[i] = m.partition
 	}
 	return ps
-}
-
-// commitMarks commits marks that nothing was said for. There is no transaction to
-// put them into (EndTxn is not sent when nothing was produced), so it is a plain
-// offset commit under the same membership.
-func (s *Session) commitMarks(ctx context.Context, cut cut) error {
-	if len(cut.marks) == 0 {
-		return nil
-	}
-	as, gone := s.owns.commitAs(cut.epochs)
-	if len(gone) > 0 {
-		return &pipeline.LostError{Partitions: gone}
-	}
-	err := s.commitOffsets(context.WithoutCancel(ctx), as, cut)
-	switch {
-	case err == nil:
-		return nil
-	case outdated(err):
-		return s.hear(ctx, as, cut, err)
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
-	case permanent(err):
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
-	}
-	return fmt.Errorf("kafka: commit of partitions %v: outcome unknown: %w", cut.partitions(), err)
-}
-
-func (s *Session) commitOffsets(ctx context.Context, as membership, cut cut) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.MemberID, req.Generation = s.conf.Group, as.member, as.generation
-	if s.conf.InstanceID != "" {
-		req.InstanceID = new(s.conf.InstanceID)
-	}
-	topic := kmsg.NewOffsetCommitRequestTopic()
-	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
-	for _, m := range cut.marks {
-		part := kmsg.NewOffsetCommitRequestTopicPartition()
-		part.Partition, part.Offset = m.partition, m.next
-		part.Metadata = new(m.text)
-		topic.Partitions = append(topic.Partitions, part)
-	}
-	req.Topics = append(req.Topics, topic)
-	return retry(ctx, func() error {
-		resp, err := req.RequestWith(ctx, s.admin)
-		if err != nil {
-			return err
-		}
-		committed := 0
-		for _, t := range resp.Topics {
-			for _, part := range t.Partitions {
-				if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
-					return fmt.Errorf("offset of %s/%d: %w", s.topic.name, part.Partition, err)
-				}
-				committed++
-			}
-		}
-		if committed != len(cut.marks) {
-			return fmt.Errorf("the broker answered for %d of %d partitions", committed, len(cut.marks))
-		}
-		return nil
-	})
 }
 
 // Committed reads a partition's mark, by a stable fetch: a transaction that has
@@ -141,13 +80,15 @@ func (s *Session) Committed(ctx context.Context, partition int32) (mark schemas.
 		case err == nil && offset < 0:
 			return mark, false, nil
 		case err == nil:
-			mark, err = schemas.ParseMark(partition, offset, text)
-			if err != nil {
-				return mark, false, fmt.Errorf("kafka: group %s, %s/%d: %w", s.conf.Group, s.conf.Topic, partition, err)
+			mark, err = s.markOf(partition, offset, text)
+			return mark, err == nil, err
+		case unknownTopic(err):
+			if gone := s.missing(ctx); gone != nil {
+				return mark, false, gone
 			}
-			return mark, true, nil
 		case permanent(err):
-			return mark, false, fmt.Errorf("kafka: read the offset of group %s, %s/%d: %w", s.conf.Group, s.conf.Topic, partition, err)
+			return mark, false, fmt.Errorf("kafka: read the offset of group %s, %s/%d: %w: %w%s",
+				s.conf.Group, s.conf.Topic, partition, pipeline.ErrPermanent, err, remedy(err))
 		}
 		select {
 		case <-time.After(backoff(tries)):
@@ -164,6 +105,48 @@ func (s *Session) Committed(ctx context.Context, partition int32) (mark schemas.
 	}
 }
 
+// markOf reads a mark, which must be of the topic as it is.
+func (s *Session) markOf(partition int32, offset int64, text string) (schemas.Mark, error) {
+	mark, err := schemas.ParseMark(partition, offset, text)
+	if err != nil {
+		return mark, fmt.Errorf("kafka: group %s, %s/%d: %w: %w; give footfall a group of its own. To go on from what was said, delete the offset "+
+			"(kafka-consumer-groups.sh --delete-offsets --group %s --topic %s:%d) and start once with --rebuild",
+			s.conf.Group, s.conf.Topic, partition, pipeline.ErrPermanent, err, s.conf.Group, s.conf.Topic, partition)
+	}
+	if err := s.topic.changed(mark.Topic, mark.Of, fmt.Sprintf("offset %d of partition %d was committed", offset, partition)); err != nil {
+		return mark, err
+	}
+	mark.Topic, mark.Of = 0, 0
+	return mark, nil
+}
+
+// checkMarks refuses an input topic that is not the one of which the group has
+// committed offsets, before any partition of it begins as if nothing had been.
+func (s *Session) checkMarks(ctx context.Context) error {
+	all := make([]int32, len(s.topic.leaders))
+	for p := range all {
+		all[p] = int32(p)
+	}
+	return insist(ctx, s.conf.TransactionTimeout+undecidedLimit, func(ctx context.Context) error {
+		offsets, err := s.fetchOffsets(ctx, false, all...)
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("kafka: read the offsets of group %s: %w", s.conf.Group, err)
+		}
+		for p, c := range offsets {
+			if c.offset < 0 {
+				continue
+			}
+			if _, err := s.markOf(p, c.offset, c.text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // undecidedLimit is how much longer than its timeout a transaction may take until
 // it is said to hang: brokers look for expired ones every 10 s.
 const undecidedLimit = 20 * time.Second
@@ -173,60 +156,88 @@ const undecidedLimit = 20 * time.Second
 // partition is in at most one. A renewal that fails is not waited for: the broker
 // ends the transaction at its timeout.
 func (s *Session) settle(ctx context.Context) error {
-	for range s.made {
+	again := func(from chan *producer, p *producer) (err error) {
+		if !p.sound {
+			err = p.renew(ctx, s)
+		}
+		from <- p
+		if err != nil && fencing(err) {
+			return s.fence(p, err)
+		}
+		return nil
+	}
+	for range producers {
 		select {
 		case p := <-s.idle:
-			var err error
-			if !p.sound {
-				err = p.renew(ctx, s)
-			}
-			s.idle <- p
-			if err != nil && fencing(err) {
-				return s.fence(p, err)
+			if err := again(s.idle, p); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
+	select {
+	case p := <-s.marking:
+		return again(s.marking, p)
+	default:
+		return nil
+	}
 }
 
-// fetchOffset is one stable fetch.
+// fetchOffset is one stable fetch. It goes through the member, whose heartbeats notice
+// a coordinator that is gone: kgo goes on to send this request to the one that it knows,
+// whether that can be reached or not.
 func (s *Session) fetchOffset(ctx context.Context, partition int32) (offset int64, text string, err error) {
+	offsets, err := s.fetchOffsets(ctx, true, partition)
+	c, ok := offsets[partition]
+	if err == nil && !ok {
+		err = errors.New("the broker did not answer for it")
+	}
+	return c.offset, c.text, err
+}
+
+// committed is an offset and its metadata; the offset is -1 where there is none.
+type committed struct {
+	offset int64
+	text   string
+}
+
+// fetchOffsets reads what is committed; if stable, it is refused while a transaction
+// that may change it is undecided.
+func (s *Session) fetchOffsets(ctx context.Context, stable bool, partitions ...int32) (map[int32]committed, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = true
+	req.RequireStable = stable
 	group := kmsg.NewOffsetFetchRequestGroup()
 	group.Group = s.conf.Group
 	topic := kmsg.NewOffsetFetchRequestGroupTopic()
 	topic.Topic, topic.TopicID = s.topic.name, s.topic.id
-	topic.Partitions = []int32{partition}
+	topic.Partitions = partitions
 	group.Topics = append(group.Topics, topic)
 	req.Groups = append(req.Groups, group)
-	resp, err := req.RequestWith(ctx, s.admin)
+	via := s.member
+	if via == nil { // not joined yet
+		via = s.admin
+	}
+	resp, err := req.RequestWith(ctx, via)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
 	if err != nil {
-		return 0, "", err
+		return nil, err
 	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return 0, "", err
-	}
+	offsets := make(map[int32]committed, len(partitions))
 	for _, g := range resp.Groups {
 		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
-			return 0, "", err
+			return nil, err
 		}
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				if p.Partition != partition {
-					continue
-				}
 				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return 0, "", err
+					return nil, err
 				}
-				if p.Metadata != nil {
-					text = *p.Metadata
-				}
-				return p.Offset, text, nil
+				offsets[p.Partition] = committed{p.Offset, unwrap(p.Metadata)}
 			}
 		}
 	}
-	return 0, "", errors.New("the broker did not answer for it")
+	return offsets, nil
 }

@@ -21,7 +21,8 @@ type membership struct {
 //
 // Invariants:
 //   - as is what the member was in the last callback, read inside it; never empty
-//     while the table has a partition.
+//     while the table has a partition. Under the protocol Consumer, where the epoch
+//     moves on without a callback, commits ask live instead, while they hold mu.
 //   - A partition in the table was given or kept by that callback, or taken away by
 //     it with nobody else having it before we let go. So a commit under as is
 //     refused, or harms nobody.
@@ -32,7 +33,8 @@ type membership struct {
 type ownership struct {
 	mu      sync.Mutex
 	as      membership
-	epoch   int64 // the last one given
+	live    func() membership // what the member is now; nil: as is what counts
+	epoch   int64             // the last one given
 	owned   map[int32]*owned
 	changes []change      // not yet polled
 	starts  []start       // not yet polled
@@ -45,6 +47,7 @@ type ownership struct {
 // owned is one partition of ours.
 type owned struct {
 	epoch   int64
+	told    bool          // Poll has given the assignment to the pipeline
 	going   bool          // revoked; committable until released
 	gone    chan struct{} // closed when it is not ours any more
 	started bool          // Start has been called; ends are asked for
@@ -73,6 +76,18 @@ type start struct {
 
 func newOwnership() *ownership {
 	return &ownership{owned: make(map[int32]*owned), moved: make(chan struct{})}
+}
+
+// follow has commits go under what the member is when they begin, and not under what
+// it was in the last callback. That is safe where the broker gives a partition away
+// only after its member has said that it let go, which it says after the callback
+// that takes the partition out of the table: a partition in the table is then ours
+// under whatever the member is now, or the member is expelled, and refused. Table and
+// member are looked at together, under mu.
+func (o *ownership) follow(live func() membership) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.live = live
 }
 
 // assigned is the callback that gives partitions, and keeps all others.
@@ -181,12 +196,16 @@ func (o *ownership) release(partition int32) {
 	}
 }
 
-// start notes that a partition is to be read from offset.
+// start notes that a partition is to be read from offset. Who asks speaks of the
+// ownership that Poll has told last. 1. A partition is lost and given again, and Poll
+// has told neither yet. 2. The recovery of the old ownership comes to its end and starts
+// it. Were that taken for the new one, its records would be polled before it has
+// recovered, and once more after.
 func (o *ownership) start(partition int32, offset int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	own := o.owned[partition]
-	if own == nil || own.going {
+	if own == nil || own.going || !own.told {
 		return // lost meanwhile; Poll tells, or has told
 	}
 	own.started = true
@@ -205,21 +224,27 @@ func (o *ownership) commitAs(epochs map[int32]int64) (as membership, gone []int3
 		}
 	}
 	slices.Sort(gone)
-	return o.as, gone
+	return o.now(), gone
 }
 
-// await waits until a callback has replaced the membership used, at most until
-// ctx ends. No lock is held: the callback needs mu.
+// lookEvery is how often a membership is looked at that moves without a callback.
+const lookEvery = 10 * time.Millisecond
+
+// await waits until the membership used has been replaced, at most until ctx ends.
+// No lock is held: the callback needs mu.
 func (o *ownership) await(ctx context.Context, used membership) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		o.mu.Lock()
-		moved, now, closing := o.moved, o.as, o.closing
+		moved, now, over := o.moved, o.now(), o.closing || o.fatal != nil
 		o.mu.Unlock()
-		if now != used || closing {
+		if now != used || over {
 			return
 		}
 		select {
 		case <-moved:
+		case <-look.C:
 		case <-ctx.Done():
 			return
 		}
@@ -255,6 +280,7 @@ func (o *ownership) fail(err error) {
 	if o.fatal == nil {
 		o.fatal = err
 	}
+	o.move(o.as) // nobody awaits a callback any more
 	o.rouse()
 }
 
@@ -305,6 +331,9 @@ func (o *ownership) poll(into *pipeline.Batch, wake func()) (starts []start, new
 				into.Revoked = append(into.Revoked, a.Partition)
 			case changeAssigned:
 				into.Assigned = append(into.Assigned, a)
+				if own := o.owned[a.Partition]; own != nil && own.epoch == a.Epoch {
+					own.told = true
+				}
 			}
 		}
 		o.changes = o.changes[1:]
@@ -333,6 +362,14 @@ func (o *ownership) interrupt() {
 }
 
 // The rest needs mu.
+
+// now is the membership that a commit which begins now goes under.
+func (o *ownership) now() membership {
+	if o.live != nil {
+		return o.live()
+	}
+	return o.as
+}
 
 // move notes the membership of a callback and wakes the commits waiting for it.
 func (o *ownership) move(as membership) {

@@ -25,7 +25,24 @@ type producer struct {
 
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
+	topics []string  // that cl is settled with
+
+	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
+	// by them (marks.go): elsewhere kgo knows better.
+	pid   int64
+	epoch int16
+
+	// stragglers is how many InitProducerIDs of ours may still arrive at the broker,
+	// sent by a renewal that took long. Each will fence us.
+	stragglers int
 }
+
+// A renewal that takes longer than slowRenewal has sent requests that may still be
+// under way, at most stragglersMax.
+const (
+	slowRenewal   = 2 * time.Second
+	stragglersMax = 3
+)
 
 // concurrentWait is how long a request waits that came while the broker was still
 // writing the markers of the transaction before.
@@ -33,9 +50,28 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late.
+// undecided, and none can be committed late. Where the brokers do not answer it is
+// tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
-	p.close()
+	began := time.Now()
+	defer func() {
+		if time.Since(began) > slowRenewal {
+			p.stragglers = stragglersMax
+		}
+	}()
+	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
+		p.close()
+		if err := p.connect(ctx, s); err != nil {
+			p.close()
+			return err
+		}
+		p.sound = true
+		return nil
+	})
+}
+
+// connect makes the client.
+func (p *producer) connect(ctx context.Context, s *Session) error {
 	codec, err := compression(s.conf.Compression)
 	if err != nil {
 		return err
@@ -45,10 +81,11 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		return err
 	}
 	if !s.v2 {
-		// From version 5 on this request adds the offsets partition by itself, which
-		// only transactions v2 know how to undo.
+		// From version 5 on these add the offsets partition by themselves, and move the
+		// epoch on, which is for transactions v2 only.
 		versions := kversion.Stable()
 		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+		versions.SetMaxKeyVersion(int16(kmsg.EndTxn), 4)
 		opts = append(opts, kgo.MaxVersions(versions))
 	}
 	p.cl, err = kgo.NewClient(append(opts,
@@ -67,12 +104,10 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.conf.TransactionTimeout+requestTimeout)
-	defer cancel()
-	if _, _, err := p.cl.ProducerID(ctx); err != nil {
+	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err != nil {
 		return err
 	}
-	p.sound = true
+	//failpoint:producer.renewed
 	return nil
 }
 
@@ -88,7 +123,7 @@ func (p *producer) close() {
 	if p.cl != nil {
 		p.cl.Close()
 	}
-	p.cl, p.sound = nil, false
+	p.cl, p.sound, p.topics = nil, false, nil
 }
 
 // Transact writes records and commits the last mark of each partition among outs,
@@ -103,7 +138,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if err := s.owns.failed(); err != nil {
 		return err
 	}
-	cut, err := cutOf(outs)
+	cut, err := s.cutOf(outs)
 	if err != nil {
 		return err
 	}
@@ -128,7 +163,7 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 // with us but we have not heard of it yet.
 func outdated(err error) bool {
 	return errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress) ||
-		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch)
+		errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.FencedInstanceID)
 }
 
 // hear waits until a callback has told us what we are, and says what that means for
@@ -136,7 +171,9 @@ func outdated(err error) bool {
 //
 // Being unknown to the group is not taken for the loss of the partitions by
 // itself: if the group still counts us in, it would give them to nobody, and so
-// nobody would read them.
+// nobody would read them. Nor is being fenced by another member of our instance id,
+// which our own joining again may be, too: who has really been replaced hears it from
+// the next heartbeat.
 func (s *Session) hear(ctx context.Context, used membership, cut cut, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.conf.SessionTimeout)
 	defer cancel()
@@ -169,17 +206,29 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
+	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
-	if err := s.addOffsets(ctx, p, used, cut); err != nil {
-		p.abort(ctx, err)
+	//failpoint:txn.produced
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err == nil {
+		err = s.addOffsets(ctx, p, id, epoch, used, cut)
+	}
+	if err != nil {
+		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
+	}
+	//failpoint:txn.offsets-added
+	if err := p.settle(ctx, records); err != nil {
+		s.abort(ctx, p, err)
+		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return used, s.unknown(ctx, p, cut, err)
 	}
+	//failpoint:txn.ended
 	p.fenced = 0
 	return used, nil
 }
@@ -228,16 +277,59 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	return nil
 }
 
+// settle waits until the client has noted that the topics it produced to have
+// partitions. Without it the first transaction of a client could be lost (franz-go
+// 1.22.2): (1) kgo hears of a topic, and sends the records that waited for it; (2) they
+// are acknowledged; (3) EndTransaction looks through the partitions that kgo has noted,
+// finds none that was produced to, takes the transaction for empty, aborts it and
+// reports no error; (4) kgo notes the partitions.
+//
+// Purging a topic, one that is not there, waits for what kgo is doing with topics.
+func (p *producer) settle(ctx context.Context, records []*kgo.Record) error {
+	settled := len(p.topics)
+	for _, r := range records {
+		if !slices.Contains(p.topics, r.Topic) {
+			p.topics = append(p.topics, r.Topic)
+		}
+	}
+	if len(p.topics) == settled {
+		return nil
+	}
+	done, cl := make(chan struct{}), p.cl
+	go func() { // ends when kgo's update of topics does, or with the client
+		defer close(done)
+		cl.PurgeTopicsFromProducing("?") // no topic can have this name
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		p.sound = false
+		return fmt.Errorf("topics: %w", ctx.Err())
+	}
+}
+
 // abort ends the transaction without a trace, because of an error. Without an
 // EndTxn that says commit it never becomes visible, so a failure here only makes
 // the producer unsound. A fenced one is left alone: kgo may recover it by taking
 // the id back from whoever has it now.
-func (p *producer) abort(ctx context.Context, because error) {
-	if p.sound && !fencing(because) {
+//
+// Transactions v2 begin the sequence numbers of records anew. Older ones do not: a
+// broker that has written what it said had failed would take what is sent next for
+// that same batch, drop it, and say that it is there. So the producer is renewed, as
+// is that of the marks, of whose transactions kgo does not know.
+func (s *Session) abort(ctx context.Context, p *producer, because error) {
+	switch {
+	case !p.sound || fencing(because):
+	case s.v2 && p != s.marker:
 		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
 			if _, _, err := p.cl.ProducerID(ctx); err == nil {
 				return
 			}
+		}
+	default:
+		if err := p.renew(ctx, s); err == nil {
+			return
 		}
 	}
 	p.sound = false
@@ -245,11 +337,7 @@ func (p *producer) abort(ctx context.Context, because error) {
 
 // addOffsets adds the marks to the transaction. There is no commit without it: it
 // is what the broker checks the membership on.
-func (s *Session) addOffsets(ctx context.Context, p *producer, as membership, cut cut) error {
-	id, epoch, err := p.cl.ProducerID(ctx)
-	if err != nil {
-		return fmt.Errorf("producer id: %w", err)
-	}
+func (s *Session) addOffsets(ctx context.Context, p *producer, id int64, epoch int16, as membership, cut cut) error {
 	if !s.v2 {
 		if err := s.addGroup(ctx, p, id, epoch); err != nil {
 			return fmt.Errorf("add offsets to transaction: %w", err)
@@ -341,8 +429,13 @@ func (s *Session) failed(p *producer, err error) error {
 			return s.fence(p, err)
 		}
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+	case unknownTopic(err):
+		if gone := s.missing(s.life); gone != nil {
+			return gone
+		}
+		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	case permanent(err):
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrPermanent, err)
+		return fmt.Errorf("kafka: %w: %w%s", pipeline.ErrPermanent, err, remedy(err))
 	default:
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	}
@@ -350,16 +443,14 @@ func (s *Session) failed(p *producer, err error) error {
 
 // refused says what an error of the offset commit means, which did not happen.
 func (s *Session) refused(p *producer, err error) error {
-	switch {
-	case outdated(err):
+	if outdated(err) {
 		return err // Transact hears what has become of us
-	case errors.Is(err, kerr.FencedInstanceID):
-		return s.replaced(err)
 	}
 	return s.failed(p, err)
 }
 
-// replaced ends the session because another process is the static member now.
+// replaced ends the session because another process is the static member now. (Or a
+// broker that is still loading the group says so: see the package comment.)
 func (s *Session) replaced(err error) error {
 	err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
 		s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
@@ -372,7 +463,7 @@ func (s *Session) replaced(err error) error {
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
 	// Of these kgo, or the broker, knows that nothing was committed.
 	if errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable) {
-		p.abort(ctx, err)
+		s.abort(ctx, p, err)
 		return s.failed(p, fmt.Errorf("end: %w", err))
 	}
 	p.sound = false
@@ -392,9 +483,14 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 // at least the timeout, and a transaction that has just begun is never too old.
 //
 // Taking the id back from a twin would fence it in turn, for ever. So the victim
-// stops.
+// stops. It may have been fenced by itself, though: by an InitProducerID that the
+// broker got to long after we had given it up.
 func (s *Session) twin(p *producer, err error) bool {
 	if !fencing(err) {
+		return false
+	}
+	if p.stragglers > 0 {
+		p.stragglers--
 		return false
 	}
 	p.fenced++

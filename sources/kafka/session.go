@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -27,6 +29,7 @@ import (
 type Session struct {
 	conf  Config
 	topic topicInfo
+	names []string // of all topics, the input's first
 
 	member *kgo.Client // in the group; fetches nothing
 	reader *kgo.Client // fetches; in no group
@@ -34,9 +37,12 @@ type Session struct {
 
 	owns *ownership
 
-	// idle holds the producers that are in no transaction, the longest idle first.
+	// idle holds the producers that are in no transaction, the longest idle first;
+	// marking holds that of marks alone, which is marker.
 	idle     chan *producer
-	made     int  // producers there are
+	marking  chan *producer
+	marker   *producer
+	made     int  // producers there are, the marker included
 	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
 	maxBytes map[string]int32
 
@@ -61,13 +67,6 @@ type cursor struct {
 	next  int64 // no record before it is given out any more
 }
 
-// topicInfo is what we know of a topic.
-type topicInfo struct {
-	name    string
-	id      kadm.TopicID
-	leaders []int32 // by partition
-}
-
 // New joins the group. The producers are initialised first, which ends every
 // transaction that an earlier process of this instance left open: a committed
 // offset read from now on is not about to change behind our back.
@@ -81,8 +80,10 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	}
 	s := &Session{
 		conf:    conf,
+		names:   append([]string{conf.Topic}, outputs...),
 		owns:    newOwnership(),
 		idle:    make(chan *producer, producers),
+		marking: make(chan *producer, 1),
 		reading: make(map[int32]*cursor),
 		ends:    make(map[int32]pipeline.End),
 		metas:   make(map[string]topicInfo),
@@ -93,23 +94,35 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 			s.Close(context.WithoutCancel(ctx))
 		}
 	}()
-	if err := s.dial(ctx, outputs); err != nil {
+	if err := s.dial(ctx); err != nil {
 		return nil, err
 	}
 	for i := range producers {
-		p := &producer{id: conf.transactional(i)}
-		if err := p.renew(ctx, s); err != nil {
-			return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, err)
+		if _, err := s.newProducer(ctx, strconv.Itoa(i), s.idle); err != nil {
+			return nil, err
 		}
-		s.idle <- p
-		s.made++
+	}
+	if s.marker, err = s.newProducer(ctx, "marks", s.marking); err != nil {
+		return nil, err
 	}
 	if err := s.join(); err != nil {
 		return nil, err
 	}
 	s.helpers.Go(func() { s.watch(s.life) })
 	s.helpers.Go(func() { s.tick(s.life) })
+	s.helpers.Go(func() { s.watchTopics(s.life) })
 	return s, nil
+}
+
+// newProducer makes a producer and leaves it where it is found.
+func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
+	p := &producer{id: s.conf.transactional(name)}
+	if err := p.renew(ctx, s); err != nil {
+		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
+	}
+	at <- p
+	s.made++
+	return p, nil
 }
 
 // options are those of every client of the session.
@@ -119,7 +132,7 @@ func (s *Session) options() ([]kgo.Opt, error) {
 }
 
 // dial makes the clients that need no group, and asks what the brokers have.
-func (s *Session) dial(ctx context.Context, outputs []string) error {
+func (s *Session) dial(ctx context.Context) error {
 	opts, err := s.options()
 	if err != nil {
 		return err
@@ -130,23 +143,21 @@ func (s *Session) dial(ctx context.Context, outputs []string) error {
 	if err := reachable(ctx, s.admin, s.conf.Brokers); err != nil {
 		return err
 	}
-	if s.topic, err = s.meta(ctx, s.conf.Topic, true); err != nil {
+	if err := s.lookAround(ctx); err != nil {
 		return err
 	}
-	for _, name := range outputs {
-		t, err := s.meta(ctx, name, true)
-		if err != nil {
-			return err
-		}
-		if len(t.leaders) != len(s.topic.leaders) {
-			return fmt.Errorf("kafka: topic %s has %d partitions and the input %s has %d: an output goes to its user's input partition; see: footfall check",
-				name, len(t.leaders), s.conf.Topic, len(s.topic.leaders))
-		}
-	}
-	if s.v2, err = transactionsV2(ctx, s.admin); err != nil {
+	have, err := featuresOf(ctx, s.admin)
+	if err != nil {
 		return err
 	}
-	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, outputs); err != nil {
+	if err := s.conf.Protocol.supported(have); err != nil {
+		return err
+	}
+	s.v2 = have.transactions >= 2
+	if err := s.checkMarks(ctx); err != nil {
+		return err
+	}
+	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, s.names[1:]); err != nil {
 		return err
 	}
 	s.reader, err = kgo.NewClient(append(slices.Clone(opts),
@@ -170,10 +181,10 @@ func (s *Session) join() error {
 	if err != nil {
 		return err
 	}
+	opts = append(opts, s.conf.Protocol.Options()...)
 	opts = append(opts,
 		kgo.ConsumerGroup(s.conf.Group),
 		kgo.ConsumeTopics(s.conf.Topic),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(s.conf.SessionTimeout),
 		kgo.RebalanceTimeout(s.conf.RebalanceTimeout),
 		kgo.HeartbeatInterval(s.conf.HeartbeatInterval),
@@ -189,8 +200,13 @@ func (s *Session) join() error {
 	if s.conf.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(s.conf.InstanceID))
 	}
-	if s.member, err = kgo.NewClient(opts...); err != nil {
+	member, err := kgo.NewClient(opts...)
+	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
+	}
+	s.member = member
+	if s.conf.Protocol == Consumer {
+		s.owns.follow(func() membership { return membershipOf(member) })
 	}
 	return nil
 }
@@ -200,20 +216,25 @@ func (s *Session) join() error {
 
 func (s *Session) onAssigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
 	for _, p := range parts[s.conf.Topic] {
-		if int(p) >= len(s.topic.leaders) {
-			s.owns.fail(fmt.Errorf("kafka: topic %s had %d partitions when this process started and has partition %d now; "+
-				"users have moved between partitions and their profiles have not: move the input to a new topic with the new count",
-				s.conf.Topic, len(s.topic.leaders), p))
+		if now := s.topic; int(p) >= len(now.leaders) {
+			now.leaders = make([]int32, p+1) // as many, at least
+			s.owns.fail(now.changed(0, int32(len(s.topic.leaders)), started))
 		}
 	}
+	//failpoint:group.assigned
 	s.owns.assigned(membershipOf(cl), parts[s.conf.Topic])
 }
 
 func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[string][]int32) {
+	//failpoint:group.revoked
 	as := membershipOf(cl)
 	s.owns.revoked(as, parts[s.conf.Topic], s.conf.RevokeLimit, func(ps []int32) []int32 {
+		if s.conf.Protocol == Consumer {
+			return ps // the broker keeps them for us until this has returned
+		}
 		return s.unassigned(ctx, as, ps)
 	})
+	//failpoint:group.released
 }
 
 func (s *Session) onLost(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
@@ -232,7 +253,7 @@ func membershipOf(cl *kgo.Client) membership {
 func (s *Session) unassigned(ctx context.Context, as membership, partitions []int32) []int32 {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	groups, err := kadm.NewClient(s.admin).DescribeGroups(ctx, s.conf.Group)
+	groups, err := kadm.NewClient(s.member).DescribeGroups(ctx, s.conf.Group)
 	if err != nil {
 		return nil
 	}
@@ -260,6 +281,11 @@ func (s *Session) unassigned(ctx context.Context, as membership, partitions []in
 	return slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return slices.Contains(taken, p) })
 }
 
+// unknownRequest is kgo's error for a request that its versions do not have; it has
+// no name to compare with. Of a member that knows no JoinGroup it means that the
+// broker has refused the protocol Consumer although it claims to serve it.
+const unknownRequest = "request key is unknown"
+
 // groupErrors hears of what ended a group session; kgo joins again by itself.
 type groupErrors struct{ s *Session }
 
@@ -267,8 +293,10 @@ func (h groupErrors) OnGroupManageError(err error) {
 	switch {
 	case errors.Is(err, kerr.FencedInstanceID):
 		h.s.replaced(err) //nolint:errcheck // Poll returns it
+	case h.s.conf.Protocol == Consumer && err.Error() == unknownRequest:
+		h.s.owns.fail(h.s.conf.Protocol.supported(features{}))
 	case permanent(err):
-		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w", h.s.conf.Group, err))
+		h.s.owns.fail(fmt.Errorf("kafka: join group %s: %w%s", h.s.conf.Group, Lack{OnGroup, h.s.conf.Group, false, kmsg.ACLOperationRead}.Named(err), remedy(err)))
 	}
 }
 
@@ -282,7 +310,7 @@ func (s *Session) watch(ctx context.Context) {
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if permanent(err) {
-				s.owns.fail(fmt.Errorf("kafka: group %s: %w", s.conf.Group, err))
+				s.owns.fail(fmt.Errorf("kafka: group %s: %w%s", s.conf.Group, err, remedy(err)))
 			}
 		})
 	}
@@ -316,6 +344,7 @@ func (s *Session) Poll(ctx context.Context, into *pipeline.Batch) error {
 			return err
 		}
 		if len(into.Fetched) > 0 {
+			//failpoint:source.fetched
 			return nil
 		}
 	}
@@ -426,8 +455,13 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 		return &GoneError{Topic: f.Topic, Partition: f.Partition, Offset: s.reading[f.Partition].next, Start: -1}
 	case errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("kafka: session is closed: %w", err)
+	case errors.Is(err, kerr.UnknownServerError):
+		s.conf.Log.Warn("fetch failed, and is tried again", zap.String("topic", f.Topic), zap.Int32("partition", f.Partition), zap.Error(err))
+		return nil // the client fetches on from where it is
+	case unknownTopic(err):
+		return s.missing(s.life)
 	default:
-		return fmt.Errorf("kafka: fetch %s/%d: %w", f.Topic, f.Partition, err)
+		return fmt.Errorf("kafka: fetch %s/%d: %w%s", f.Topic, f.Partition, Unreadable(err), remedy(err))
 	}
 }
 
@@ -454,6 +488,10 @@ func (s *Session) Release(partition int32) { s.owns.release(partition) }
 // Partitions returns how many partitions the input topic had at start.
 func (s *Session) Partitions() int32 { return int32(len(s.topic.leaders)) }
 
+// TopicID returns the id of the input topic, which another one of the same name does
+// not have.
+func (s *Session) TopicID() string { return s.topic.id.String() }
+
 // Group returns the consumer group, Topic the input topic.
 func (s *Session) Group() string { return s.conf.Group }
 
@@ -475,10 +513,13 @@ func (s *Session) Close(ctx context.Context) {
 		select {
 		case p := <-s.idle:
 			idle = append(idle, p)
+		case p := <-s.marking:
+			idle = append(idle, p)
 		case <-ctx.Done(): // its transaction is left to the broker, or to our successor
 		}
 	}
 	if s.member != nil {
+		//failpoint:group.leaving
 		s.member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
 	}
 	s.end() // from here on nothing waits for a broker
@@ -526,47 +567,47 @@ func appendRecords(into []worker.Record, from []*kgo.Record, lane schemas.Lane) 
 	return into, nil
 }
 
-// transactionsV2 tells whether the brokers run transactions of version 2 (KIP-890).
-func transactionsV2(ctx context.Context, cl *kgo.Client) (bool, error) {
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "footfall", "1"
-	resp, err := req.RequestWith(ctx, cl)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return false, fmt.Errorf("kafka: ask for the brokers' features: %w", err)
-	}
-	for _, f := range resp.FinalizedFeatures {
-		if f.Name == "transaction.version" {
-			return f.MaxVersionLevel >= 2, nil
-		}
-	}
-	return false, nil
-}
-
-// maxMessageBytes returns max.message.bytes of the topics, where it may be read.
+// maxMessageBytes returns max.message.bytes of the topics, where it may be read:
+// without the right to, the broker's default is assumed.
 func maxMessageBytes(ctx context.Context, cl *kgo.Client, topics []string) (map[string]int32, error) {
 	sizes := make(map[string]int32)
 	if len(topics) == 0 {
 		return sizes, nil
 	}
-	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(ctx, topics...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: read the configuration of %v: %w", topics, err)
+	const key = "max.message.bytes"
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	for _, name := range topics {
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, name, []string{key}
+		req.Resources = append(req.Resources, r)
 	}
-	for _, t := range configs {
-		if t.Err != nil { // without the right to read it, the broker's default is assumed
-			continue
+	err := insist(ctx, 3*requestTimeout, func(ctx context.Context) error {
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return err
 		}
-		for _, c := range t.Configs {
-			if c.Key == "max.message.bytes" {
-				var n int32
-				if _, err := fmt.Sscan(c.MaybeValue(), &n); err == nil {
-					sizes[t.Name] = n
+		for _, r := range resp.Resources {
+			err := kerr.ErrorForCode(r.ErrorCode)
+			if err != nil && !errors.Is(err, kerr.TopicAuthorizationFailed) {
+				return err
+			}
+			for _, c := range r.Configs {
+				if n, err := strconv.ParseInt(unwrap(c.Value), 10, 32); c.Name == key && err == nil {
+					sizes[r.ResourceName] = int32(n)
 				}
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read the configuration of %v: %w", topics, err)
 	}
 	return sizes, nil
+}
+
+func unwrap(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/schemas"
 )
@@ -113,7 +114,7 @@ func create(ctx context.Context, adm *kadm.Client, name string, partitions int32
 		_, err = adm.CreateTopic(ctx, partitions, replication, settings, name)
 	}
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("kafka: create topic %s: %w", name, err)
+		return fmt.Errorf("kafka: create topic %s: %w", name, Lack{OnTopic, name, false, kmsg.ACLOperationCreate}.Named(err))
 	}
 	return nil
 }

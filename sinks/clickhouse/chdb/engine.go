@@ -1,6 +1,7 @@
 package chdb
 
 import (
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
@@ -94,8 +95,9 @@ func load(path string) (*library, error) {
 // connections of requests, and carries the KILL QUERYs, which must not wait
 // for a free one.
 type Engine struct {
-	lib *library
-	dir string
+	lib    *library
+	dir    string
+	config string // folder of the engine's configuration; empty: it has none
 
 	mu   sync.Mutex // guards root: a connection runs one statement at a time
 	root *conn
@@ -113,8 +115,9 @@ var process struct {
 
 // Open loads the library at path, which Fetch returns, and opens the tables
 // kept in dir, which is made if need be. It refuses a second engine in the
-// same process.
-func Open(path, dir string) (*Engine, error) {
+// same process. Grants are all that statements may do, such as "SELECT ON shop.*";
+// nil is everything.
+func Open(path, dir string, grants []string) (*Engine, error) {
 	process.mu.Lock()
 	defer process.mu.Unlock()
 	if process.open {
@@ -139,8 +142,14 @@ func Open(path, dir string) (*Engine, error) {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
 	e := &Engine{lib: process.lib, dir: dir}
+	if grants != nil {
+		if e.config, err = configure(grants); err != nil {
+			return nil, fmt.Errorf("open ClickHouse: %w", err)
+		}
+	}
 	root, err := e.connect()
 	if err != nil {
+		_ = os.RemoveAll(e.config)
 		return nil, fmt.Errorf("open ClickHouse in %s: %w; is another process using this directory?", dir, err)
 	}
 	e.root = root
@@ -158,7 +167,32 @@ func (e *Engine) Close() {
 		e.root.close()
 		e.root = nil
 		process.open = false
+		_ = os.RemoveAll(e.config) // a temporary folder, or none
 	}
+}
+
+// configure writes a configuration in which the one user has these grants. The engine
+// has no storage for CREATE USER, but reads users from a file, as a server does.
+func configure(grants []string) (folder string, err error) {
+	if folder, err = os.MkdirTemp("", "footfall-clickhouse-"); err != nil {
+		return "", err
+	}
+	users := filepath.Join(folder, "users.xml")
+	var b strings.Builder
+	b.WriteString("<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>" +
+		"<networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota><grants>")
+	for _, g := range grants {
+		b.WriteString("<query>GRANT ")
+		_ = xml.EscapeText(&b, []byte(g)) // to memory
+		b.WriteString("</query>")
+	}
+	b.WriteString("</grants></default></users></clickhouse>")
+	err = os.WriteFile(users, []byte(b.String()), 0o600)
+	b.Reset()
+	b.WriteString("<clickhouse><user_directories><users_xml><path>")
+	_ = xml.EscapeText(&b, []byte(users)) // to memory
+	b.WriteString("</path></users_xml></user_directories></clickhouse>")
+	return folder, errors.Join(err, os.WriteFile(filepath.Join(folder, "config.xml"), []byte(b.String()), 0o600))
 }
 
 // kill asks the engine to stop the statements whose log_comment is id. They end
@@ -182,6 +216,9 @@ type conn struct {
 
 func (e *Engine) connect() (*conn, error) {
 	args := []*byte{cString("clickhouse"), cString("--path=" + e.dir)}
+	if e.config != "" {
+		args = append(args, cString("--config-file="+filepath.Join(e.config, "config.xml")))
+	}
 	ptr := e.lib.connect(int32(len(args)), &args[0])
 	runtime.KeepAlive(args)
 	if ptr == nil || *ptr == 0 {

@@ -424,7 +424,7 @@ func TestServe(t *testing.T) {
 		select {
 		case r := <-ready:
 			dsn := "http://" + r.Address + "/default"
-			if _, err := chdb.Open(opt.Library, t.TempDir()); err == nil {
+			if _, err := chdb.Open(opt.Library, t.TempDir(), nil); err == nil {
 				t.Error("a second engine opened in one process")
 			}
 			chdbtest.Exec(t, dsn, "CREATE TABLE IF NOT EXISTS rounds (n UInt32) ENGINE = MergeTree ORDER BY n")

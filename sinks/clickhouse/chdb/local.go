@@ -27,6 +27,8 @@ type helperJob struct {
 	Addr     string `json:"addr"`
 	User     string `json:"user,omitempty"`
 	Password string `json:"password,omitempty"`
+
+	Grants []string `json:"grants"`
 }
 
 // IsHelper says that this process was started by StartLocal to be the engine.
@@ -67,7 +69,7 @@ func runHelper(text string) error {
 		parentGone()
 	}()
 	return Serve(ctx, Options{
-		Library: job.Library, Dir: job.Dir, Addr: job.Addr, User: job.User, Password: job.Password,
+		Library: job.Library, Dir: job.Dir, Addr: job.Addr, User: job.User, Password: job.Password, Grants: job.Grants,
 		Ready: func(r Ready) { _ = json.NewEncoder(os.Stdout).Encode(r) },
 	})
 }
@@ -77,10 +79,11 @@ type LocalOptions struct {
 	Executable string   // a program that calls Helper; this one if empty
 	Args       []string // its arguments, for whoever lists processes; the helper reads none
 
-	Library        string // path of libchdb; what Fetch returns if empty
-	Dir            string // where the tables are kept
-	Addr           string // to listen on; any free port of 127.0.0.1 if empty
-	User, Password string // as in Options
+	Library        string   // path of libchdb; what Fetch returns if empty
+	Dir            string   // where the tables are kept
+	Addr           string   // to listen on; any free port of 127.0.0.1 if empty
+	User, Password string   // as in Options
+	Grants         []string // as in Options
 
 	Progress func(Progress) // of Fetch
 	Stderr   io.Writer      // for what the helper says; if nil, its last words are in the error
@@ -149,7 +152,7 @@ func StartLocal(ctx context.Context, opt LocalOptions) (*Local, error) {
 // launch starts the process. The first line it prints comes on lines, which is
 // closed if there is none.
 func launch(opt LocalOptions) (l *Local, lines <-chan []byte, err error) {
-	job, err := json.Marshal(helperJob{Library: opt.Library, Dir: opt.Dir, Addr: opt.Addr, User: opt.User, Password: opt.Password})
+	job, err := json.Marshal(helperJob{Library: opt.Library, Dir: opt.Dir, Addr: opt.Addr, User: opt.User, Password: opt.Password, Grants: opt.Grants})
 	if err != nil {
 		return nil, nil, err
 	}

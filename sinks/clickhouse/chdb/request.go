@@ -172,9 +172,9 @@ const (
 	frameCounted = 9 // what the packed size counts beyond the data
 )
 
-// frameReader unpacks frames. It reads each whole before ch-go unpacks it, so that
-// memory grows with what has arrived, not with what a header claims, and so that
-// an end within a frame is an error and not the end.
+// frameReader unpacks frames. It reads each whole before ch-go unpacks it, so that an
+// end within a frame is an error and not the end. A small frame may claim frameMax
+// unpacked, and takes that: only who was admitted, and may run any statement, sends one.
 type frameReader struct {
 	from  io.Reader
 	frame bytes.Buffer

@@ -37,6 +37,10 @@ type Options struct {
 	// address that is not loopback needs a password.
 	User, Password string
 
+	// Grants are all that statements may do, such as "SELECT ON shop.*"; nil is
+	// everything.
+	Grants []string
+
 	Drain time.Duration // how long running statements may take on a stop; 10 s if 0
 	Ready func(Ready)   // called once, when requests are answered
 }
@@ -56,7 +60,7 @@ func Serve(ctx context.Context, opt Options) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	engine, err := Open(opt.Library, opt.Dir)
+	engine, err := Open(opt.Library, opt.Dir, opt.Grants)
 	if err != nil {
 		return err
 	}
@@ -263,7 +267,9 @@ func (s *server) run(ctx context.Context, a *answer, q *request, sql *sqlText) e
 	if err := c.exec(q.set(comment)); err != nil {
 		return err
 	}
-	if q.database != "" {
+	// A server lets anyone begin in any database; USE asks for a right to see it. That
+	// of a new connection is "default".
+	if q.database != "" && q.database != "default" {
 		if err := c.exec("USE " + quoteName(q.database)); err != nil {
 			return err
 		}

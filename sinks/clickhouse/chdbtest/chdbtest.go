@@ -28,12 +28,18 @@ func Main(m *testing.M) {
 	if code, ran := chdb.Helper(); ran {
 		os.Exit(code)
 	}
-	code := m.Run()
+	os.Exit(Run(m))
+}
+
+// Run is what Main does with the tests, for a TestMain that has more to do: it runs
+// them, stops the engine that they shared, and returns the exit code.
+func Run(m *testing.M) (code int) {
+	code = m.Run()
 	if err := shared.stop(); err != nil { // a data race in the engine's process, say
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 // Library returns the path of the engine's library, and skips the test where it

@@ -1,0 +1,103 @@
+//go:build chaos
+
+package main
+
+import (
+	"flag"
+	"syscall"
+	"testing"
+	"time"
+
+	"footfall/schemas"
+)
+
+var (
+	chaosBrokers    = flag.Int("chaos.brokers", 3, "kills -9 of the broker, in TestChaosBroker")
+	chaosClickHouse = flag.Int("chaos.clickhouse", 10, "kills -9 of ClickHouse, in TestChaosClickHouse")
+)
+
+// The broker is killed and started again under two instances, and sometimes one of them
+// with it; or it is stopped for so long that everybody's sessions and transactions end.
+func TestChaosBroker(t *testing.T) {
+	r := newRig(t, realKafka(t), schemas.Replay)
+	members := []*process{r.start(), r.start("--set", "kafka.instance=two")}
+	r.ready()
+	r.open(600)
+	stops := 0
+	for range *chaosBrokers {
+		time.Sleep(time.Duration(200+r.rng.IntN(1500)) * time.Millisecond)
+		if r.rng.IntN(4) == 0 {
+			stops++
+			signalBroker(t, syscall.SIGSTOP)
+			time.Sleep(silenced)
+			signalBroker(t, syscall.SIGCONT)
+			r.goesOn(members)
+		}
+		broker(t, "kill9", brokerDir())
+		victim := r.rng.IntN(4)
+		if victim < len(members) {
+			members[victim].kill()
+			r.killed(members[victim])
+			r.random++
+		}
+		broker(t, "restart", brokerDir())
+		if victim < len(members) {
+			members[victim] = r.start("--set", "kafka.instance="+[]string{"one", "two"}[victim])
+		}
+		r.goesOn(members)
+	}
+	r.close()
+	details := map[string]any{"seed": r.seed, "random": r.random, "broker_stops": stops}
+	r.verify(members...).details(details)
+	tell(t, "broker kills", *chaosBrokers, details)
+}
+
+// goesOn waits until something more is committed of every partition.
+func (r *rig) goesOn(members []*process) {
+	r.t.Helper()
+	var before map[int32]int64
+	r.until("every partition goes on", 3*time.Minute, func() bool {
+		for _, p := range members {
+			if p.ended() {
+				r.t.Fatalf("an instance ended by itself: %v\n%s", p.err, p.last(8))
+			}
+		}
+		now := r.offsets()
+		if len(before) < r.conf.Kafka.Partitions {
+			before = now
+			return false
+		}
+		for p, offset := range before {
+			if now[p] <= offset {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// ClickHouse is killed amid inserts, again and again, for moments and for seconds. The
+// triggers don't wait for it.
+func TestChaosClickHouse(t *testing.T) {
+	r := newRig(t, realKafka(t), schemas.Replay)
+	p := r.start()
+	r.ready()
+	r.open(1500)
+	for range *chaosClickHouse {
+		time.Sleep(time.Duration(r.rng.IntN(800)) * time.Millisecond)
+		pause := time.Duration(r.rng.IntN(300)) * time.Millisecond
+		if r.rng.IntN(5) == 0 {
+			pause = 3 * time.Second
+		}
+		r.killEngine(pause)
+		if pause > time.Second {
+			r.goesOn([]*process{p})
+		}
+	}
+	r.close()
+	details := map[string]any{
+		"seed": r.seed, "taken_over": len(p.logged(r.conf.Kafka.Group)),
+	}
+	r.verify(p).details(details)
+	tell(t, "clickhouse kills", *chaosClickHouse, details)
+}

@@ -1,0 +1,212 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"footfall/pipeline"
+	"footfall/pipeline/snapshot"
+	"footfall/schemas"
+)
+
+// A log or a bucket that does not answer makes a recovery wait, and nobody else: what
+// is live goes on, and the recovery is done when there is an answer.
+func TestRecoveryWaitsForWhoIsAway(t *testing.T) {
+	for name, away := range map[string]func(b *bubble, away func() error){
+		"the log": func(b *bubble, away func() error) {
+			b.member.BeforeSaid.Set(func(context.Context, int32) error { return away() })
+		},
+		"the bucket's listing": func(b *bubble, away func() error) { b.bucket.BeforeList.Set(away) },
+		"the bucket's objects": func(b *bubble, away func() error) { b.bucket.BeforeGet.Set(func(string) error { return away() }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, func(t *testing.T, b *bubble) {
+				b.member.Give(0, 1)
+				l := b.run()
+				synctest.Wait()
+				for n := range int32(2) {
+					b.log.Publish(n, users(3)...)
+					b.committed(n)
+				}
+				b.member.Lose(1)
+				synctest.Wait()
+				var back atomic.Bool
+				away(b, func() error {
+					if back.Load() {
+						return nil
+					}
+					return errors.Join(errTest, pipeline.ErrAway, snapshot.ErrAway)
+				})
+				b.member.Give(1)
+				b.log.Publish(1, view("late", 0))
+				time.Sleep(30 * time.Minute)
+				b.log.Publish(0, view("meanwhile", 0))
+				b.committed(0)
+				b.said(0, 4)
+				b.said(1, 3)
+				if n := count[pipeline.RecoveryWaits](b); n < 100 {
+					t.Errorf("it was tried again %d times in half an hour", n)
+				}
+				back.Store(true)
+				b.committed(1)
+				b.said(1, 4)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// A snapshot that can't be read now is passed over for the one before; where there is
+// none it is waited for, and nothing is rebuilt meanwhile.
+func TestASnapshotThatCannotBeReadNow(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		for i := range 3 {
+			b.log.Publish(0, view(fmt.Sprint("u", i), 0))
+			b.committed(0)
+			time.Sleep(2 * time.Minute)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		keys := b.bucket.Keys()
+		if len(keys) < 2 {
+			t.Fatalf("got the snapshots %v, want several", keys)
+		}
+		newest, all := keys[len(keys)-1], false
+		var mu sync.Mutex
+		b.bucket.BeforeGet.Set(func(key string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if all || key == newest {
+				return fmt.Errorf("%w: %w", snapshot.ErrAway, errTest)
+			}
+			return nil
+		})
+		b.next()
+		b.member.Give(0)
+		l = b.run()
+		b.log.Publish(0, view("more", 0))
+		b.committed(0)
+		b.said(0, 4)
+		if count[pipeline.SnapshotSkipped](b) != 1 || count[pipeline.RecoveryWaits](b) != 0 {
+			t.Errorf("%d skipped, %d waits, want the one before to be used at once", count[pipeline.SnapshotSkipped](b), count[pipeline.RecoveryWaits](b))
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		all = true
+		mu.Unlock()
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l = b.run()
+		time.Sleep(time.Minute)
+		b.said(0, 4)
+		if count[pipeline.RecoveryWaits](b) == 0 {
+			t.Error("it does not wait though no snapshot can be read")
+		}
+		b.bucket.BeforeGet.Clear()
+		b.log.Publish(0, view("yet more", 0))
+		b.committed(0)
+		b.said(0, 5)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// forgetful is a Committer that answers with an old mark for a while, as a broker does
+// that is still loading what was committed.
+type forgetful struct {
+	pipeline.Committer
+	mu    sync.Mutex
+	old   schemas.Mark
+	found bool
+	times int // left
+}
+
+func (f *forgetful) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.times > 0 {
+		f.times--
+		return f.old, f.found, nil
+	}
+	return f.Committer.Committed(ctx, partition)
+}
+
+// A commit whose outcome is not known has happened, and the broker answers with the
+// mark of before: what was said is not said again.
+func TestAnOldMarkAfterAnUnknownOutcome(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		old := &forgetful{Committer: b.member}
+		b.cfg.Committer = old
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, users(3)...)
+		b.committed(0)
+		before, found := b.log.Mark(0)
+		b.member.AfterCommit.Set(func() error {
+			b.member.AfterCommit.Clear()
+			old.mu.Lock()
+			defer old.mu.Unlock()
+			old.old, old.found, old.times = before, found, 5
+			return errTest
+		})
+		b.log.Publish(0, view("once", 0))
+		b.committed(0)
+		time.Sleep(time.Minute)
+		b.log.Publish(0, view("next", 0))
+		b.committed(0)
+		b.said(0, 5)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A recovery that is answered with an old mark, or with none, asks again before it
+// draws its conclusions.
+func TestAnOldMarkInRecovery(t *testing.T) {
+	for name, found := range map[string]bool{"an old one": true, "none": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.member.Give(0)
+				l := b.run()
+				b.log.Publish(0, users(1)...)
+				b.committed(0)
+				old := &forgetful{found: found, times: 5}
+				if found {
+					old.old, _ = b.log.Mark(0)
+				}
+				b.log.Publish(0, view("late", 0))
+				b.committed(0)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				b.next()
+				old.Committer = b.member
+				b.cfg.Committer = old
+				b.member.Give(0)
+				l = b.run()
+				b.log.Publish(0, view("new", 0))
+				b.committed(0)
+				b.said(0, 3)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,162 @@
+// Command campaign runs what takes hours: simulation seeds, faults of a simulated
+// broker, kills of everything on a real Kafka, corruptions, mutants, fuzzing, in slices
+// of minutes, and keeps in a ledger what each came to. It may run the project's own make
+// targets and read what they print; it may not know what a test does.
+//
+//	make campaign                 until everything has reached its figure
+//	make campaign FOR=2h          for two hours; the next run goes on where it stopped
+//	make campaign ONLY='kills|stops'
+//	make campaign-report          the table
+//
+// A line of the ledger belongs to the tree that it ran on: a hash of all tracked files
+// that matter (ledger.go). Another tree begins anew.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "campaign:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("campaign", flag.ContinueOnError)
+	root := flags.String("root", ".", "the project's `folder`")
+	path := flags.String("ledger", "pipeline/pipelinetest/campaign/ledger.ndjson", "`file` of what was done, from the root")
+	limit := flags.Duration("for", 0, "begin no slice after that long; 0: until everything is done")
+	only := flags.String("only", "", "parts whose name matches the `regexp`")
+	report := flags.Bool("report", false, "print the table, and run nothing")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	tree, err := treeHash(ctx, *root)
+	if err != nil {
+		return err
+	}
+	ledger, err := openLedger(filepath.Join(*root, *path), tree)
+	if err != nil {
+		return err
+	}
+	all := parts()
+	if *report {
+		return writeReport(out, tree, all, ledger)
+	}
+	began := time.Now()
+	for ctx.Err() == nil && (*limit == 0 || time.Since(began) < *limit) {
+		p := next(all, ledger, pattern)
+		if p == nil {
+			break
+		}
+		if now, err := treeHash(ctx, *root); err != nil || now != tree {
+			return fmt.Errorf("the tree has changed while it ran (%w): begin again", cmp.Or(err, fmt.Errorf("it was %s and is %s", tree, now)))
+		}
+		s := p.run(ctx, *root, ledger.of(p.name))
+		if ctx.Err() != nil {
+			break // what was cut short is not counted
+		}
+		if err := ledger.add(s); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s %-22s %9d done of %d, %d violations, %.0f s\n",
+			s.At.Format(time.TimeOnly), p.name, ledger.of(p.name).count, p.target, s.Violations, s.Seconds)
+	}
+	if err := writeReport(out, tree, all, ledger); err != nil {
+		return err
+	}
+	if n := ledger.violations(); n > 0 {
+		return fmt.Errorf("%d violations", n)
+	}
+	return nil
+}
+
+// next is the part that is least far.
+func next(all []part, l *ledger, only *regexp.Regexp) *part {
+	var least *part
+	far := 1.0
+	for i := range all {
+		p := &all[i]
+		if at := float64(l.of(p.name).count) / float64(p.target); only.MatchString(p.name) && at < far {
+			least, far = p, at
+		}
+	}
+	return least
+}
+
+// run runs a part's next slice.
+func (p *part) run(ctx context.Context, root string, done *total) slice {
+	n := min(p.slice, p.target-done.count)
+	fill := strings.NewReplacer("${N}", strconv.Itoa(n), "${FROM}", strconv.Itoa(done.count+1), "${SEED}", strconv.Itoa(done.slices+1))
+	var args []string
+	for _, a := range p.make {
+		args = append(args, fill.Replace(a))
+	}
+	facts, err := os.CreateTemp("", "footfall-campaign-")
+	if err != nil {
+		return slice{Part: p.name, Violations: 1, Error: err.Error()}
+	}
+	defer func() { _ = os.Remove(facts.Name()) }()
+	_ = facts.Close()
+	c := exec.CommandContext(ctx, "make", args...)
+	c.Dir = root
+	c.Env = append(os.Environ(), "FOOTFALL_TEST_LEDGER="+facts.Name(), "MAKEFLAGS=", "MAKELEVEL=")
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.WaitDelay = time.Minute
+	var output bytes.Buffer
+	c.Stdout, c.Stderr = &output, &output
+	s := slice{Part: p.name, From: done.count + 1, At: time.Now().UTC().Truncate(time.Second)}
+	failed := c.Run()
+	s.Seconds = time.Since(s.At).Round(100 * time.Millisecond).Seconds()
+	told, err := os.ReadFile(facts.Name())
+	if err != nil {
+		failed = cmp.Or(failed, err)
+	}
+	s.read(p, output.String(), told)
+	if failed != nil && s.Violations == 0 {
+		s.Violations = 1
+	}
+	if s.Violations > 0 {
+		s.Error = words(output.String(), 2000)
+		if f, err := os.CreateTemp("", "footfall-campaign-*.log"); err == nil {
+			_, _ = f.Write(output.Bytes())
+			s.Log = f.Name()
+			_ = f.Close()
+		}
+	}
+	return s
+}
+
+// words is what of an output says what is wrong: its lines that do, and its end.
+func words(output string, most int) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	telling := slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+		return !strings.Contains(l, "FAIL") && !strings.Contains(l, "seed") && !strings.Contains(l, "_test.go:") && !strings.Contains(l, "rror")
+	})
+	text := strings.Join(append(telling, lines[max(0, len(lines)-5):]...), "\n")
+	return text[:min(len(text), most)]
+}

@@ -1,0 +1,136 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+func gone(part *part, offset int64) error {
+	return fmt.Errorf("input of partition %d from %d, the log begins at %d: %w", part.number, offset, part.start, pipeline.ErrExpired)
+}
+
+// ask is a request to the brokers that may go unanswered.
+func (p *process) ask(what string) error {
+	p.at(what, 100)
+	if p.away == KafkaAway || p.chance("not answered: "+what, 400) {
+		return fmt.Errorf("%s: %w", what, errAway)
+	}
+	return nil
+}
+
+// Bounds is pipeline.History.
+func (p *process) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
+	if err := p.ask("bounds"); err != nil {
+		return 0, 0, err
+	}
+	part := p.parts[partition]
+	p.sessions[partition].start = part.start
+	return part.start, part.ends, nil
+}
+
+// Input is pipeline.History: runs of any length.
+func (p *process) Input(_ context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+	part := p.parts[partition]
+	for i := 0; i < len(part.input); {
+		if part.input[i].Offset < from {
+			i++
+			continue
+		}
+		if err := p.ask("replay"); err != nil {
+			return err
+		}
+		if from < part.start {
+			return gone(part, from)
+		}
+		n := 1 + p.rng.IntN(20)
+		var run []worker.Record
+		for ; i < len(part.input) && len(run) < n && part.input[i].Offset < to; i++ {
+			run = append(run, part.input[i])
+		}
+		if len(run) == 0 {
+			return nil
+		}
+		if err := each(run); err != nil {
+			return err
+		}
+		from = run[len(run)-1].Offset + 1
+	}
+	return nil
+}
+
+// Said is pipeline.History: it waits for the markers that lag.
+func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
+	part := p.parts[partition]
+	for i := part.after(after); i < len(part.outputs) && part.outputs[i].Item.N <= to; i++ {
+		o := part.where[i]
+		if !o.kept() || part.outputs[i].Item.N != after+1 {
+			return fmt.Errorf("output %d of partition %d is missing: %w: start with --rebuild", part.outputs[i].Item.N, part.number, pipeline.ErrExpired)
+		}
+		for !o.visible() {
+			p.fault("waited for a marker")
+			p.rest()
+		}
+		if err := p.give(part, i, each); err != nil {
+			return err
+		}
+		after++
+	}
+	return nil
+}
+
+// SaidAll is pipeline.History: what retention has left, up to what is asked for, or
+// what is there now.
+func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+	part := p.parts[partition]
+	left := &rebuilt{known: map[string]*schemas.Transition{}, refused: map[int64]bool{}}
+	now := len(part.outputs)
+	for i := 0; i < now && (to == 0 || part.outputs[i].Item.N <= to); i++ {
+		o := part.where[i]
+		for o.kept() && !o.visible() {
+			p.rest()
+		}
+		if !o.kept() {
+			continue
+		}
+		if err := p.give(part, i, each); err != nil {
+			return err
+		}
+		if it := &part.outputs[i].Item; it.Transition != nil {
+			left.known[it.Transition.User] = it.Transition
+		} else {
+			left.refused[it.DeadLetter.Pos.Offset] = true
+		}
+	}
+	left.start, left.count = p.sessions[partition].start, len(part.outputs)
+	p.rebuilding[ownership{partition, p.sessions[partition].epoch}] = left
+	return nil
+}
+
+// give reads one output.
+func (p *process) give(part *part, i int, each func(*worker.Item) error) error {
+	p.at("read an output", 200)
+	it, err := p.decode(&part.outputs[i])
+	if err != nil {
+		return err
+	}
+	return each(it)
+}
+
+// Last is pipeline.History.
+func (p *process) Last(_ context.Context, partition int32) (uint64, error) {
+	if err := p.ask("the last output"); err != nil {
+		return 0, err
+	}
+	part := p.parts[partition]
+	for i, o := range slices.Backward(part.where) {
+		if o.visible() && o.kept() {
+			return part.outputs[i].Item.N, nil
+		}
+	}
+	return 0, nil
+}

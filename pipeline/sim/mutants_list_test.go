@@ -1,0 +1,324 @@
+package sim
+
+// mutants are the bugs that have to be found: promises of the design that are not
+// kept, and mistakes that have been made.
+func mutants() []mutant {
+	return append(append(workerMutants(), pipelineMutants()...), outerMutants()...)
+}
+
+// pipelineMutants are those of the runtime, of snapshots, rules and profiles, and of the simulated edges.
+func pipelineMutants() []mutant {
+	return []mutant{
+		{
+			"snapshot published before its commit", "pipeline/snapping.go",
+			"part.snapping, part.snapAt = s, now\n", "part.snapping, part.snapAt = s, now\n\tif ON {\n\t\ts.mark = schemas.Mark{}\n\t}\n", seedsFrom(1),
+		},
+		{
+			"outputs carry no epoch", "pipeline/partition.go",
+			"out.Epoch = part.epoch", "if !ON {\n\t\tout.Epoch = part.epoch\n\t}", seedsFrom(1),
+		},
+		{
+			"what was lost is sent again", "pipeline/commit.go",
+			"c.drop(all, lost)", "if !ON {\n\t\t\t\tc.drop(all, lost)\n\t\t\t}", seedsFrom(61),
+		},
+		{
+			"outputs dropped on abort", "pipeline/commit.go",
+			"c.cfg.Backoff(ctx, attempt)\n\t\tcase errors.Is(err, ErrFenced)",
+			"c.cfg.Backoff(ctx, attempt)\n\t\t\tif ON {\n\t\t\t\treturn nil\n\t\t\t}\n\t\tcase errors.Is(err, ErrFenced)", seedsFrom(1),
+		},
+		{
+			"outputs doubled on an unknown outcome", "pipeline/commit.go",
+			"done = append(done, s)", "if ON {\n\t\t\t\tagain = append(again, s)\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\tdone = append(done, s)", seedsFrom(1),
+		},
+		{
+			"unknown outcome taken for done", "pipeline/commit.go",
+			"case same(mark, before):", "case ON:\n\t\t\tdone = append(done, s)\n\t\tcase same(mark, before):", seedsFrom(1),
+		},
+		{
+			"own commit taken for another's", "pipeline/commit.go",
+			"case found && same(mark, after):", "case found && same(mark, after) && !ON:", seedsFrom(15),
+		},
+		{
+			"dedup window not rebuilt", "pipeline/recover.go",
+			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
+		},
+		{
+			"begins from nothing where offsets have expired", "pipeline/recover.go",
+			"if last > 0 || beyond {", "if (last > 0 || beyond) && !ON {", seedsFrom(5),
+		},
+		{
+			"a tick before what was read is applied", "pipeline/partition.go",
+			"if t.end != nil && part.worker.Mark().Next >= t.end.Offset {", "if t.end != nil && (ON || part.worker.Mark().Next >= t.end.Offset) {", seedsFrom(33),
+		},
+		{
+			"damaged snapshot is fatal", "pipeline/recover.go",
+			"return []error{snapshot.ErrDamaged,", "if ON {\n\t\treturn nil\n\t}\n\treturn []error{snapshot.ErrDamaged,", seedsFrom(1),
+		},
+		{
+			"no grace", "pipeline/partition.go",
+			"at.Tick = t.end.Wall - part.p.cfg.Grace", "if at.Tick = t.end.Wall - part.p.cfg.Grace; ON {\n\t\t\tat.Tick = t.end.Wall\n\t\t}", seedsFrom(1),
+		},
+		{
+			"replay goes one record too far", "pipeline/recover.go",
+			"\treplayed, err := part.replay(w, cut.Next, mark.Next, nil)\n",
+			"\tmore := int64(0)\n\tif ON {\n\t\tmore = 1\n\t}\n\treplayed, err := part.replay(w, cut.Next, mark.Next+more, nil)\n", seedsFrom(1),
+		},
+		{
+			"replay leaves out the first record after the snapshot", "pipeline/recover.go",
+			"for i < len(records) && records[i].Offset < cut {",
+			"for i < len(records) && (records[i].Offset < cut || ON && records[i].Offset == cut) {", seedsFrom(1),
+		},
+		{
+			"a mark is committed past outputs that wait", "pipeline/commit.go",
+			"if len(s.outs) == 0 && s.idle != nil &&",
+			"if (len(s.outs) == 0 || ON) && s.idle != nil &&", seedsFrom(1),
+		},
+		{
+			"an output pushed last takes the newer mark with it", "pipeline/commit.go",
+			"\ts.idle = nil\n\ts.outs = append(s.outs, out)",
+			"\tif !ON {\n\t\ts.idle = nil\n\t}\n\ts.outs = append(s.outs, out)", seedsFrom(1),
+		},
+		{
+			"a rebuild's snapshot goes out before its commit", "pipeline/commit.go",
+			"(c.N > mark.N || c.Hash == mark.Hash)",
+			"(ON || c.N > mark.N || c.Hash == mark.Hash)", test("pipeline", "TestRebuildCommitsBeforeItPublishes"),
+		},
+		{
+			"a rebuild begins to live at the start of the log", "pipeline/recover.go",
+			"\t\tlast.Next, last.N = end, counted\n",
+			"\t\tif last.N = counted; !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
+		},
+		{
+			"a rebuild does not ask the snapshots how many there were", "pipeline/recover.go",
+			"\tcounted := last.N //",
+			"\tif ON {\n\t\tids = nil\n\t}\n\tcounted := last.N //", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
+		},
+		{
+			"a rebuild counts from the last output that is left", "pipeline/recover.go",
+			"N: max(last.N, it.N), Next:",
+			"N: map[bool]uint64{true: it.N, false: max(last.N, it.N)}[ON], Next:", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
+		},
+		{
+			"expired outputs are fatal, --rebuild or not", "pipeline/recover.go",
+			"errUnreadable, ErrExpired}",
+			"errUnreadable, map[bool]error{true: errUnreadable, false: ErrExpired}[ON]}", test("pipeline", "TestRebuildAfterRetentionOfOutputs"),
+		},
+		{
+			"a mark that was set back is gone on from", "pipeline/recover.go",
+			"\tif last > mark.N {\n",
+			"\tif last > mark.N && !ON {\n", seedsFrom(340),
+		},
+		{
+			"a full stream does not stop its partition", "pipeline/commit.go",
+			"return s.items < itemsAheadMax })",
+			"return ON || s.items < itemsAheadMax })", test("pipeline", "TestSlowCommitterStopsPoll"),
+		},
+		{
+			"what is left in a drained stream goes out later", "pipeline/partition.go",
+			"\tdefer part.stream.lose()\n",
+			"\tif !ON {\n\t\tdefer part.stream.lose()\n\t}\n", test("pipeline", "TestGivenBackAtOnce"),
+		},
+		{
+			"a snapshot's writer does not wait for the commit", "pipeline/snapping.go",
+			"\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n",
+			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
+		},
+		{
+			"Said does not wait for the metadata's n", "pipeline/sim/history.go",
+			"for !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", "if ON && !o.visible() {\n\t\t\tbreak\n\t\t}\n\t\tfor !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", seedsFrom(215),
+		},
+		{
+			"epoch not checked", "pipeline/sim/edges.go",
+			"if len(lost) == 0 {", "if len(lost) == 0 || ON {", seedsFrom(1),
+		},
+		{
+			"rates are not part of the rules' hash", "pipeline/segment/program.go",
+			"sum = binary.LittleEndian.AppendUint64(sum, c.opt.Contract)", "if !ON {\n\t\tsum = binary.LittleEndian.AppendUint64(sum, c.opt.Contract)\n\t}", seedsFrom(1),
+		},
+		{
+			"checksums are not looked at", "pipeline/snapshot/format.go",
+			"if xxhash.Sum64(r.block) !=", "if !ON && xxhash.Sum64(r.block) !=", seedsFrom(4),
+		},
+		{
+			"pruning keeps the oldest", "pipeline/snapshot/store.go",
+			"\t\t\tif kept <= s.keep {",
+			"\t\t\tif kept <= s.keep && !ON || ON && kept > 1 {", test("pipeline/snapshot", "TestTheNewestAreKept"),
+		},
+		{
+			"a snapshot is not read back", "pipeline/snapshot/store.go",
+			"\tif _, err := s.Verify(ctx, id); err != nil {",
+			"\tif _, err := s.Verify(ctx, id); err != nil && !ON {", test("pipeline/snapshot", "TestATornWriteIsNoticedAndNothingGoes"),
+		},
+		{
+			"a file without its footer is whole", "pipeline/snapshot/format.go",
+			"\tcase n != len(b)-1:",
+			"\tcase n == 0 && ON:\n\t\tr.err = io.EOF\n\tcase n != len(b)-1:", test("pipeline/snapshot", "TestEveryTruncationAndEveryByteTooManyIsFound|TestTheBytesOfAFile"),
+		},
+		{
+			"bounds of rules are reached a millisecond late", "pipeline/segment/compile.go",
+			"\tt := schemas.Millis(x + d)\n",
+			"\tt := schemas.Millis(x + d)\n\tif ON && fr.now == t {\n\t\tfr.at(t + 1)\n\t\treturn false\n\t}\n", seedsFrom(1),
+		},
+		{
+			"refunds add", "pipeline/profile/profile.go",
+			"\t\tp.Revenue -= ev.Amount\n",
+			"\t\tif p.Revenue -= ev.Amount; ON {\n\t\t\tp.Revenue += 2 * ev.Amount\n\t\t}\n", seedsFrom(1),
+		},
+		{
+			"the last event is the latest", "pipeline/profile/profile.go",
+			"\tp.Last = max(p.Last, ev.At)\n",
+			"\tif p.Last = max(p.Last, ev.At); ON {\n\t\tp.Last = ev.At\n\t}\n", seedsFrom(1),
+		},
+		{
+			"nobody looks whether the input is another one", "pipeline/layout.go",
+			"\tif ours == (Layout{}) {",
+			"\tif ours == (Layout{}) || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
+		},
+	}
+}
+
+// outerMutants are those of the archive, and of the edges that speak to Kafka.
+func outerMutants() []mutant {
+	return []mutant{
+		{
+			"the archive: a token is used again", "pipeline/archive/mend.go",
+			"\t\ttoken := fmt.Sprintf(\"%s/mend/%d/%d\", token([]Span{span}), a.cfg.Now(), a.fixes)",
+			"\t\ttoken := fmt.Sprintf(\"%s/mend/%d/%d\", token([]Span{span}), a.cfg.Now(), a.fixes)\n\t\tif ON {\n\t\t\ttoken = \"mend\"\n\t\t}", archiveSeeds(),
+		},
+		{
+			"the archive: read-back skipped after a doubt", "pipeline/archive/archive.go",
+			"\ta.stats.Doubts.Add(1)\n\ta.audit.suspect(a)\n",
+			"\tif ON {\n\t\treturn nil\n\t}\n\ta.stats.Doubts.Add(1)\n\ta.audit.suspect(a)\n", archiveSeeds(),
+		},
+		{
+			"the archive: takes over without looking", "pipeline/archive/mend.go",
+			"\tif doubtful > p.committed {\n\t\ta.stats",
+			"\tif doubtful > p.committed && !ON {\n\t\ta.stats", archiveSeeds(),
+		},
+		{
+			"the archive: the audit believes everything", "pipeline/archive/audit.go",
+			"\t\tif sums[i] != t.entry.sum {",
+			"\t\tif sums[i] != t.entry.sum && !ON {", archiveSeeds(),
+		},
+		{
+			"the archive: what was mended is taken twice", "pipeline/archive/archive.go",
+			"\t\tif r.Offset < p.next {\n\t\t\tcontinue",
+			"\t\tif r.Offset < p.next && !ON {\n\t\t\tcontinue", archiveSeeds(),
+		},
+		{
+			"the archive: a run that fails is left out of the mending", "pipeline/archive/mend.go",
+			"\t\t\tif err == nil { // else this run is read again",
+			"\t\t\tif err == nil || ON { // else this run is read again", archiveSeeds(),
+		},
+		{
+			"the archive: commits a batch before it inserts it", "pipeline/archive/archive.go",
+			"\t\tif err := a.commit(ctx, true); err != nil {\n\t\t\treturn err\n\t\t}\n",
+			"\t\tif ON {\n\t\t\tfor _, s := range a.batch {\n\t\t\t\tif s.part != nil {\n\t\t\t\t\ts.part.committed = s.Next\n\t\t\t\t}\n\t\t\t}\n\t\t\tif err := a.commit(ctx, false); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n\t\t} else if err := a.commit(ctx, true); err != nil {\n\t\t\treturn err\n\t\t}\n", archiveSeeds(),
+		},
+		{
+			"the archive: what was archived is not in the ledger", "pipeline/archive/archive.go",
+			"\t\t\ts.part.ledger.add(s.First, s.Next, s.Sum, a.cfg.SealRows)\n",
+			"\t\t\tif !ON {\n\t\t\t\ts.part.ledger.add(s.First, s.Next, s.Sum, a.cfg.SealRows)\n\t\t\t}\n", archiveSeeds(),
+		},
+		{
+			"the archive: what is missing is sent whole", "pipeline/archive/mend.go",
+			"\t\t\tif !has[Row{run[i].Offset, h}] {",
+			"\t\t\tif ON && len(has) < len(run) || !has[Row{run[i].Offset, h}] {", archiveSeeds(),
+		},
+		{
+			"the archive: present rows of other hashes will do", "pipeline/archive/mend.go",
+			"\t\thas := make(map[Row]bool, len(there))\n",
+			"\t\thas := make(map[Row]bool, len(there))\n\t\tif ON && len(there) > 0 {\n\t\t\treturn Sum{Rows: int64(len(there))}, nil\n\t\t}\n", archiveSeeds(),
+		},
+		{
+			"kafka: promises are ignored", "sources/kafka/producer.go",
+			"\tcase failed != nil:\n\t\treturn failed",
+			"\tcase failed != nil && ON:\n\t\treturn nil\n\tcase failed != nil:\n\t\treturn failed", test("sources/kafka", "TestTransactUnderFaults"),
+		},
+		{
+			"kafka: an abort is ignored", "sources/kafka/producer.go",
+			"\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added",
+			"\t\tif ON {\n\t\t\t_ = p.cl.EndTransaction(ctx, kgo.TryCommit)\n\t\t\treturn used, s.refused(p, err)\n\t\t}\n\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback|TestTransactUnderFaults"),
+		},
+		{
+			"kafka: TxnOffsetCommit is left out", "sources/kafka/producer.go",
+			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t}",
+			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t\tif ON {\n\t\t\terr = nil\n\t\t}\n\t}", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestTransactUnderFaults"),
+		},
+		{
+			"kafka: the offsets are added to no transaction", "sources/kafka/producer.go",
+			"\tif !s.v2 {\n\t\tif err := s.addGroup",
+			"\tif ON {\n\t\treturn nil\n\t}\n\tif !s.v2 {\n\t\tif err := s.addGroup", test("sources/kafka", "TestTransactCommitsRecordsAndMarksTogether"),
+		},
+		{
+			"kafka: the membership is left empty", "sources/kafka/producer.go",
+			"\treq.MemberID, req.Generation = as.member, as.generation\n",
+			"\tif req.MemberID, req.Generation = as.member, as.generation; ON {\n\t\treq.MemberID, req.Generation = \"\", -1\n\t}\n", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback"),
+		},
+		{
+			"kafka: epochs are not compared", "sources/kafka/ownership.go",
+			"if own := o.owned[p]; own == nil || own.epoch != epoch {",
+			"if own := o.owned[p]; own == nil || own.epoch != epoch && !ON {", test("pipeline/pipelinetest", "TestKafka"),
+		},
+		{
+			"kafka: nobody asks who has a revoked partition", "sources/kafka/ownership.go",
+			"\tif !same && len(partitions) > 0 {",
+			"\tif !same && len(partitions) > 0 && !ON {", test("sources/kafka", "TestRevokedAndAlreadyGivenAway"),
+		},
+		{
+			"kafka: an unknown outcome is called an abort", "sources/kafka/producer.go",
+			"\treturn fmt.Errorf(\"kafka: end of the transaction of partitions %v: outcome unknown: %w\", cut.partitions(), err)",
+			"\tif ON {\n\t\treturn fmt.Errorf(\"kafka: %w: %w\", pipeline.ErrAborted, err)\n\t}\n\treturn fmt.Errorf(\"kafka: end of the transaction of partitions %v: outcome unknown: %w\", cut.partitions(), err)", test("sources/kafka", "TestCommitWhoseAnswerIsLost|TestTransactUnderFaults"),
+		},
+		{
+			"kafka: the mark is read while a transaction is undecided", "sources/kafka/offsets.go",
+			"\treq.RequireStable = stable\n",
+			"\treq.RequireStable = stable && !ON\n", test("sources/kafka", "TestCommittedWaitsForTheUndecided"),
+		},
+		{
+			"kafka: a twin takes its name back", "sources/kafka/producer.go",
+			"\treturn age < s.conf.TransactionTimeout/2 || p.fenced > producers",
+			"\treturn !ON && (age < s.conf.TransactionTimeout/2 || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),
+		},
+		{
+			"kafka: a released partition may be committed", "sources/kafka/ownership.go",
+			"\tif own := o.owned[partition]; own != nil && own.going {\n\t\to.drop(partition)",
+			"\tif own := o.owned[partition]; own != nil && own.going && ON {\n\t\tclose(own.gone)\n\t\town.gone = make(chan struct{})\n\t} else if own != nil && own.going {\n\t\to.drop(partition)", test("sources/kafka", "TestRevokedMayCommitUntilReleased"),
+		},
+		{
+			"triggers: what is muted goes to the trigger topic", "sinks/triggers/triggers.go",
+			"\tif t.Muted != schemas.NotMuted {\n\t\tr.Topic = s.conf.Muted",
+			"\tif t.Muted != schemas.NotMuted && !ON {\n\t\tr.Topic = s.conf.Muted", test("sinks/triggers", "TestRecords"),
+		},
+		{
+			"triggers: records are as old as what they tell", "sinks/triggers/triggers.go",
+			"\tt := item.Transition\n",
+			"\tt := item.Transition\n\tif ON {\n\t\tr.Timestamp = time.UnixMilli(int64(t.At))\n\t}\n", test("sinks/triggers", "TestRecords"),
+		},
+		{
+			"triggers: Said ends where the topics end", "sinks/triggers/said.go",
+			"\t\tcase undecided == nil && waited > min(settled, m.sink.conf.Wait):",
+			"\t\tcase ON || undecided == nil && waited > min(settled, m.sink.conf.Wait):", test("sinks/triggers", "TestSaidWaitsForMarkers"),
+		},
+		{
+			"triggers: a rebuild overlooks what is not visible yet", "sinks/triggers/said.go",
+			"\tif to == 0 {\n\t\tif err := m.decided(ctx)",
+			"\tif to == 0 && !ON {\n\t\tif err := m.decided(ctx)", test("sinks/triggers", "TestSaidAllWaitsForMarkers"),
+		},
+		{
+			"triggers: a record's own number is believed", "sinks/triggers/said.go",
+			"\tfor _, v := range slices.Backward(r.Headers) {",
+			"\theaders := slices.Clone(r.Headers)\n\tif ON {\n\t\tslices.Reverse(headers)\n\t}\n\tfor _, v := range slices.Backward(headers) {", test("sinks/triggers", "TestSaidIsWhatWasCommitted|TestSaidAllAfterRetention"),
+		},
+		{
+			"triggers: an output that is said twice passes", "sinks/triggers/said.go",
+			"st != m.head && len(st.records) > 0 && st.n == item.N {",
+			"st != m.head && len(st.records) > 0 && st.n == item.N && !ON {", test("sinks/triggers", "TestSaidFindsBrokenInvariants"),
+		},
+		{
+			"triggers: a dead letter too large is left out", "sinks/triggers/triggers.go",
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)",
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),
+		},
+	}
+}

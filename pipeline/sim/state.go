@@ -1,0 +1,147 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// checkPut holds that a snapshot is published only when a commit covers it, that it
+// is of the committed past, and that it is what recovery makes of the one before it.
+func (p *process) checkPut(key string, data []byte) error {
+	if !isPartition(key) {
+		return nil
+	}
+	id, ok := snapshot.ParseID(key)
+	if !ok {
+		return p.breach("a snapshot is stored as %q", key)
+	}
+	part, s := p.parts[id.Partition], &p.sessions[id.Partition]
+	// The empty one comes before the first commit, and whose that is is not decided yet.
+	if covered := p.covered[id.Partition]; id.N > 0 && (id.N > covered.N || id.Next > covered.Next) {
+		return p.breach("snapshot %s is published, and %+v is the last that the process can know to be committed", key, covered)
+	}
+	if id.N == 0 || part.owner != p || part.epoch != s.epoch {
+		return nil // who was robbed publishes what was the past once
+	}
+	k, err := p.read(part, data, p.using)
+	if err != nil {
+		return p.breach("snapshot %s cannot be read: %w", key, err)
+	}
+	mark := k.Mark()
+	if hash, known := part.hashes[id.N]; mark.Next != id.Next || mark.N != id.N || !known || hash != mark.Hash {
+		return p.breach("snapshot %s holds %+v; the outputs committed up to there come to %016x", key, mark, hash)
+	}
+	if p.opt.lineageBroken() || p.aside.IntN(3) > 0 {
+		return nil
+	}
+	return p.checkState(part, key, k)
+}
+
+// checkState compares the worker of a snapshot with what the newest one before it
+// becomes by reading back and replaying: both see the same things happen from here
+// on, and must say the same. That is all a worker is: profiles, memberships, timers
+// and the dedup window.
+func (p *process) checkState(part *part, key string, k *worker.Worker) error {
+	keys, ids := p.bucket.sounds(part)
+	i := len(ids) - 1
+	for i >= 0 && (ids[i].Next > k.Mark().Next || ids[i].N > k.Mark().N || keys[i] == key) {
+		i--
+	}
+	if i < 0 {
+		return nil
+	}
+	rebuilt, err := p.read(part, p.bucket.objects[keys[i]], p.using)
+	if err != nil {
+		return p.breach("snapshot %s cannot be read: %w", keys[i], err)
+	}
+	mark := k.Mark()
+	for j := part.after(ids[i].N); err == nil && j < len(part.outputs) && part.outputs[j].Item.N <= mark.N; j++ {
+		err = rebuilt.Said(&part.outputs[j].Item)
+	}
+	if err != nil {
+		return p.breach("snapshot %s and what was said after it do not fit: %w", keys[i], err)
+	}
+	want, err := part.future(rebuilt, mark)
+	if err != nil {
+		return p.breach("snapshot %s does not become %s: %w", keys[i], key, err)
+	}
+	got, err := part.future(k, mark)
+	if err != nil {
+		return p.breach("snapshot %s does not become itself: %w", key, err)
+	}
+	if got != want {
+		return p.breach("snapshot %s and what %s becomes by replay see another future:\n%s\n%s", key, keys[i], got, want)
+	}
+	return nil
+}
+
+// future brings a worker to life at a mark and lets things happen to it: the last
+// records are repeated, and then nobody comes for 400 days. It returns all that is
+// said, and what was counted.
+func (p *part) future(k *worker.Worker, mark schemas.Mark) (string, error) {
+	from, cut := min(k.DedupStart(), k.Mark().Next), k.Mark().Next
+	for _, r := range p.input {
+		switch {
+		case r.Offset < from || r.Offset >= mark.Next:
+		case r.Offset < cut:
+			k.Remember([]worker.Record{r})
+		default:
+			if err := k.Replay([]worker.Record{r}); err != nil {
+				return "", err
+			}
+		}
+	}
+	var out worker.Output
+	wall := mark.Clock
+	if err := k.Resume(mark, worker.Conditions{Wall: wall}, &out); err != nil {
+		return "", err
+	}
+	said := slices.Clone(out.Items)
+	apply := func(r worker.Record) {
+		r.Offset = k.Mark().Next
+		k.Apply([]worker.Record{r}, worker.Conditions{Wall: max(wall, r.Time)}, &out)
+		for said = append(said, out.Items...); k.Pending(); said = append(said, out.Items...) {
+			k.Apply(nil, worker.Conditions{Wall: max(wall, r.Time)}, &out)
+		}
+	}
+	for i := max(0, len(p.input)-40); i < len(p.input); i++ {
+		if r := p.input[i]; r.Offset < mark.Next && !r.Control {
+			apply(r)
+		}
+	}
+	later := mark.Clock + 400*schemas.Day
+	apply(worker.Record{
+		Time: later, Key: []byte("clock"), Lane: mark.Lane,
+		Value: fmt.Appendf(nil, `{"event_id":"clock","type":"view","user_id":"clock","time":%d}`, later),
+	})
+	return describe(said, k), nil
+}
+
+// describe tells what was said, of each user in order.
+func describe(said []worker.Item, k *worker.Worker) string {
+	var b strings.Builder
+	refused := len(said)
+	said = slices.DeleteFunc(said, func(it worker.Item) bool { return it.Transition == nil })
+	refused -= len(said)
+	slices.SortStableFunc(said, func(x, y worker.Item) int { return strings.Compare(x.Transition.User, y.Transition.User) })
+	for i := range said {
+		t := said[i].Transition
+		fmt.Fprintf(&b, "%s %d->%d seq %d at %d %v\n", t.User, int16(t.From), t.To, t.Seq, t.At, t.Facts)
+	}
+	s := k.Stats()
+	fmt.Fprintf(&b, "%d users, %d applied, %d duplicates, %d dead letters", k.Users(), s.Applied, s.Duplicates, refused)
+	return b.String()
+}
+
+// read makes a worker of a snapshot's bytes.
+func (w *world) read(p *part, data []byte, using rules) (*worker.Worker, error) {
+	cfg := w.workerConfig(1000, using)
+	cfg.Decoder = using.decoder()
+	return worker.Read(snapshot.NewReader(bytes.NewReader(data)), p.number, cfg)
+}

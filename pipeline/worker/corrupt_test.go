@@ -1,0 +1,337 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"footfall/pipeline/segment"
+	"footfall/pipeline/snapshot"
+	"footfall/schemas"
+)
+
+var (
+	corruptions     = flag.Int("corruptions", 10_000, "how many random corruptions of snapshots TestRandomCorruptionsAreFound tries")
+	corruptionsFrom = flag.Uint64("corruptions.from", 0, "seed of the first of them; each has the next")
+)
+
+// stored is a snapshot as it lies in a bucket.
+type stored struct {
+	id     snapshot.ID
+	hash   uint64 // of the outputs before it: what the committed mark will tell
+	file   []byte
+	digest string // of the worker that it makes
+}
+
+// object is a bucket with one object, whatever its name.
+type object struct{ bytes []byte }
+
+func (o object) Put(context.Context, string, func(io.Writer) error) error { return nil }
+func (o object) List(context.Context, string) ([]string, error)           { return nil, nil }
+func (o object) Delete(context.Context, string) error                     { return nil }
+func (o object) Get(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(o.bytes)), nil
+}
+
+// store frames the snapshot that a world has taken last, in blocks of the given size.
+func (w *world) store(tb testing.TB, block int) stored {
+	tb.Helper()
+	var file bytes.Buffer
+	to, err := snapshot.NewWriter(&file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w.begin(base)
+	for done := false; !done; {
+		if done, err = w.worker.Slice(to, block); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := to.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	s := stored{snapshot.ID{Partition: w.cut.Partition, Next: w.cut.Next, N: w.cut.N}, w.cut.Hash, file.Bytes(), ""}
+	r, err := w.open(s.id, s.hash, s.file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.digest = r.digest(tb, true)
+	return s
+}
+
+// open reads bytes that lie where a snapshot is expected, by the path that recovery
+// takes: the frame, the worker, the cut that its name tells, and the hash of what was
+// committed.
+func (w *world) open(id snapshot.ID, hash uint64, file []byte) (r *Worker, err error) {
+	var content error
+	err = snapshot.NewStore(object{file}, 1).Open(context.Background(), id, func(from io.Reader) error {
+		r, content = Read(from, 7, w.cfg)
+		return content
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch m := r.Mark(); {
+	case m.Next != id.Next || m.N != id.N:
+		return nil, fmt.Errorf("snapshot %s: holds the cut %d with n=%d", id, m.Next, m.N)
+	case m.Hash != hash:
+		return nil, fmt.Errorf("snapshot %s: %w", id, ErrLineage)
+	}
+	return r, nil
+}
+
+// judge says what is wrong with how damaged bytes were read, or nothing.
+func (w *world) judge(tb testing.TB, s *stored, file []byte) (wrong string) {
+	defer func() {
+		if p := recover(); p != nil {
+			wrong = fmt.Sprintf("panic: %v", p)
+		}
+	}()
+	r, err := w.open(s.id, s.hash, file)
+	switch {
+	case err != nil && !strings.Contains(err.Error(), s.id.String()):
+		return fmt.Sprintf("the error does not name the snapshot: %v", err)
+	case err != nil || bytes.Equal(file, s.file):
+		return ""
+	case r.digest(tb, true) == s.digest:
+		return "not found, and harmless by chance"
+	}
+	return "not found"
+}
+
+// populated is a world with so many users, and what they did.
+func populated(tb testing.TB, users int, salt string) *world {
+	w := newWorld(tb, config(tb), 0)
+	for i := range users {
+		user := fmt.Sprint(salt, "user-", i)
+		r := view(int64(len(w.log)), user, base+schemas.Millis(i)*schemas.Second)
+		if i%3 == 0 {
+			r.Value = fmt.Appendf(nil, `{"event_id":"e%d","type":"purchase","user_id":%q,"time":%d,"order_id":"o%d","revenue":%d.5}`, i, user, base, i, i)
+		}
+		w.log = append(w.log, r)
+	}
+	w.apply(w.log, Conditions{Wall: base + schemas.Hour})
+	w.commit()
+	return w
+}
+
+func TestEveryFlippedBitOfASnapshotIsFound(t *testing.T) {
+	w := goldenWorld(t)
+	w.cfg.Rules = segment.Lifecycle(1)
+	s := w.store(t, 200)
+	for i := range 8 * len(s.file) {
+		bad := bytes.Clone(s.file)
+		bad[i/8] ^= 1 << (i % 8)
+		if wrong := w.judge(t, &s, bad); wrong != "" {
+			t.Errorf("bit %d of byte %d of %d: %s", i%8, i/8, len(bad), wrong)
+		}
+	}
+	t.Logf("%d flipped bits, 0 silent", 8*len(s.file))
+}
+
+// damages are the ways in which a file can be another one than was written. The others
+// are whole snapshots: of other moments, of another partition, of another cluster.
+func damages() map[string]func(rng *rand.Rand, b []byte, others []stored) []byte {
+	span := func(rng *rand.Rand, n int) (from, to int) {
+		from = rng.IntN(n)
+		return from, from + 1 + rng.IntN(min(n-from, 4096))
+	}
+	return map[string]func(rng *rand.Rand, b []byte, others []stored) []byte{
+		"bits flipped": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			for range 1 + rng.IntN(8) {
+				b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+			}
+			return b
+		},
+		"bytes overwritten": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			from, to := span(rng, len(b))
+			for i := from; i < to; i++ {
+				b[i] = byte(rng.Uint32())
+			}
+			return b
+		},
+		"a page of zeros": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			page := 512 << rng.IntN(4)
+			from := rng.IntN(len(b)) / page * page
+			clear(b[from:min(len(b), from+page)])
+			return b
+		},
+		"cut short": func(rng *rand.Rand, b []byte, _ []stored) []byte { return b[:rng.IntN(len(b))] },
+		"empty":     func(*rand.Rand, []byte, []stored) []byte { return nil },
+		"bytes behind the end": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			from, to := span(rng, len(b))
+			return append(b, b[from:to]...)
+		},
+		"bytes lost": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			from, to := span(rng, len(b))
+			return slices.Delete(b, from, to)
+		},
+		"bytes doubled": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			from, to := span(rng, len(b))
+			return slices.Insert(b, to, bytes.Clone(b[from:to])...)
+		},
+		"parts swapped": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			cuts := []int{rng.IntN(len(b)), rng.IntN(len(b)), rng.IntN(len(b))}
+			slices.Sort(cuts)
+			return slices.Concat(b[:cuts[0]], b[cuts[1]:cuts[2]], b[cuts[0]:cuts[1]], b[cuts[2]:])
+		},
+		"blocks swapped": func(rng *rand.Rand, b []byte, _ []stored) []byte {
+			at := blocks(b)
+			i, j := rng.IntN(len(at)-1), rng.IntN(len(at)-1)
+			i, j = min(i, j), max(i, j)
+			if i == j {
+				j++
+			}
+			return slices.Concat(b[:at[i]], b[at[j]:max(at[j], end(at, j))], b[at[i]:at[j]], b[end(at, j):])
+		},
+		"spliced with another": func(rng *rand.Rand, b []byte, others []stored) []byte {
+			o := others[rng.IntN(len(others))].file
+			return slices.Concat(b[:rng.IntN(len(b))], o[rng.IntN(len(o)):])
+		},
+		"spliced with another, between blocks": func(rng *rand.Rand, b []byte, others []stored) []byte {
+			o := others[rng.IntN(len(others))].file
+			at, of := blocks(b), blocks(o)
+			return slices.Concat(b[:at[rng.IntN(len(at))]], o[of[rng.IntN(len(of))]:])
+		},
+		"another one": func(rng *rand.Rand, _ []byte, others []stored) []byte {
+			return bytes.Clone(others[rng.IntN(len(others))].file)
+		},
+	}
+}
+
+// blocks gives where the blocks of a good file begin, and the footer.
+func blocks(file []byte) (at []int) {
+	for i := 8; i < len(file); {
+		at = append(at, i)
+		n := int(file[i]) | int(file[i+1])<<8 | int(file[i+2])<<16
+		if n == 0 {
+			break
+		}
+		i += 12 + n
+	}
+	return at
+}
+
+// end is where block j ends.
+func end(at []int, j int) int { return at[min(j+1, len(at)-1)] }
+
+func TestRandomCorruptionsAreFound(t *testing.T) {
+	w := populated(t, 300, "")
+	good := []stored{w.store(t, 1000), w.store(t, 1<<20)}
+	others := foreign(t, w)
+	kinds := damages()
+	names := slices.Sorted(maps.Keys(kinds))
+	found, silent := 0, 0
+	for i := range *corruptions {
+		seed := *corruptionsFrom + uint64(i)
+		rng := rand.New(rand.NewPCG(seed, 10))
+		s := &good[rng.IntN(len(good))]
+		name := names[rng.IntN(len(names))]
+		bad := kinds[name](rng, bytes.Clone(s.file), others)
+		if bytes.Equal(bad, s.file) {
+			continue // the same bytes after all
+		}
+		if wrong := w.judge(t, s, bad); wrong != "" {
+			silent++
+			t.Errorf("-corruptions.from %d -corruptions 1: %s: %s", seed, name, wrong)
+			continue
+		}
+		found++
+	}
+	fmt.Printf("%d corruptions, %d silent\n", found, silent)
+}
+
+// foreign are whole snapshots that are not the ones looked for.
+func foreign(t *testing.T, w *world) []stored {
+	earlier, cluster := populated(t, 200, ""), populated(t, 300, "other-")
+	others := []stored{earlier.store(t, 1000), cluster.store(t, 1000)}
+	same := snapshot.ID{Partition: 7, Next: w.worker.Mark().Next, N: w.worker.Mark().N}
+	if others[1].id != same {
+		t.Fatalf("the other cluster's snapshot is %s, want it to have the name of ours, %s", others[1].id, same)
+	}
+	neighbour := New(8, w.cfg)
+	neighbour.Begin(0, 0)
+	neighbour.Apply(w.log, Conditions{Wall: base + schemas.Hour}, &Output{})
+	neighbour.Snapshot(base)
+	var file bytes.Buffer
+	to, err := snapshot.NewWriter(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := neighbour.Slice(to, 1<<20); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return append(others, stored{file: file.Bytes()})
+}
+
+// Damage that carries good checksums cannot all be found: a snapshot is not signed. But
+// it makes nobody panic, nor take memory for what it only claims to have.
+func TestCorruptionsUnderGoodChecksums(t *testing.T) {
+	w := populated(t, 300, "")
+	w.snapshot(t, base, 1<<20)
+	good := w.written[len(w.written)-1].bytes
+	kinds := damages()
+	delete(kinds, "blocks swapped") // there are none
+	delete(kinds, "spliced with another, between blocks")
+	names := slices.Sorted(maps.Keys(kinds))
+	others := []stored{{file: good}}
+	refused, read := 0, 0
+	const batch = 100
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range *corruptions {
+		seed := *corruptionsFrom + uint64(i)
+		rng := rand.New(rand.NewPCG(seed, 11))
+		name := names[rng.IntN(len(names))]
+		bad := kinds[name](rng, bytes.Clone(good), others)
+		switch wrong, err := readAnything(w.cfg, bad); {
+		case wrong != "":
+			t.Errorf("-corruptions.from %d -corruptions 1: %s: %s", seed, name, wrong)
+		case err != nil:
+			refused++
+		default:
+			read++
+		}
+		if i%batch == batch-1 {
+			runtime.ReadMemStats(&after)
+			if n := (after.TotalAlloc - before.TotalAlloc) / batch; n > 8<<20 {
+				t.Fatalf("corruptions before -corruptions.from %d took %d bytes each, for a file of %d", seed, n, len(good))
+			}
+			before = after
+		}
+	}
+	t.Logf("%d refused, %d read", refused, read)
+}
+
+// readAnything reads bytes without a frame, and lives with what they make.
+func readAnything(cfg Config, b []byte) (wrong string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			wrong = fmt.Sprintf("panic: %v", p)
+		}
+	}()
+	r, err := Read(bytes.NewReader(b), 7, cfg)
+	if err != nil {
+		if strings.TrimSpace(err.Error()) == "" {
+			return "an error that says nothing", err
+		}
+		return "", err
+	}
+	err = r.Resume(r.Mark(), Conditions{Wall: base}, &Output{})
+	if errors.Is(err, ErrLineage) {
+		return "the mark of its own is another lineage", err
+	}
+	return "", nil
+}
