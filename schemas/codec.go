@@ -61,6 +61,7 @@ func (t *Transition) AppendJSON(dst []byte, ctx *TransitionContext) []byte {
 	if t.Cart != 0 {
 		dst = append(appendHex16(append(dst, `,"cart":"`...), t.Cart), '"')
 	}
+	dst = t.Contact.appendJSON(dst)
 	dst = append(appendHex16(append(dst, `,"rules":"`...), t.Rules), '"')
 	if t.Muted != NotMuted {
 		dst = appendQuoted(append(dst, `,"muted":`...), t.Muted.String())
@@ -187,6 +188,7 @@ func DecodeTransition(value []byte, sets []SetNames) (Transition, error) {
 	t.To = r.segmentOf(r.get(top, "to"), "to", set, &names.To)
 	t.Segments = r.segments(r.get(top, "segments"), sets)
 	t.Expected = r.expected(r.get(top, "expected"), set)
+	t.Contact = r.contact(top)
 	if r.err != nil {
 		return Transition{}, r.err
 	}

@@ -62,6 +62,16 @@ func goldenTransitions() map[string]Transition {
 			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
 			Evidence: Evidence{Clause: `since(last("purchase")) >= days(30)`, Kind: SpanValue, Was: int64(30*Day) - 1, Is: int64(30 * Day)},
 		},
+		"transition-quiet": {
+			User: "u1", Set: 0, From: 3, To: 4, Seq: 9, At: noon, Cause: Cause{Kind: ByTimer, Due: noon},
+			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
+			Contact: Contact{NotBefore: noon + 7*Hour, BestHour: 18, Zone: "Europe/Berlin", ZoneFrom: ZoneEvent},
+		},
+		"transition-awake": {
+			User: "u1", Set: 0, From: 3, To: 4, Seq: 9, At: noon, Cause: Cause{Kind: ByTimer, Due: noon},
+			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
+			Contact: Contact{BestHour: -1, Zone: "UTC+03:00", ZoneFrom: ZoneActivity},
+		},
 		"transition-recovery": {
 			User: "u1", Set: 0, From: 3, To: 4, Seq: 9, At: noon, Cause: Cause{Kind: ByRecovery},
 			Facts: facts, Segments: []uint16{4, 1}, Expected: Expected{To: 0, At: noon + Day},
@@ -131,6 +141,12 @@ func randomTransition(r *rand.Rand) Transition {
 		tr.From, tr.Segments[1] = segment(set), segment(1)
 		tr.Facts.FirstPurchase, tr.Facts.LastPurchase = when(), when()
 		tr.Expected = Expected{segment(set), when()}
+	}
+	if from := ZoneSource(r.IntN(4)); from != NoZone {
+		tr.Contact = Contact{BestHour: int8(r.IntN(25) - 1), Zone: str(), ZoneFrom: from}
+		if r.IntN(2) == 0 {
+			tr.Contact.NotBefore = when()
+		}
 	}
 	switch tr.Cause.Kind {
 	case ByEvent:

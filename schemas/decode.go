@@ -195,6 +195,8 @@ func (d *Decoder) check(ev *Event) *RefusedError {
 	case step(d.text(fieldChannel, &ev.Channel)),
 		step(d.text(fieldCampaign, &ev.Campaign)),
 		step(d.text(fieldURL, &ev.URL)),
+		step(d.text(fieldTimezone, &ev.Timezone)),
+		step(d.text(fieldBirthday, &ev.Birthday)),
 		step(d.properties(ev)):
 		return r
 	}

@@ -206,6 +206,8 @@ func randomEvent(r *rand.Rand) (key, value []byte) {
 		{"channel", odd(`"web"`)},
 		{"campaign", odd(`"x"`)},
 		{"url", odd(`"https://x/\""`)},
+		{"timezone", odd(`"Europe/Berlin"`, `"Mars/Olympus"`)},
+		{"birthday", odd(pick(`"1990-04-15"`, `"--02-29"`), `"15.04.1990"`)},
 		{"properties", odd(`{"a":[1,{"b":null}]}`)},
 		{"tax", num()},
 		{"co\\u0075pon", odd(`"X"`)},

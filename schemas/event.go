@@ -35,6 +35,8 @@ type Event struct {
 	OrderID, SessionID, CartID        []byte
 	ProductID, Category, Brand        []byte
 	Channel, Campaign, URL            []byte
+	Timezone                          []byte  // the shopper's, by its IANA name if it is one
+	Birthday                          []byte  // the shopper's, if it is one: see BirthdayOf
 	Currency                          [3]byte // ISO 4217, as sent, or the contract's default
 	Price, Quantity, Revenue          int64   // millionths, as sent; a Quantity that was not sent is one piece
 	HasPrice, HasQuantity, HasRevenue bool
@@ -73,6 +75,8 @@ const (
 	fieldChannel
 	fieldCampaign
 	fieldURL
+	fieldTimezone
+	fieldBirthday
 	fieldProperties
 	fields // how many there are
 )
@@ -117,6 +121,10 @@ func fieldOf(name []byte) field {
 		return fieldCampaign
 	case "url":
 		return fieldURL
+	case "timezone":
+		return fieldTimezone
+	case "birthday":
+		return fieldBirthday
 	case "properties":
 		return fieldProperties
 	}
@@ -171,6 +179,10 @@ func (f field) String() string {
 		return "campaign"
 	case fieldURL:
 		return "url"
+	case fieldTimezone:
+		return "timezone"
+	case fieldBirthday:
+		return "birthday"
 	case fieldProperties:
 		return "properties"
 	case fields:

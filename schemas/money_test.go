@@ -124,7 +124,8 @@ func TestEventGolden(t *testing.T) {
 			"id": string(ev.ID), "user": string(ev.User), "at": ev.At, "kind": ev.Kind.String(), "amount": ev.Amount,
 			"order_id": string(ev.OrderID), "session_id": string(ev.SessionID), "cart_id": string(ev.CartID),
 			"product_id": string(ev.ProductID), "category": string(ev.Category), "brand": string(ev.Brand),
-			"channel": string(ev.Channel), "campaign": string(ev.Campaign), "url": string(ev.URL), "currency": string(ev.Currency[:]),
+			"channel": string(ev.Channel), "campaign": string(ev.Campaign), "url": string(ev.URL),
+			"timezone": string(ev.Timezone), "birthday": string(ev.Birthday), "currency": string(ev.Currency[:]),
 			"price": ev.Price, "quantity": ev.Quantity, "revenue": ev.Revenue,
 			"items": string(ev.Items), "properties": string(ev.Properties), "extra": string(ev.Extra),
 		}

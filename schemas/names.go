@@ -141,6 +141,25 @@ func (c CauseKind) String() string {
 // ParseCauseKind is the inverse of CauseKind.String.
 func ParseCauseKind(s string) (CauseKind, bool) { return parseName(s, ByEpoch+1) }
 
+// String returns where a zone is known from as a transition's JSON has it; it is empty
+// for NoZone.
+func (z ZoneSource) String() string {
+	switch z {
+	case NoZone:
+		return ""
+	case ZoneEvent:
+		return "event"
+	case ZoneActivity:
+		return "activity"
+	case ZoneShop:
+		return "shop"
+	}
+	return fmt.Sprintf("ZoneSource(%d)", uint8(z))
+}
+
+// ParseZoneSource is the inverse of ZoneSource.String.
+func ParseZoneSource(s string) (ZoneSource, bool) { return parseName(s, ZoneShop+1) }
+
 // parseName finds the value below end whose name is s. It is for the few names
 // of a configuration or a header; the decoder has its own switch.
 func parseName[T interface {

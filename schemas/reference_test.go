@@ -72,6 +72,7 @@ func (ref reference) decode(key, value []byte) (ev Event, reason Refusal) {
 	ev.Revenue, ev.HasRevenue = refMillionths(revenue, 0)
 	items, priced := refItems(f, &ev)
 	ev.Channel, ev.Campaign, ev.URL = refText(f, "channel"), refText(f, "campaign"), refText(f, "url")
+	ev.Timezone, ev.Birthday = refText(f, "timezone"), refText(f, "birthday")
 	if raw, ok := refField(f, "properties"); ok {
 		if raw[0] != '{' {
 			panic(refused(WrongType))

@@ -140,8 +140,10 @@ func TestNames(t *testing.T) {
 		func(i int) string { return adapt(Muted(i)) }, func(s string) (int, bool) { v, ok := ParseMuted(s); return int(v), ok })
 	check("CauseKind", "event timer rules recovery", 4,
 		func(i int) string { return adapt(CauseKind(i)) }, func(s string) (int, bool) { v, ok := ParseCauseKind(s); return int(v), ok })
+	check("ZoneSource", " event activity shop", int(ZoneShop)+1,
+		func(i int) string { return adapt(ZoneSource(i)) }, func(s string) (int, bool) { v, ok := ParseZoneSource(s); return int(v), ok })
 	check("field", "event_id type user_id time session_id product_id category brand price quantity currency cart_id order_id "+
-		"revenue items channel campaign url properties", int(fields),
+		"revenue items channel campaign url timezone birthday properties", int(fields),
 		func(i int) string { return adapt(field(i)) }, func(s string) (int, bool) { v := fieldOf([]byte(s)); return int(v), v < fields })
 	for k := range Kinds {
 		if v, ok := kindOf([]byte(k.String())); !ok || v != k {

@@ -81,6 +81,7 @@ type Transition struct {
 	Expected      Expected
 	Evidence      Evidence
 	Cart          uint64 // identity of the cart that it is about, where it is said once for each; else 0
+	Contact       Contact
 	Rules         uint64
 }
 

@@ -221,7 +221,7 @@ func owned(ev *schemas.Event) schemas.Event {
 	out := *ev
 	for _, b := range []*[]byte{
 		&out.ID, &out.User, &out.OrderID, &out.SessionID, &out.CartID, &out.ProductID, &out.Category, &out.Brand,
-		&out.Channel, &out.Campaign, &out.URL, &out.Items, &out.Properties, &out.Extra,
+		&out.Channel, &out.Campaign, &out.URL, &out.Timezone, &out.Birthday, &out.Items, &out.Properties, &out.Extra,
 	} {
 		*b = slices.Clone(*b)
 	}

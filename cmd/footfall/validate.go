@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/spf13/cobra"
 
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 	"footfall/sources/file"
 )
@@ -119,6 +120,7 @@ type validation struct {
 	seen                      map[uint64]struct{}
 	repeated                  int64
 	unknown                   map[string]int64
+	zones, birthdays          useless
 	skipped                   map[string]int64 // rows of a mapped file
 	hints                     hints
 }
@@ -300,6 +302,30 @@ func (v *validation) event(where string, key, value []byte, timestamp *schemas.M
 	v.byKind[ev.Kind]++
 	v.remember(ev.ID)
 	v.extras(ev.Extra)
+	if len(ev.Timezone) > 0 && !segment.IsZone(string(ev.Timezone)) {
+		v.zones.note(ev.Timezone)
+	}
+	if len(ev.Birthday) > 0 && schemas.BirthdayOf(ev.Birthday) == nil {
+		v.birthdays.note(ev.Birthday)
+	}
+}
+
+// useless counts texts of a field that are accepted and not used.
+type useless struct {
+	n     int64
+	first string
+}
+
+func (u *useless) note(text []byte) {
+	if u.n++; u.n == 1 {
+		u.first = string(text)
+	}
+}
+
+func (u *useless) print(out io.Writer, field, want string) {
+	if u.n > 0 {
+		fmt.Fprintf(out, "%s of %d, first %.60q: kept, but means nothing; want %s\n", field, u.n, u.first, want)
+	}
 }
 
 // clock prints a moment for people.
@@ -387,6 +413,8 @@ func (v *validation) print() {
 	for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
 		fmt.Fprintf(v.out, "unknown field %.60q in %d: kept, but means nothing%s\n", name, v.unknown[name], suggest(name, schemas.EventFields()))
 	}
+	v.zones.print(v.out, "timezone", "an IANA name such as Europe/Berlin")
+	v.birthdays.print(v.out, "birthday", "YYYY-MM-DD or --MM-DD")
 	if v.refused > 0 {
 		v.hints.print(v.out)
 	}
@@ -402,11 +430,13 @@ type validated struct {
 	Refused  map[string]int64 `json:"refused"`
 	Repeated int64            `json:"repeated_event_ids"`
 	Unknown  map[string]int64 `json:"unknown_fields"`
+	Zones    int64            `json:"useless_timezones"`
+	Births   int64            `json:"useless_birthdays"`
 	Skipped  map[string]int64 `json:"rows_skipped"`
 }
 
 func (v *validation) summary() validated {
-	s := validated{Events: v.events, Accepted: map[string]int64{}, Refused: map[string]int64{}, Repeated: v.repeated, Unknown: v.unknown, Skipped: v.skipped}
+	s := validated{Events: v.events, Accepted: map[string]int64{}, Refused: map[string]int64{}, Repeated: v.repeated, Unknown: v.unknown, Zones: v.zones.n, Births: v.birthdays.n, Skipped: v.skipped}
 	for kind, n := range v.byKind {
 		if n > 0 {
 			s.Accepted[schemas.Kind(kind).String()] = n

@@ -206,14 +206,14 @@ func (c *contract) fields(f map[string]json.RawMessage) (*event, *refusal) {
 	var m money
 	for _, name := range []string{
 		"session_id", "product_id", "category", "brand", "price", "quantity", "currency", "cart_id", "order_id",
-		"revenue", "items", "channel", "campaign", "url", "properties",
+		"revenue", "items", "channel", "campaign", "url", "timezone", "birthday", "properties",
 	} {
 		switch name {
 		case "session_id", "product_id", "cart_id":
 			_, bad = id(f, name, name, false)
 		case "order_id":
 			ev.order, bad = id(f, name, name, ev.kind == "purchase" || ev.kind == "refund")
-		case "category", "brand", "channel", "campaign", "url":
+		case "category", "brand", "channel", "campaign", "url", "timezone", "birthday":
 			_, bad = text(f, name, name)
 		case "price":
 			m.price, bad = number(f, name, name)

@@ -41,6 +41,8 @@ func (l *lowerer) function(e ast.Expr) (*node, error) {
 			return nil, err
 		}
 		return l.g.add(&node{op: opOnTheDay, args: []*node{x}, zone: l.zone, source: "anniversary(" + x.source + ")"}), nil
+	case "birthday":
+		return l.birthday(), nil
 	case "band":
 		return l.band(e)
 	case "score":

@@ -116,7 +116,7 @@ func (n *node) baseKinds() profile.Kinds {
 // and gives the text that the answer is.
 func (n *node) alike(events []schemas.Event, among []int) (some []int, text string) {
 	if n.op != opTop && n.op != opTopKey {
-		if n.op == opTextOf && len(among) > 0 {
+		if n.ofText() && len(among) > 0 {
 			i := slices.MinFunc(among, func(i, j int) int { return n.order(&events[i], &events[j]) })
 			text = string(n.cell.Text(&events[i]))
 		}
@@ -172,6 +172,9 @@ func (n *node) oldest() bool {
 	return n.op == opTextOf && n.cell.Keeps == profile.FirstOf
 }
 
+// ofText tells that the text of one event is the answer, or decides it.
+func (n *node) ofText() bool { return n.op == opTextOf || n.op == opBirthday }
+
 // newest tells that the newest event decides, whatever came before.
 func (n *node) newest() bool {
 	return !n.greatest() && !n.oldest() && n.op != opTop && n.op != opTopKey
@@ -179,7 +182,7 @@ func (n *node) newest() bool {
 
 // texts puts the text of the smaller hash first, as cells do at one moment.
 func (n *node) texts(a, b *schemas.Event) int {
-	if n.op != opTextOf {
+	if !n.ofText() {
 		return 0
 	}
 	return cmp.Compare(profile.HashText(n.cell.Text(a)), profile.HashText(n.cell.Text(b)))

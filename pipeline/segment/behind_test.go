@@ -63,7 +63,7 @@ func TestBehindIsWhatTheValueIsOf(t *testing.T) {
 			}
 		}
 	}
-	for _, o := range []op{opAtLeast, opFollowed, opBase, opNumber, opWhole, opCount, opSum, opDistinct, opTextOf, opTop, opTopKey, opGap, opCarts, opCart} {
+	for _, o := range []op{opAtLeast, opFollowed, opBase, opNumber, opWhole, opCount, opSum, opDistinct, opTextOf, opTop, opTopKey, opGap, opCarts, opCart, opBirthday} {
 		if kinds[o] < 5 {
 			t.Errorf("questions of kind %d were asked %d times only", o, kinds[o])
 		}
@@ -75,6 +75,13 @@ func judgeBehind(e *Evaluator, fr *frame, q *node, b *Behind, events []schemas.E
 	if q.op == opAtLeast || q.op == opFollowed {
 		if q.op == opFollowed && e.truth(fr, q) != (b != nil) || e.truth(fr, q) && (b == nil || b.Of < int(q.n) && q.op == opAtLeast) {
 			return fmt.Sprintf("holds %v", e.truth(fr, q))
+		}
+		return ""
+	}
+	if q.op == opBirthday {
+		hash := fr.v.Text(q.cell.number)
+		if b == nil && hash != 0 || b != nil && hash != profile.HashText([]byte(b.Text)) {
+			return birthdayText(hash)
 		}
 		return ""
 	}

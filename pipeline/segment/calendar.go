@@ -159,9 +159,16 @@ func since(windows []window) func(schemas.Millis) schemas.Millis {
 // year after it on, and when that changes next. 29 February is kept on 1 March in
 // other years.
 func (z *zone) onTheDay(of, now schemas.Millis) (yes bool, changes schemas.Millis) {
-	born, today := time.UnixMilli(int64(of)).In(z.loc), time.UnixMilli(int64(now)).In(z.loc)
-	for year := max(today.Year(), born.Year()+1); ; year++ {
-		day := midnight(year, born.Month(), born.Day(), z.loc)
+	born := time.UnixMilli(int64(of)).In(z.loc)
+	return z.yearly(born.Month(), born.Day(), born.Year()+1, now)
+}
+
+// yearly tells whether the clock's day is a day of the year, in the first year or later,
+// and when that changes next.
+func (z *zone) yearly(month time.Month, dayOfMonth, first int, now schemas.Millis) (yes bool, changes schemas.Millis) {
+	today := time.UnixMilli(int64(now)).In(z.loc)
+	for year := max(today.Year(), first); ; year++ {
+		day := midnight(year, month, dayOfMonth, z.loc)
 		after := midnight(day.Year(), day.Month(), day.Day()+1, z.loc)
 		switch {
 		case today.Before(day):

@@ -48,7 +48,7 @@ type compiler struct {
 // remembered makes what several rules ask be found out once in an evaluation.
 func (n *node) remembered() bool {
 	switch n.op {
-	case opAtLeast, opFollowed, opOnTheDay, opCount, opSum, opDistinct, opTop, opTopKey, opGap, opCarts, opCart, opBand:
+	case opAtLeast, opFollowed, opOnTheDay, opBirthday, opCount, opSum, opDistinct, opTop, opTopKey, opGap, opCarts, opCart, opBand:
 		return n.uses > 1
 	}
 	return false
@@ -132,6 +132,8 @@ func (c *compiler) makeCondition(n *node) condition {
 			fr.at(changes)
 			return yes
 		}
+	case opBirthday:
+		return birthday(n)
 	}
 	panic(fmt.Sprintf("segment: %s is no condition", n.source))
 }

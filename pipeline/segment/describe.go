@@ -42,7 +42,7 @@ func (p *Program) Describe() []Description {
 	asking := make([][]int, len(p.cells)) // sets, by cell
 	for i := range p.sets {
 		for n, c := range p.cells {
-			if slices.ContainsFunc(p.sets[i].rules, func(r rule) bool { return asks(r.when, c) }) {
+			if slices.ContainsFunc(p.sets[i].rules, func(r rule) bool { return asks(r.when, c) }) || p.quietAsks(i, c) {
 				asking[n] = append(asking[n], i)
 			}
 		}
@@ -66,6 +66,9 @@ func (p *Program) describe(set int, asking [][]int) Description {
 		}
 		k := c.kept()
 		k.Asked = p.questions(set, c)
+		if p.quietAsks(set, c) {
+			k.Asked = append(k.Asked, "quiet: "+quote(s.quiet.String()))
+		}
 		for _, other := range asking[n] {
 			if other != set {
 				k.Shared = append(k.Shared, p.sets[other].name)
@@ -90,6 +93,11 @@ func (p *Program) describe(set int, asking [][]int) Description {
 		}
 	}
 	return d
+}
+
+// quietAsks tells whether a set's quiet hours look at a cell.
+func (p *Program) quietAsks(set int, c *cell) bool {
+	return !p.sets[set].quiet.None() && (asks(p.contact.hours, c) || asks(p.contact.told, c))
 }
 
 // asks tells whether a node looks at a cell.

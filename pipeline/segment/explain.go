@@ -231,6 +231,8 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 		return strings.Join(parts, ", ")
 	case opOnTheDay:
 		return n.args[0].source + " was " + momentText(e.number(fr, n.args[0]))
+	case opBirthday:
+		return birthdayText(fr.v.Text(n.cell.number))
 	}
 	return ""
 }

@@ -55,7 +55,8 @@ type written struct {
 
 	reentry   *Reentry // of segments that say nothing of their own
 	reentryAt *token.Token
-	apart     bool // does not count among what is capped
+	quiet     *Quiet // nil: what the options say
+	apart     bool   // does not count among what is capped
 	defines   []named
 	segments  []named
 }
@@ -137,6 +138,8 @@ func (r *fileReader) set(body ast.Node, w *written) {
 			w.zoneAt = pair.Value.GetToken()
 		case "reentry":
 			w.reentry, w.reentryAt = r.reentry(pair.Value), pair.Value.GetToken()
+		case "quiet":
+			w.quiet = r.quiet(pair.Value)
 		case "capped":
 			b, ok := pair.Value.(*ast.BoolNode)
 			if !ok {
@@ -152,7 +155,7 @@ func (r *fileReader) set(body ast.Node, w *written) {
 		case "segments":
 			r.segments(pair.Value, w)
 		default:
-			r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"set", "about", "zone", "reentry", "capped", "define", "segments"}))
+			r.errorf(key, "unknown key %q%s", key.Value, suggest(key.Value, []string{"set", "about", "zone", "reentry", "quiet", "capped", "define", "segments"}))
 		}
 	}
 	if w.at == nil {

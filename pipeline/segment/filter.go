@@ -37,6 +37,7 @@ func eventFields() []eventField {
 		{name: "channel", about: "the marketing channel", column: "channel", text: func(ev *schemas.Event) []byte { return ev.Channel }},
 		{name: "campaign", about: "the campaign", column: "campaign", text: func(ev *schemas.Event) []byte { return ev.Campaign }},
 		{name: "url", about: "the page's address", column: "url", text: func(ev *schemas.Event) []byte { return ev.URL }},
+		{name: "timezone", about: "the shopper's time zone, as sent", column: "timezone", text: func(ev *schemas.Event) []byte { return ev.Timezone }},
 		{name: "session_id", about: "the session", column: "session_id", text: func(ev *schemas.Event) []byte { return ev.SessionID }},
 		{name: "cart_id", about: "the cart", column: "cart_id", text: func(ev *schemas.Event) []byte { return ev.CartID }},
 		{name: "order_id", about: "the order", column: "order_id", text: func(ev *schemas.Event) []byte { return ev.OrderID }},

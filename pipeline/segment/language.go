@@ -161,6 +161,7 @@ func functions() []function {
 		{"cart_value", []string{"cart_value() >= 50.0"}, "what that cart is worth, in the reporting currency", cel.DoubleType, [][]*cel.Type{{}}},
 		{"segment", []string{"segment(\"lifecycle\") == \"lost\""}, "the user's segment of another set", str, [][]*cel.Type{{str}}},
 		{"anniversary", []string{"anniversary(first(\"purchase\"))"}, "whether today, in the set's zone, is a moment's day of the year, from one year on", cel.BoolType, [][]*cel.Type{{at}}},
+		{"birthday", []string{"birthday()"}, "whether today, in the set's zone, is the user's birthday, as the newest event that tells one has it", cel.BoolType, [][]*cel.Type{{}}},
 		{"band", []string{"band(since(last(\"purchase\")), [days(30), days(60)])", "band(orders(), [2, 5])"}, "how many of the rising bounds a value has reached: 0 for none", cel.IntType, [][]*cel.Type{
 			{dur, cel.ListType(dur)}, {cel.IntType, cel.ListType(cel.IntType)}, {cel.DoubleType, cel.ListType(cel.DoubleType)},
 		}},

@@ -34,7 +34,8 @@ func questions() []string {
 		`since(last("purchase")) >= gap("purchase")`, `gap("view") > hours(%d)`, `since(last("view")) < gap("view") + hours(2)`,
 		`followed("view", "purchase", hours(%d), days(30))`, `followed("view", event.category == "tv", "add_to_cart", event.quantity >= 2, days(1), days(9))`,
 		`open_carts() > %d`, `since(cart_changed()) >= hours(%d)`, `cart_items() >= %d`, `cart_value() >= %d0.0`,
-		`anniversary(first())`, `anniversary(first("purchase"))`,
+		`anniversary(first())`, `anniversary(first("purchase"))`, `birthday()`, `birthday() && orders() > %d`,
+		`last_value("any", event.timezone) == "Europe/Berlin"`, `count("any", event.timezone.startsWith("Europe/"), days(9)) > %d`,
 		`band(since(last("purchase")), [days(3), days(30), days(60)]) >= %d`, `band(orders(), [2, 4]) == %d`, `band(revenue(), [50, 100.5]) < %d`,
 		`now() >= timestamp("2026-03-01T00:00:00Z")`, `now() - last() >= days(%d)`, `first() + days(40) <= now()`,
 		`count("purchase", event.items.exists(i, i.category == "tv")) >= %d`, `(orders() > %d ? revenue() : 0.5) < 70`, `orders() * 2 - 1 > %d`, `orders() / 2 == %d`,
@@ -100,6 +101,8 @@ func someHistory(rng *rand.Rand) []schemas.Event {
 			At: at, Kind: schemas.Kind(rng.IntN(int(schemas.Kinds))), Quantity: 1_000_000 * int64(1+rng.IntN(3)),
 			ProductID: pick("p1", "p2", "p3", "p11", ""), Category: pick("tv", "toys", "shoes", ""), Brand: pick("acme", "umbra", ""),
 			Channel: pick("email", "ads", "seo", ""), SessionID: pick("s1", "s2", "s3", ""), CartID: pick("c1", "c2", ""),
+			Timezone: pick("Europe/Berlin", "Europe/Lisbon", "Mars", "", ""),
+			Birthday: pick("1990-01-17", "--02-29", "2000-02-29", "1999-02-29", "--03-01", "1985-12-31", "--12-31", "--13-31", "soon", "", "", ""),
 		}
 		switch ev.Kind {
 		case schemas.Purchase, schemas.Refund:
@@ -149,6 +152,9 @@ func moments(events []schemas.Event, text string, loc *time.Location, from schem
 			y, m, d := time.UnixMilli(int64(events[j].At)).In(loc).Date()
 			for k := range 2 {
 				all = append(all, schemas.Millis(time.Date(y+1+i, m, d+k, 0, 0, 0, 0, loc).UnixMilli()))
+				for _, born := range []time.Time{time.Date(2000, 1, 17, 0, 0, 0, 0, loc), time.Date(2000, 2, 29, 0, 0, 0, 0, loc), time.Date(2000, 3, 1, 0, 0, 0, 0, loc), time.Date(2000, 12, 31, 0, 0, 0, 0, loc)} {
+					all = append(all, schemas.Millis(time.Date(2026+i, born.Month(), born.Day()+k, 0, 0, 0, 0, loc).UnixMilli()))
+				}
 			}
 		}
 	}

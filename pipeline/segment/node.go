@@ -47,6 +47,7 @@ const (
 	opAtLeast   // there are at least n events in cell's window win
 	opFollowed  // an event of cell is followed by one of other within n, the latter in win
 	opOnTheDay  // the clock's day of the year is that of moment args[0], in zone
+	opBirthday  // the clock's day of the year is that of a birthday's cell, in zone
 
 	opAdd // args[0] + args[1]
 	opSub

@@ -140,6 +140,8 @@ func (o *naive) call(c ast.CallExpr) any {
 		return o.since(o.eval(args[0]).(schemas.Millis))
 	case "anniversary":
 		return o.anniversary(o.eval(args[0]).(schemas.Millis))
+	case "birthday":
+		return o.birthday()
 	case "segment":
 		return o.others[o.eval(args[0]).(string)]
 	case "band":
@@ -337,7 +339,7 @@ func (o *naive) field(ev *schemas.Event, e ast.Expr) any {
 	default:
 		return string(map[string][]byte{
 			"product_id": ev.ProductID, "category": ev.Category, "brand": ev.Brand, "channel": ev.Channel,
-			"session_id": ev.SessionID, "cart_id": ev.CartID,
+			"session_id": ev.SessionID, "cart_id": ev.CartID, "timezone": ev.Timezone,
 		}[name])
 	}
 }

@@ -96,7 +96,10 @@ func (r *fileReader) reentry(node ast.Node) *Reentry {
 
 // policies gives the segments of a set what it says of coming into them again.
 func (c *compilation) policies(w *written, s *set) {
-	s.apart = w.apart
+	s.apart, s.quiet = w.apart, c.opt.Quiet
+	if w.quiet != nil {
+		s.quiet = *w.quiet
+	}
 	for i := range s.rules {
 		seg := &w.segments[i]
 		p, at := w.reentry, w.reentryAt

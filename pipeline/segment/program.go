@@ -28,6 +28,9 @@ type Options struct {
 	Hysteresis int
 
 	Cap Cap
+
+	// Quiet are the quiet hours of sets that name none.
+	Quiet Quiet
 }
 
 // Limits of a program (R4).
@@ -60,7 +63,8 @@ type set struct {
 	touched     Touched  // what an evaluation looks at
 	asks        []bool   // [cells] likewise
 	apart       bool     // its transitions are not capped
-	scores      bool     // it, or a set it uses, scores by quantiles: it says nothing without an epoch
+	quiet       Quiet
+	scores      bool // it, or a set it uses, scores by quantiles: it says nothing without an epoch
 }
 
 // Program is a checked and compiled list of segment sets. It is immutable and may be
@@ -80,6 +84,7 @@ type Program struct {
 	epochs     epochTimes
 	epoch      Epoch
 	cap        Cap
+	contact    *contacts // nil: no set has quiet hours
 }
 
 // Touched is what an event may have changed of a user: cells, and fields of the
@@ -130,6 +135,7 @@ type compilation struct {
 	zone    *zone
 	written []*written
 	sets    []set
+	contact *contacts
 	errs    []error
 }
 
@@ -177,6 +183,7 @@ func (c *compilation) check() {
 	for _, w := range c.written {
 		c.sets = append(c.sets, c.set(w, names))
 	}
+	c.contacts()
 }
 
 func (c *compilation) set(w *written, names []string) set {
@@ -344,7 +351,7 @@ func (c *compilation) program() *Program {
 		q.number = compile.number(q.value)
 	}
 	p.quantiles, p.hysteresis, p.epochs = c.graph.quantiles, c.opt.Hysteresis, epochTimes{c.opt.EpochAt, c.zone}
-	p.cap = c.opt.Cap
+	p.cap, p.contact = c.opt.Cap, c.contact
 	p.hash = c.hash()
 	return p
 }
@@ -390,6 +397,10 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 	}
 	for _, q := range c.graph.quantiles {
 		walk(q.value)
+	}
+	if c.contact != nil {
+		walk(c.contact.hours)
+		walk(c.contact.told)
 	}
 	slices.SortFunc(used, func(a, b *cell) int { return strings.Compare(a.Name, b.Name) })
 	cells := make([]profile.Cell, len(used))

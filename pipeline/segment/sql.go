@@ -128,6 +128,8 @@ func (w *sqlWriter) expr(n *node) string {
 		return w.followed(n)
 	case opOnTheDay:
 		return w.onTheDay(n, args[0])
+	case opBirthday:
+		return w.birthday(n)
 	case opAdd:
 		return "(" + args[0] + " + " + args[1] + ")"
 	case opSub:

@@ -21,7 +21,7 @@ func TestSQLIsTheEvaluators(t *testing.T) {
 	dsn := chdbtest.Database(t)
 	chdbtest.Exec(t, dsn, `CREATE TABLE events_once (user_id String, type LowCardinality(String), time DateTime64(3, 'UTC'), session_id String, product_id String,
 		category LowCardinality(String), brand LowCardinality(String), channel LowCardinality(String), campaign String, url String, order_id String, currency String,
-		cart_id String, quantity Nullable(Decimal(19, 6)), items String, amount_minor Int64, worth_minor Int64) ENGINE = MergeTree ORDER BY user_id`)
+		cart_id String, timezone LowCardinality(String), birthday String, quantity Nullable(Decimal(19, 6)), items String, amount_minor Int64, worth_minor Int64) ENGINE = MergeTree ORDER BY user_id`)
 	rng := rand.New(rand.NewPCG(1, 5))
 	histories := map[string][]schemas.Event{}
 	var insert strings.Builder
@@ -33,7 +33,7 @@ func TestSQLIsTheEvaluators(t *testing.T) {
 			row, err := json.Marshal(map[string]any{
 				"user_id": user, "type": ev.Kind.String(), "time": time.UnixMilli(int64(ev.At)).UTC().Format("2006-01-02 15:04:05.000"),
 				"session_id": string(ev.SessionID), "product_id": string(ev.ProductID), "category": string(ev.Category), "brand": string(ev.Brand), "channel": string(ev.Channel),
-				"cart_id": string(ev.CartID), "quantity": ev.Quantity / 1_000_000, "items": string(ev.Items), "amount_minor": ev.Amount, "worth_minor": ev.Worth,
+				"cart_id": string(ev.CartID), "timezone": string(ev.Timezone), "birthday": string(ev.Birthday), "quantity": ev.Quantity / 1_000_000, "items": string(ev.Items), "amount_minor": ev.Amount, "worth_minor": ev.Worth,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -66,7 +66,24 @@ func TestSQLIsTheEvaluators(t *testing.T) {
 		for i := range schemas.Millis(4) {
 			compareEngines(t, dsn, p, histories, start+(5+30*i)*day, name)
 		}
+		if name != "milestones" {
+			continue
+		}
+		for _, birthday := range []string{"2026-01-17", "2026-03-01", "2026-12-31", "2028-02-29", "2028-03-01"} {
+			for i := range schemas.Millis(2) {
+				compareEngines(t, dsn, p, histories, schemas.Millis(date(t, birthday))+i*day-i, birthday)
+			}
+		}
 	}
+}
+
+func date(t *testing.T, text string) int64 {
+	t.Helper()
+	at, err := time.Parse("2006-01-02", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.UnixMilli()
 }
 
 func compareEngines(t *testing.T, dsn string, p *Program, histories map[string][]schemas.Event, now schemas.Millis, what string) {

@@ -24,10 +24,19 @@ type chainLink struct {
 	Muted    schemas.Muted
 	Facts    schemas.Facts
 	Expected string
+	Contact  schemas.Contact
 }
 
-// chains sorts what was said in the lifecycle set by user.
-func (w *world) chains() map[string][]chainLink { return w.chainsOf(0) }
+// chains sorts what was said in the lifecycle set by user, without the contacts.
+func (w *world) chains() map[string][]chainLink {
+	all := w.chainsOf(0)
+	for _, chain := range all {
+		for i := range chain {
+			chain[i].Contact = schemas.Contact{}
+		}
+	}
+	return all
+}
 
 // chainsOf sorts what was said in a set by user.
 func (w *world) chainsOf(set uint16) map[string][]chainLink {
@@ -41,7 +50,7 @@ func (w *world) chainsOf(set uint16) map[string][]chainLink {
 	for _, it := range w.said {
 		if t := it.Transition; t != nil && t.Set == set {
 			l := chainLink{
-				Seq: t.Seq, From: name(t.From), To: name(t.To), At: t.At, Muted: t.Muted, Facts: t.Facts,
+				Seq: t.Seq, From: name(t.From), To: name(t.To), At: t.At, Muted: t.Muted, Facts: t.Facts, Contact: t.Contact,
 				Cause: fmt.Sprintf("timer %d", t.Cause.Due), Expected: fmt.Sprintf("%s %d", name(t.Expected.To), t.Expected.At),
 			}
 			if t.Cause.Kind != schemas.ByTimer {
@@ -140,6 +149,7 @@ func manySets(t *testing.T, contract uint64) *segment.Program {
 	t.Helper()
 	tastes := segment.File{Name: "tastes.yaml", Text: []byte(`set: tastes
 zone: Europe/Berlin
+quiet: "20:30-07:15"
 segments:
   - name: reader
     when: top("any", event.channel) == "email" && count("view", event.category != "", days(30)) >= 2

@@ -95,10 +95,14 @@ func (l *logger) event(r *Record) {
 	if kind == "purchase" || kind == "refund" {
 		more = fmt.Sprintf(`,"order_id":"o%d","revenue":%d.%02d`, l.rng.IntN(14), l.rng.IntN(200), l.rng.IntN(100))
 	}
-	for _, f := range [][]string{{"product_id", "p1", "p2", "p3"}, {"category", "tv", "toys"}, {"channel", "email", "ads", "seo"}, {"session_id", "s1", "s2", "s3"}, {"cart_id", "c1", "c2"}} {
+	for _, f := range [][]string{{"product_id", "p1", "p2", "p3"}, {"category", "tv", "toys"}, {"channel", "email", "ads", "seo"}, {"session_id", "s1", "s2", "s3"}, {"cart_id", "c1", "c2"}, {"birthday", "1990-02-28", "--03-01", "soon"}} {
 		if l.rng.IntN(3) > 0 {
 			more += fmt.Sprintf(`,%q:%q`, f[0], f[1+l.rng.IntN(len(f)-1)])
 		}
+	}
+	if l.rng.IntN(9) == 0 {
+		zones := []string{"Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "Mars/Olympus"}
+		more += fmt.Sprintf(`,"timezone":%q`, zones[l.rng.IntN(len(zones))])
 	}
 	if l.rng.IntN(2) == 0 {
 		more += fmt.Sprintf(`,"price":%d`, 1+l.rng.IntN(90))

@@ -114,6 +114,7 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 		}
 	}
 	t.Expected = w.eval.Expected(pr, w.cells.View(user), t.At, int(t.Set), t.To, w.others)
+	t.Contact = w.eval.Contact(w.cells.View(user), int(t.Set), t.At, w.filling)
 	t.Rules = w.cfg.Rules.Hash()
 	w.stats.Transitions++
 	w.number(&Item{Transition: t}, out)

@@ -56,45 +56,71 @@ func randomRules(t *testing.T, rng *rand.Rand, contract uint64) *segment.Program
 // chains unbroken, through snapshots and crashes.
 func TestSwitchedRulesEndWhereTheyWouldHave(t *testing.T) {
 	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
-		cfg := randomConfig(t, rng)
-		cfg.DedupBudget = 1 << 20
-		cfg.Rules = randomRules(t, rng, 1)
-		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
-		l := newLife(t, rng, cfg, log, 0)
-		for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
-			l.some()
-			switch rng.IntN(6) {
-			case 0:
-				l.rest()
-				l.named()
-				l.cfg.Rules = randomRules(t, rng, 1)
-				l.worker.Switch(l.cfg.Rules)
-			case 1:
-				l.fill()
-			case 2:
-				l.rest()
-				l.snapshot(t, l.wall, 200)
-				l.commit()
-			case 3:
-				l.named()
-				l.commit()
-				l.worker = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
-				l.said = slices.DeleteFunc(l.said, func(it Item) bool { return it.N > l.committed.N })
-				l.said = append(l.said, l.out.Items...)
-				l.named()
+		switchedLife(t, rng, func() *segment.Program { return randomRules(t, rng, 1) })
+	})
+}
+
+// Quiet hours that come and go keep their cells, and move nobody.
+func TestQuietHoursAreSwitched(t *testing.T) {
+	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
+		l := switchedLife(t, rng, func() *segment.Program {
+			opt := segment.Options{Contract: 1, Exponent: 2, Quiet: []segment.Quiet{{}, {From: 21 * 60, To: 8 * 60}}[rng.IntN(2)]}
+			p, err := segment.Shipped(opt, "lifecycle", "engagement")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		})
+		for _, it := range l.said {
+			if tr := it.Transition; tr != nil && tr.Cause.Kind == schemas.ByRules {
+				t.Fatalf("output %d: quiet hours have moved user %s: %+v", it.N, tr.User, tr.Names)
 			}
 		}
-		l.rest()
-		l.fill()
-		l.rest()
-		always := newLife(t, rng, l.cfg, log, 0)
-		always.apply(log, Conditions{Wall: l.wall})
-		always.rest()
-		if diff := cmp.Diff(always.worker.memberships(), l.worker.memberships()); diff != "" {
-			t.Errorf("(-always these rules +switched):\n%s", diff)
-		}
-		l.checkChains()
 	})
+}
+
+// switchedLife is a life in which rules are switched, among those that random gives.
+func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
+	t.Helper()
+	cfg := randomConfig(t, rng)
+	cfg.DedupBudget = 1 << 20
+	cfg.Rules = random()
+	log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
+	l := newLife(t, rng, cfg, log, 0)
+	for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
+		l.some()
+		switch rng.IntN(6) {
+		case 0:
+			l.rest()
+			l.named()
+			l.cfg.Rules = random()
+			l.worker.Switch(l.cfg.Rules)
+		case 1:
+			l.fill()
+		case 2:
+			l.rest()
+			l.snapshot(t, l.wall, 200)
+			l.commit()
+		case 3:
+			l.named()
+			l.commit()
+			l.worker = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
+			l.said = slices.DeleteFunc(l.said, func(it Item) bool { return it.N > l.committed.N })
+			l.said = append(l.said, l.out.Items...)
+			l.named()
+		}
+	}
+	l.rest()
+	l.fill()
+	l.rest()
+	always := newLife(t, rng, l.cfg, log, 0)
+	always.apply(log, Conditions{Wall: l.wall})
+	always.rest()
+	if diff := cmp.Diff(always.worker.memberships(), l.worker.memberships()); diff != "" {
+		t.Errorf("(-always these rules +switched):\n%s", diff)
+	}
+	l.checkChains()
+	return l
 }
 
 // some applies some records.

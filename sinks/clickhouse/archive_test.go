@@ -206,7 +206,7 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	}
 	k := startKafka(t)
 	full := `,"type":"purchase","session_id":"s","product_id":"p","category":"c","brand":"b","price":1.5,"quantity":2,"currency":"USD","cart_id":"k","order_id":"o","revenue":9.99,` +
-		`"items":[{"product_id":"p","price":4.995,"quantity":2}],"channel":"mail","campaign":"x","url":"/é","properties":{"a":1},"own":{"b":2}`
+		`"items":[{"product_id":"p","price":4.995,"quantity":2}],"channel":"mail","campaign":"x","url":"/é","timezone":"Europe/Berlin","birthday":"--04-15","properties":{"a":1},"own":{"b":2}`
 	first := event(1, full)
 	first.Headers = []kgo.RecordHeader{{Key: "lane", Value: []byte("backfill")}}
 	future := event(3, `,"type":"view","time":"2226-01-01T00:00:00Z"`)
@@ -226,6 +226,7 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	timer.From, timer.To, timer.Seq, timer.Cause, timer.Muted = 2, 0, 2, schemas.Cause{Kind: schemas.ByTimer, Due: tr.At + 5}, schemas.MutedStale
 	timer.Evidence = schemas.Evidence{Clause: "since(last()) >= days(180)", Kind: schemas.SpanValue, Was: int64(schemas.Never), Is: int64(180 * schemas.Day)}
 	timer.Expected = schemas.Expected{To: schemas.NoSegment, At: schemas.Never}
+	timer.Contact = schemas.Contact{NotBefore: tr.At + 6*schemas.Hour, BestHour: 18, Zone: "Europe/Berlin", ZoneFrom: schemas.ZoneEvent}
 	k.transact(false, transitionRecord("triggers", 1, &tr), transitionRecord("triggers", 2, &tr))
 	k.transact(true, transitionRecord("triggers", 1, &tr), transitionRecord("muted", 2, &timer), deadRecord(3, refused, refused.Offset, schemas.UnknownType), deadRecord(4, future, future.Offset, schemas.Future),
 		&kgo.Record{Topic: "triggers", Partition: 0, Value: []byte("somebody else's")})
@@ -239,13 +240,13 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	expect(t, dsn, "SELECT count() FROM events_once", "2002")
 	expect(t, dsn, "SELECT * EXCEPT (_hash) FROM events WHERE _partition = 1 AND _offset = 0",
 		"in\t1\t0\t2026-01-01 01:00:00.000\tbackfill\te1\tpurchase\tu1\t2026-01-01 01:00:00.000\ts\tp\tc\tb\t1.5\t2\tUSD\tk\to\t9.99\t"+
-			`[{"product_id":"p","price":4.995,"quantity":2}]`+"\tmail\tx\t/é\t"+`{"a":1}`+"\t"+`{"own":{"b":2}}`+"\t500\t5\tEUR\t0")
+			`[{"product_id":"p","price":4.995,"quantity":2}]`+"\tmail\tx\t/é\t"+`{"a":1}`+"\t"+`{"own":{"b":2}}`+"\t500\t5\tEUR\t0\tEurope/Berlin\t--04-15")
 	expect(t, dsn, "SELECT worth_minor FROM events WHERE event_id = 'cart'", "375")
 	expect(t, dsn, "SELECT * EXCEPT (_hash, _offset) FROM transitions ORDER BY seq",
 		"triggers\t1\t2026-01-01 01:00:00.000\tshop/1/1\t1\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t1\t\tnew\t2026-01-01 01:00:00.000\t\t"+
-			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\t\t\t\t\\N\n"+
+			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\t\t\t\t\\N\t\\N\t\\N\t\t\n"+
 			"muted\t1\t2026-01-01 01:00:00.000\tshop/1/2\t2\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t2\tnew\tlost\t2026-01-01 01:00:00.000\tstale\t"+
-			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc\tsince(last()) >= days(180)\tnull\t15552000\t\\N")
+			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc\tsince(last()) >= days(180)\tnull\t15552000\t\\N\t2026-01-01 07:00:00.000\t18\tEurope/Berlin\tevent")
 	expect(t, dsn, "SELECT reason, detail, source_topic, source_partition, source_offset, source_time, n, key, value LIKE '%dance%', value_size = length(value), value_sha256, arrayMap(h -> (h.key, hex(h.value)), headers) FROM dead_letters WHERE reason = 'unknown_type'",
 		fmt.Sprintf("unknown_type\ttime\tin\t%d\t%d\t2026-01-01 02:00:00.000\t3\tu2\t1\t1\t\t[('trace','FF01'),('trace','')]", refused.Partition, refused.Offset))
 	expect(t, dsn, "SELECT count() FROM dead_letters", "2")

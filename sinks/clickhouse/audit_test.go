@@ -82,7 +82,7 @@ func variedEvent(r *rand.Rand, i int) *kgo.Record {
 		fields = fmt.Sprintf(`,"type":"%s","order_id":"o%d","revenue":%d.%06d,"currency":"%s"`,
 			[]string{"purchase", "refund"}[r.IntN(2)], i, r.IntN(1e6), r.IntN(1e6), []string{"EUR", "USD"}[r.IntN(2)])
 	}
-	for _, name := range []string{"session_id", "product_id", "category", "brand", "cart_id", "channel", "campaign", "url"} {
+	for _, name := range []string{"session_id", "product_id", "category", "brand", "cart_id", "channel", "campaign", "url", "timezone", "birthday"} {
 		if r.IntN(2) == 0 {
 			fields += fmt.Sprintf(`,"%s":"x%s"`, name, hostileText(r))
 		}
@@ -136,6 +136,12 @@ func TestContentsAreTheSame(t *testing.T) {
 		}
 		if n%7 == 0 {
 			tr.Cause = schemas.Cause{Kind: schemas.ByEpoch, Epoch: n}
+		}
+		if n%5 > 0 {
+			tr.Contact = schemas.Contact{BestHour: int8(n%25) - 1, Zone: "UTC+03:00", ZoneFrom: schemas.ZoneActivity}
+		}
+		if n%5 > 2 {
+			tr.Contact.NotBefore = tr.At + schemas.Millis(n)
 		}
 		dead := deadRecord(2*n+2, batch[n], int64(n), schemas.BadTime)
 		if n%3 == 0 {

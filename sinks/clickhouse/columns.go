@@ -85,6 +85,8 @@ func columnOf(chType string) column {
 		return &values[*int32]{}
 	case nullable && (inner == "Int64)" || strings.HasPrefix(inner, "DateTime64")):
 		return &values[*int64]{}
+	case nullable && inner == "UInt8)":
+		return &values[*uint8]{}
 	case nullable && inner == "UInt64)":
 		return &values[*uint64]{}
 	case nullable && strings.HasPrefix(inner, "Decimal"):

@@ -160,6 +160,8 @@ func (c *values[T]) show(to []byte, value any) []byte {
 		return orNull(to, v, func(v int32) []byte { return c.show(to, v) })
 	case *int64:
 		return orNull(to, v, func(v int64) []byte { return c.show(to, v) })
+	case *uint8:
+		return orNull(to, v, func(v uint8) []byte { return c.show(to, uint64(v)) })
 	case *uint64:
 		return orNull(to, v, func(v uint64) []byte { return c.show(to, v) })
 	case *decimal.Decimal:

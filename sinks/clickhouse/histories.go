@@ -46,14 +46,14 @@ func (p *Parity) Histories(ctx context.Context, m schemas.Mark, users []string) 
 
 // eventColumnsOf are the columns of an event, as scanEvent reads them.
 const eventColumnsOf = `user_id, _offset, toUnixTimestamp64Milli(_time), event_id, toString(type), toUnixTimestamp64Milli(time), session_id, product_id,
-	toString(category), toString(brand), toInt64(ifNull(quantity, 1) * 1000000), toString(currency), cart_id, order_id, items, toString(channel), toString(campaign), url, amount_minor, worth_minor`
+	toString(category), toString(brand), toInt64(ifNull(quantity, 1) * 1000000), toString(currency), cart_id, order_id, items, toString(channel), toString(campaign), url, toString(timezone), birthday, amount_minor, worth_minor`
 
 // scanEvent reads a row of eventColumnsOf, and what more the caller has asked for.
 func scanEvent(rows driver.Rows, more ...any) (user string, ev parity.Event, err error) {
-	var id, kind, session, product, category, brand, currency, cart, order, items, channel, campaign, url string
+	var id, kind, session, product, category, brand, currency, cart, order, items, channel, campaign, url, zone, birthday string
 	var record, at int64
 	err = rows.Scan(append([]any{
-		&user, &ev.Offset, &record, &id, &kind, &at, &session, &product, &category, &brand, &ev.Quantity, &currency, &cart, &order, &items, &channel, &campaign, &url, &ev.Amount, &ev.Worth,
+		&user, &ev.Offset, &record, &id, &kind, &at, &session, &product, &category, &brand, &ev.Quantity, &currency, &cart, &order, &items, &channel, &campaign, &url, &zone, &birthday, &ev.Amount, &ev.Worth,
 	}, more...)...)
 	if err != nil {
 		return user, ev, err
@@ -71,6 +71,7 @@ func scanEvent(rows driver.Rows, more ...any) (user string, ev parity.Event, err
 	}
 	ev.ID, ev.User, ev.SessionID, ev.ProductID, ev.Category, ev.Brand = []byte(id), []byte(user), bytes(session), bytes(product), bytes(category), bytes(brand)
 	ev.CartID, ev.OrderID, ev.Items, ev.Channel, ev.Campaign, ev.URL = bytes(cart), bytes(order), bytes(items), bytes(channel), bytes(campaign), bytes(url)
+	ev.Timezone, ev.Birthday = bytes(zone), bytes(birthday)
 	copy(ev.Currency[:], currency)
 	return user, ev, nil
 }

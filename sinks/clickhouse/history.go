@@ -60,7 +60,7 @@ func (db *DB) CountEvents(ctx context.Context, s EventSelection) (n uint64, err 
 func (db *DB) EachEvent(ctx context.Context, s EventSelection, each func(*Event) error) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": int(historyMax.Seconds())}))
 	rows, err := db.Query(ctx, `SELECT _partition, _offset, toUnixTimestamp64Milli(_time), _lane, user_id, event_id, type, toUnixTimestamp64Milli(time),
-		session_id, product_id, category, brand, cart_id, order_id, channel, campaign, url, currency,
+		session_id, product_id, category, brand, cart_id, order_id, channel, campaign, url, timezone, birthday, currency,
 		ifNull(toString(price), ''), ifNull(toString(quantity), ''), ifNull(toString(revenue), ''), items
 		FROM events_accepted WHERE `+s.where()+` ORDER BY _time, _partition, _offset`)
 	if err != nil {
@@ -70,7 +70,7 @@ func (db *DB) EachEvent(ctx context.Context, s EventSelection, each func(*Event)
 	var ev Event
 	var user string
 	var at, when int64
-	words := []string{"event_id", "type", "session_id", "product_id", "category", "brand", "cart_id", "order_id", "channel", "campaign", "url", "currency"}
+	words := []string{"event_id", "type", "session_id", "product_id", "category", "brand", "cart_id", "order_id", "channel", "campaign", "url", "timezone", "birthday", "currency"}
 	numbers := []string{"price", "quantity", "revenue", "items"}
 	texts, raws := make([]string, len(words)), make([]string, len(numbers))
 	into := []any{&ev.Partition, &ev.Offset, &at, &ev.Lane, &user, &texts[0], &texts[1], &when}

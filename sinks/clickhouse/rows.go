@@ -212,6 +212,8 @@ func (r *rows) addEvent(b *block) {
 	b.decimal(ev.Amount, r.t.exponent)
 	b.string(r.t.contract.Currency)
 	put(b, ev.Worth)
+	b.text(ev.Timezone)
+	b.text(ev.Birthday)
 }
 
 // transition is a transition's JSON (schemas: transition.schema.json), as far as it
@@ -256,6 +258,10 @@ type transition struct {
 		Was    plainValue `json:"was"`
 		Is     plainValue `json:"is"`
 	} `json:"evidence"`
+	NotBefore *moment `json:"not_before"`
+	BestHour  *uint8  `json:"best_hour"`
+	Zone      string  `json:"zone"`
+	ZoneFrom  string  `json:"zone_from"`
 }
 
 // plainValue is a JSON value as text: a string without its quotes.
@@ -345,6 +351,10 @@ func (r *rows) addTransition(b *block) {
 	b.string(string(t.Evidence.Was))
 	b.string(string(t.Evidence.Is))
 	put(b, t.Cause.Epoch)
+	b.timeOrNull(t.NotBefore.millis())
+	put(b, t.BestHour)
+	b.string(t.Zone)
+	b.string(t.ZoneFrom)
 }
 
 func (r *rows) addDeadLetter(b *block) {

@@ -138,6 +138,7 @@ func TestTransitionIsReadInFull(t *testing.T) {
 		Facts:    schemas.Facts{First: 1, Last: 1767225590000, FirstPurchase: 5, LastPurchase: 6, Orders: 9, Revenue: -12345},
 		Segments: []uint16{2}, Expected: schemas.Expected{To: 4, At: 1769817600000}, Rules: 0xfeed, Muted: schemas.MutedBackfill,
 		Evidence: schemas.Evidence{Clause: "revenue() >= 500", Kind: schemas.MoneyValue, Was: 49_999, Is: 50_001},
+		Contact:  schemas.Contact{NotBefore: 1767250800000, BestHour: 7, Zone: "Asia/Kolkata", ZoneFrom: schemas.ZoneEvent},
 	}
 	value := tr.AppendJSON(nil, &schemas.TransitionContext{ID: "shop/3/1", Topic: "in", Sets: sets, Currency: "EUR"})
 	var got transition
@@ -150,25 +151,27 @@ func TestTransitionIsReadInFull(t *testing.T) {
 	}
 	due, _ := got.Cause.Due.millis()
 	last, bought := got.Profile.LastPurchase.millis()
+	notBefore, _ := got.NotBefore.millis()
 	type facts struct {
 		User, Set, From, To, Muted, Kind, Type, ID, Topic, Expected string
-		Clause, Was, Is                                             string
+		Clause, Was, Is, Zone, ZoneFrom                             string
 		Seq, Orders                                                 uint32
-		At, Due, Last, Bought, ExpectedAt                           schemas.Millis
+		At, Due, Last, Bought, ExpectedAt, NotBefore                schemas.Millis
 		Recency, Revenue, Offset                                    int64
 		Partition                                                   int32
+		BestHour                                                    int8
 		Purchased                                                   bool
 	}
 	want := facts{
 		back.User, "lifecycle", "", "new", "backfill", "event", "refund", "e", "in", "cooling",
-		"revenue() >= 500", "499.99", "500.01",
-		7, 9, back.At, 0, back.Facts.Last, back.Facts.LastPurchase, back.Expected.At, 10, -12345, 1 << 40, 3, true,
+		"revenue() >= 500", "499.99", "500.01", back.Contact.Zone, back.Contact.ZoneFrom.String(),
+		7, 9, back.At, 0, back.Facts.Last, back.Facts.LastPurchase, back.Expected.At, back.Contact.NotBefore, 10, -12345, 1 << 40, 3, back.Contact.BestHour, true,
 	}
 	have := facts{
 		got.User, got.Set, got.From, got.To, got.Muted, got.Cause.Kind, got.Cause.Type, got.Cause.ID, got.Cause.Topic, got.Expected.To,
-		got.Evidence.Clause, string(got.Evidence.Was), string(got.Evidence.Is),
-		got.Seq, got.Profile.Orders, schemas.Millis(got.At), due, schemas.Millis(got.Profile.Last), last, schemas.Millis(got.Expected.At), got.Profile.RecencySeconds, got.Profile.RevenueMinor,
-		*got.Cause.Offset, *got.Cause.Partition, bought,
+		got.Evidence.Clause, string(got.Evidence.Was), string(got.Evidence.Is), got.Zone, got.ZoneFrom,
+		got.Seq, got.Profile.Orders, schemas.Millis(got.At), due, schemas.Millis(got.Profile.Last), last, schemas.Millis(got.Expected.At), notBefore, got.Profile.RecencySeconds, got.Profile.RevenueMinor,
+		*got.Cause.Offset, *got.Cause.Partition, int8(*got.BestHour), bought,
 	}
 	if d := cmp.Diff(want, have); d != "" {
 		t.Errorf("transition (-want +got):\n%s\nof %s", d, value)

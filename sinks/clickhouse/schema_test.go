@@ -39,7 +39,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := chdbtest.Exec(t, dsn, "SELECT groupArray(version) FROM (SELECT version FROM schema_versions ORDER BY version)")
-	if want := "[1,2,3,4,5,6]"; got != want {
+	if want := "[1,2,3,4,5,6,7]"; got != want {
 		t.Errorf("versions: got %s, want %s", got, want)
 	}
 }
@@ -175,6 +175,36 @@ func TestWorthOfRowsFromBefore(t *testing.T) {
 	for i := range want {
 		if worth := want[i][strings.LastIndexByte(want[i], '\t')+1:]; got[i] != fmt.Sprintf("%d\t%s", i, worth) {
 			t.Errorf("%s: got %s", want[i], got[i])
+		}
+	}
+}
+
+// Rows that were archived before events had a time zone and a birthday have what their
+// sender sent as fields of its own.
+func TestZonesOfRowsFromBefore(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	all, err := migrations.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(some []migrations.Migration) {
+		for _, m := range some {
+			for _, s := range m.Statements {
+				chdbtest.Exec(t, dsn, s)
+			}
+		}
+	}
+	apply(all[:6])
+	chdbtest.Exec(t, dsn, `INSERT INTO events (_topic, _offset, extra) VALUES ('in', 0, ''), ('in', 1, '{"timezone":"Europe/Berlin","x":1}'), ('in', 2, '{"timezone":120,"birthday":"--04-15"}')`)
+	apply(all[6:])
+	chdbtest.Exec(t, dsn, `INSERT INTO events (_topic, _offset, extra, timezone, birthday) VALUES ('in', 3, '{"x":1}', 'Asia/Tokyo', '')`)
+	want := "0\t\t\n1\tEurope/Berlin\t\n2\t\t--04-15\n3\tAsia/Tokyo\t"
+	for _, view := range []string{"events_accepted", "events_once"} {
+		if view == "events_once" {
+			chdbtest.Exec(t, dsn, "ALTER TABLE events UPDATE event_id = toString(_offset) WHERE 1 SETTINGS mutations_sync = 2")
+		}
+		if got := chdbtest.Exec(t, dsn, "SELECT _offset, timezone, birthday FROM "+view+" ORDER BY _offset"); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", view, got, want)
 		}
 	}
 }

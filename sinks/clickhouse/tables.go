@@ -33,6 +33,8 @@ const (
 		amount Decimal(38, 4)
 		reporting_currency LowCardinality(String)
 		worth_minor Int64
+		timezone LowCardinality(String)
+		birthday String
 	`
 
 	transitionColumns = `
@@ -77,6 +79,10 @@ const (
 		evidence_was String
 		evidence_is String
 		cause_epoch Nullable(UInt64)
+		not_before Nullable(DateTime64(3, 'UTC'))
+		best_hour Nullable(UInt8)
+		zone LowCardinality(String)
+		zone_from LowCardinality(String)
 	`
 
 	deadLetterColumns = `

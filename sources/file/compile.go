@@ -46,6 +46,8 @@ var fields = [...]field{
 	{"channel", textField},
 	{"campaign", textField},
 	{"url", textField},
+	{"timezone", textField},
+	{"birthday", textField},
 }
 
 func fieldNames() []string {

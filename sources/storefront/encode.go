@@ -59,7 +59,7 @@ func (s *Shop) value(ev *event) []byte {
 			b = text(b, "campaign", campaigns[v.campaign])
 		}
 	}
-	b = s.appendPage(b, ev)
+	b = s.appendPage(ev.appendPerson(b), ev)
 	return s.memory.keep(append(b, '}'))
 }
 

@@ -178,6 +178,8 @@ type statistics struct {
 	amounts  map[string]int64
 	refunds  int
 	session  map[string]bool
+
+	homes, birthdays map[string]string // by user
 }
 
 func observe(t *testing.T, s *Shop, days int) *statistics {
@@ -185,7 +187,7 @@ func observe(t *testing.T, s *Shop, days int) *statistics {
 	st := &statistics{
 		days: days, views: map[string]int{}, orders: map[string][]schemas.Millis{}, last: map[string]schemas.Millis{},
 		first: map[string]schemas.Millis{}, carts: map[string]bool{}, channels: map[string]int{}, amounts: map[string]int64{},
-		session: map[string]bool{},
+		session: map[string]bool{}, homes: map[string]string{}, birthdays: map[string]string{},
 	}
 	d := decoder(t)
 	for {
@@ -210,6 +212,18 @@ func (st *statistics) add(t *testing.T, rec Record, ev *schemas.Event) {
 		st.first[user] = ev.At
 	}
 	st.last[user] = ev.At
+	known := func(of map[string]string, text []byte) {
+		if was, ok := of[user]; ok && text != nil && was != string(text) {
+			t.Fatalf("user %s: %s after %s", user, text, was)
+		} else if text != nil {
+			of[user] = string(text)
+		}
+	}
+	known(st.homes, ev.Timezone)
+	known(st.birthdays, ev.Birthday)
+	if ev.Birthday != nil && schemas.BirthdayOf(ev.Birthday) == nil {
+		t.Fatalf("birthday %s", ev.Birthday)
+	}
 	if ev.CartID != nil {
 		st.carts[string(ev.CartID)] = st.carts[string(ev.CartID)] || ev.Kind == schemas.Purchase
 	}
@@ -301,6 +315,8 @@ func TestShopBehavesLikeOne(t *testing.T) {
 	between(t, "conversion of sessions", float64(st.kinds[schemas.Purchase])/float64(len(st.session)), 0.05, 0.25)
 	between(t, "orders sent back", float64(st.refunds)/float64(st.kinds[schemas.Purchase]), 0.03, 0.09)
 	between(t, "removals to adds", float64(st.kinds[schemas.RemoveFromCart])/float64(st.kinds[schemas.AddToCart]), 0.05, 0.5)
+	between(t, "shoppers who gave their birthday, of those who ordered", float64(len(st.birthdays))/float64(len(st.orders)), 0.2, 0.3)
+	between(t, "shoppers who used the app, and so told their zone", float64(len(st.homes))/float64(len(st.first)), 0.5, 1)
 	st.loyalty(t, s.Start())
 }
 

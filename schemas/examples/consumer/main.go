@@ -13,6 +13,8 @@
 //     here it is kept in memory, and a restart may repeat what was not committed.
 //   - Gaps in n are normal: muted transitions and dead letters are counted too.
 //   - Commit after acting.
+//   - A trigger with not_before was said in the user's quiet hours, at once all the same:
+//     whoever sends the mail puts it off until then.
 package main
 
 import (
@@ -35,6 +37,8 @@ type trigger struct {
 	From *string `json:"from"` // null: the user's first
 	To   string  `json:"to"`
 	At   string  `json:"at"`
+
+	NotBefore string `json:"not_before"` // empty: act at once
 }
 
 func main() {
@@ -118,6 +122,10 @@ func act(value []byte) error {
 	if t.From != nil {
 		from = *t.From
 	}
-	fmt.Printf("%s %s: %s -> %s (%s)\n", t.At, t.User, from, t.To, t.Set)
+	when := ""
+	if t.NotBefore != "" {
+		when = ", not before " + t.NotBefore
+	}
+	fmt.Printf("%s %s: %s -> %s (%s)%s\n", t.At, t.User, from, t.To, t.Set, when)
 	return nil
 }
