@@ -32,6 +32,9 @@ func (part *partition) recover() error {
 
 func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
+	if err := part.p.checkLayout(part.ctx); err != nil {
+		return err
+	}
 	// In this order: an output that is seen was committed before the mark is asked for,
 	// so a mark that counts less was set back, and is not only older.
 	last, err := cfg.History.Last(part.ctx, part.number)

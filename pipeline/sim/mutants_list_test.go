@@ -171,8 +171,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"nobody looks whether the input is another one", "pipeline/layout.go",
-			"\tif ours == (Layout{}) {",
-			"\tif ours == (Layout{}) || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
+			"\tif ours == (Layout{}) || p.layoutHolds.Load() {",
+			"\tif ours == (Layout{}) || p.layoutHolds.Load() || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
 		},
 	}
 }
