@@ -124,8 +124,8 @@ func pipelineMutants() []mutant {
 			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
 		},
 		{
-			"Said does not wait for the metadata's n", "pipeline/sim/history.go",
-			"for !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", "if ON && !o.visible() {\n\t\t\tbreak\n\t\t}\n\t\tfor !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", seedsFrom(215),
+			"Last does not wait until all is decided", "pipeline/sim/history.go",
+			"for part.undecided() {", "for part.undecided() && !ON {", seedsFrom(23480),
 		},
 		{
 			"epoch not checked", "pipeline/sim/edges.go",
