@@ -84,6 +84,11 @@ func pipelineMutants() []mutant {
 			"(ON || c.N > mark.N || c.Hash == mark.Hash)", test("pipeline", "TestRebuildCommitsBeforeItPublishes"),
 		},
 		{
+			"what was said is asked for before the mark", "pipeline/recover.go",
+			"\tlast, err := cfg.History.Last(part.ctx, part.number)\n",
+			"\tlast, err := cfg.History.Last(part.ctx, part.number)\n\tif ON {\n\t\tlast = mark.N\n\t}\n", test("pipeline", "TestAnOldMarkBesideANewOutput"),
+		},
+		{
 			"a rebuild begins to live at the start of the log", "pipeline/recover.go",
 			"\t\tlast.Next, last.N = end, counted\n",
 			"\t\tif last.N = counted; !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
