@@ -115,10 +115,10 @@ func (part *partition) fill() error {
 		return nil
 	}
 	part.giveUpFilling()
-	if got.err != nil {
-		if part.ctx.Err() != nil {
-			return nil
-		}
+	switch {
+	case got.err != nil && part.ctx.Err() != nil:
+		return nil //nolint:nilerr // it is over with the ownership
+	case got.err != nil:
 		return fmt.Errorf("partition %d: fill what new rules ask for: %w", part.number, got.err)
 	}
 	part.worker.Fill(got.filler)

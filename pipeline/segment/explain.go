@@ -62,6 +62,7 @@ func (c *compiler) clausesOf(n *node, not bool) []clause {
 				cl.value = c.number(a)
 			}
 		}
+	default:
 	}
 	return []clause{cl}
 }
@@ -231,6 +232,7 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 		return strings.Join(parts, ", ")
 	case opOnTheDay:
 		return n.args[0].source + " was " + momentText(e.number(fr, n.args[0]))
+	default:
 	}
 	return ""
 }
