@@ -177,6 +177,13 @@ func (f Switched) Log() (zapcore.Level, string, []zap.Field) {
 }
 
 // Log tells the fact to the log.
+func (f FillingWaits) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "the search for what new rules ask for waits for the log", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int("attempt", f.Attempt), zap.Error(f.Err),
+	}
+}
+
+// Log tells the fact to the log.
 func (f Filled) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.InfoLevel, "history found of what new rules ask for", []zap.Field{
 		zap.Int32("partition", f.Partition), zap.Int64("from", f.From), zap.Int64("to", f.To), zap.Int64("records", f.Records),

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"footfall/pipeline/segment"
@@ -84,8 +85,10 @@ func (part *partition) noteSettled(now schemas.Millis) {
 // filler and hands it back; the live worker goes on meanwhile. It ends when it is done,
 // when the rules are switched, or with the ownership.
 type filling struct {
-	cancel context.CancelFunc
-	done   chan filled // capacity 1
+	cancel  context.CancelFunc
+	done    chan filled // capacity 1
+	attempt int         // from 1
+	n       uint64      // outputs up to this number tell what was refused
 }
 
 // filled is what came of it.
@@ -102,7 +105,7 @@ func (part *partition) fill() error {
 	switch {
 	case f == nil && part.worker.Filling() && !part.worker.Joining():
 		if said := part.stream.mark(); said.Next >= part.worker.FilledUpTo() {
-			return part.beginFilling(said.N)
+			part.beginFilling(said.N, 1)
 		}
 		return nil
 	case f == nil:
@@ -115,10 +118,14 @@ func (part *partition) fill() error {
 		return nil
 	}
 	part.giveUpFilling()
-	if got.err != nil {
-		if part.ctx.Err() != nil {
-			return nil
-		}
+	switch {
+	case got.err != nil && part.ctx.Err() != nil:
+		return nil //nolint:nilerr // it is over with the ownership
+	case errors.Is(got.err, ErrAway), errors.Is(got.err, ErrExpired):
+		part.p.cfg.Report(FillingWaits{Partition: part.number, Attempt: f.attempt, Err: got.err})
+		part.beginFilling(f.n, f.attempt+1)
+		return nil
+	case got.err != nil:
 		return fmt.Errorf("partition %d: fill what new rules ask for: %w", part.number, got.err)
 	}
 	part.worker.Fill(got.filler)
@@ -127,29 +134,27 @@ func (part *partition) fill() error {
 	return nil
 }
 
-// beginFilling begins the search; outputs up to n tell what was refused.
-func (part *partition) beginFilling(n uint64) error {
+// beginFilling begins the search, once more after it was in vain; outputs up to n tell
+// what was refused.
+func (part *partition) beginFilling(n uint64, attempt int) {
 	ctx, cancel := context.WithCancel(part.ctx)
-	f := &filling{cancel: cancel, done: make(chan filled, 1)}
-	start, _, err := part.p.cfg.History.Bounds(ctx, part.number)
-	if err != nil {
-		cancel()
-		return err
-	}
-	to := part.worker.FilledUpTo()
-	filler := part.worker.Filler(min(start, to), part.p.cfg.Decoder())
+	f := &filling{cancel: cancel, done: make(chan filled, 1), attempt: attempt, n: n}
 	part.filling = f
+	to := part.worker.FilledUpTo()
+	got := filled{filler: part.worker.Filler(0, part.p.cfg.Decoder())}
 	find := func() {
-		got := filled{filler: filler, from: start}
-		got.records, got.err = part.findHistory(ctx, filler, start, to, n)
+		part.findHistory(ctx, &got, to, n)
 		f.done <- got
 		part.wake()
 	}
 	if part.p.cfg.Inline {
 		find()
-		return part.fill()
+		return
 	}
 	part.p.wg.Go(func() {
+		if attempt > 1 {
+			part.p.cfg.Backoff(ctx, attempt-1)
+		}
 		select {
 		case part.p.fillings <- struct{}{}:
 			defer func() { <-part.p.fillings }()
@@ -157,30 +162,33 @@ func (part *partition) beginFilling(n uint64) error {
 		case <-ctx.Done():
 		}
 	})
-	return nil
 }
 
-// findHistory replays the log into a filler, without the records that were refused.
-func (part *partition) findHistory(ctx context.Context, filler *worker.Worker, start, to int64, n uint64) (records int64, err error) {
-	if start >= to {
-		filler.Reach(to)
-		return 0, nil
+// findHistory replays the log up to offset to into a filler, without the records that
+// were refused.
+func (part *partition) findHistory(ctx context.Context, got *filled, to int64, n uint64) {
+	history := part.p.cfg.History
+	if got.from, _, got.err = history.Bounds(ctx, part.number); got.err != nil {
+		return
 	}
-	err = part.p.cfg.History.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
+	got.filler.Reach(min(got.from, to))
+	if got.from >= to {
+		return
+	}
+	got.err = history.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
 		if d := it.DeadLetter; d != nil {
-			filler.Refuse(d.Pos.Offset)
+			got.filler.Refuse(d.Pos.Offset)
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
+	if got.err != nil {
+		return
 	}
-	err = part.p.cfg.History.Input(ctx, part.number, start, to, func(run []worker.Record) error {
-		records += int64(len(run))
-		return filler.Replay(run)
+	got.err = history.Input(ctx, part.number, got.from, to, func(run []worker.Record) error {
+		got.records += int64(len(run))
+		return got.filler.Replay(run)
 	})
-	filler.Reach(to)
-	return records, err
+	got.filler.Reach(to)
 }
 
 // giveUpFilling ends a search under way.
@@ -214,6 +222,13 @@ type (
 		Partition int32
 		From, To  int64 // input offsets
 		Records   int64
+	}
+	// FillingWaits says that the search for it begins again: the log is away, or
+	// retention has removed some of what was being read.
+	FillingWaits struct {
+		Partition int32
+		Attempt   int
+		Err       error
 	}
 	// Settled says that everyone has been evaluated under the rules.
 	Settled struct {

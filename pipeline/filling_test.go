@@ -2,8 +2,10 @@ package pipeline_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +73,47 @@ func (b *bubble) settled(times int) {
 		time.Sleep(time.Second)
 	}
 	b.t.Fatalf("settled %d times, want %d", count[pipeline.Settled](b), times)
+}
+
+// A search for history waits while the log is away, and begins again where retention
+// has overtaken it; live records go on beside it.
+func TestFillingWaitsForTheLog(t *testing.T) {
+	for name, fault := range map[string]error{"away": pipeline.ErrAway, "overtaken by retention": pipeline.ErrExpired} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.cfg.SnapshotEvery = schemas.Hour
+				b.member.Give(0)
+				l := b.run()
+				synctest.Wait()
+				b.spend("rich", 0)
+				b.committed(0)
+				var back atomic.Bool
+				fail := func(context.Context, int32) error {
+					if back.Load() {
+						return nil
+					}
+					return errors.Join(errTest, fault)
+				}
+				b.member.BeforeInput.Set(fail)
+				l.Switch(b.rulesOf("loyalty", "lifecycle"))
+				time.Sleep(10 * time.Minute)
+				b.log.Publish(0, view("meanwhile", 0))
+				b.committed(0)
+				if n := count[pipeline.FillingWaits](b); n < 30 {
+					t.Errorf("it was tried again %d times in ten minutes", n)
+				}
+				back.Store(true)
+				b.settled(1)
+				b.committed(0)
+				if n, last := b.setOf("loyalty", "rich"); n != 2 || last.Names.To != "silver" {
+					t.Errorf("%d loyalty transitions, the spender's last %+v (%+v), want silver", n, last, last.Names)
+				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
 }
 
 // Rules that ask for what was never kept find it in the log while the partition lives:

@@ -207,6 +207,7 @@ func (d *Decoder) check(ev *Event) *RefusedError {
 	case AddToCart, RemoveFromCart:
 		d.contract.worth(ev)
 	case View, Search:
+	default:
 	}
 	return nil
 }

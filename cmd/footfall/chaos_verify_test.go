@@ -61,7 +61,7 @@ func (h *house) verify(running ...*process) *verdict {
 	dump, committed := h.readTopics()
 	opt := oracle.Options{
 		Currency: h.conf.Shop.Currency, Rates: h.conf.Shop.Rates, InputTopic: h.conf.Kafka.Topics.Events,
-		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(),
+		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), Sets: h.setNames(),
 	}
 	if h.conf.Kafka.Lane == schemas.Live {
 		opt.WallTicks, opt.Marks = true, committed

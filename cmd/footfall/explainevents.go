@@ -175,7 +175,8 @@ func (e *evidence) readLog(ctx context.Context) error {
 	topic, first := e.c.Kafka.Topics.Events, int64(0)
 	err = readFrom(ctx, e.c, topic, func(r *kgo.Record) error {
 		var ev schemas.Event
-		if string(r.Key) != e.a.User || r.Offset >= e.a.Next || decoder.Decode(r.Key, r.Value, &ev) != nil || ev.At-ahead > schemas.Millis(r.Timestamp.UnixMilli()) {
+		theirs := string(r.Key) == e.a.User && r.Offset < e.a.Next
+		if taken := theirs && decoder.Decode(r.Key, r.Value, &ev) == nil; !taken || ev.At-ahead > schemas.Millis(r.Timestamp.UnixMilli()) {
 			return nil
 		}
 		id, order := "e"+string(ev.ID), "o"+string(ev.OrderID)

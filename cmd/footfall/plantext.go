@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -102,11 +103,11 @@ func writeTable(b *strings.Builder, rows [][]string) {
 		}
 	}
 	for _, row := range rows {
-		line := fmt.Sprintf("  %-*s", widths[0], row[0])
+		line := fmt.Appendf(nil, "  %-*s", widths[0], row[0])
 		for i, cell := range row[1:] {
-			line += fmt.Sprintf("  %*s", widths[i+1], cell)
+			line = fmt.Appendf(line, "  %*s", widths[i+1], cell)
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		b.Write(append(bytes.TrimRight(line, " "), '\n'))
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"footfall/schemas"
 )
 
-// millisOf is the first moment of a day, UTC.
-func millisOf(t *testing.T, day string) int64 {
+// dayOf is the first moment of a day, UTC.
+func dayOf(t *testing.T, day string) int64 {
 	t.Helper()
 	at, err := time.Parse(time.DateOnly, day)
 	if err != nil {
@@ -27,7 +27,7 @@ func millisOf(t *testing.T, day string) int64 {
 // customers with the table and the segments that the R package publishes.
 func rfmOfR(p *numbers) {
 	const day = int64(schemas.Day)
-	now := millisOf(p.t, "2006-12-31")
+	now := dayOf(p.t, "2006-12-31")
 	users := p.users()
 	var recency, frequency, amount int
 	reference := csvOf(p.t, "rfm-r-orders/rfm_table_reference.csv.gz")

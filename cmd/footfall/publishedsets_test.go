@@ -113,7 +113,7 @@ func (a ExplainAnswer) Orders64() int64 { return int64(a.Orders) }
 // the README, and the monetary value, which is before refunds there, with ClickHouse.
 func onlineRetailRFM(p *numbers) {
 	const day = int64(schemas.Day)
-	analysis := millisOf(p.t, "2011-12-10")
+	analysis := dayOf(p.t, "2011-12-10")
 	users := p.users()
 	money := map[string]float64{}
 	for line := range strings.Lines(p.house.sql("SELECT user_id, sum(amount) FROM events_once WHERE type = 'purchase' GROUP BY user_id")) {
@@ -167,7 +167,7 @@ func onlineRetailRFM(p *numbers) {
 // summaries, at the end of the calibration period.
 func cdnowRFM(p *numbers) {
 	const week = float64(7 * schemas.Day)
-	end := millisOf(p.t, "1997-09-30")
+	end := dayOf(p.t, "1997-09-30")
 	users := p.users()
 	type customer struct {
 		user string

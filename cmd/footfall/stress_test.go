@@ -80,7 +80,11 @@ func (g *gauge) bounded(t *testing.T, details map[string]any) {
 // watch measures the latency of triggers, as a consumer sees it.
 func (r *rig) watch(ctx context.Context) *demoWatch {
 	r.t.Helper()
-	w, err := newDemoWatch(ctx, r.conf)
+	rules, err := r.conf.rules()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	w, err := newDemoWatch(r.conf, rules.Names())
 	if err != nil {
 		r.t.Fatal(err)
 	}

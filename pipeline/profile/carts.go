@@ -143,6 +143,7 @@ func linesOf(into []cartLine, c *Cell, ev *schemas.Event) []cartLine {
 			into = append(into, base)
 		}
 	case schemas.View, schemas.Refund, schemas.Search:
+	default:
 	}
 	return into
 }

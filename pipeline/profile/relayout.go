@@ -164,6 +164,7 @@ func (c *Cell) merged(a, b []Entry, clock schemas.Millis) []Entry {
 			all = slices.Delete(all, oldest, oldest+1)
 		}
 		return all
+	default:
 	}
 	slices.SortFunc(all, func(x, y Entry) int { return cmp.Compare(x.A, y.A) })
 	kept := all[:0]

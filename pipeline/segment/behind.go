@@ -163,13 +163,16 @@ func (n *node) order(a, b *schemas.Event) int {
 func (n *node) greatest() bool { return n.op == opWhole && n.cell.Keeps == profile.Greatest }
 
 func (n *node) oldest() bool {
-	switch {
-	case n.op == opBase:
+	switch n.op {
+	case opBase:
 		return n.n == baseFirst || n.n == baseFirstPurchase
-	case n.op == opWhole:
+	case opWhole:
 		return n.cell.Keeps == profile.Earliest
+	case opTextOf:
+		return n.cell.Keeps == profile.FirstOf
+	default:
+		return false
 	}
-	return n.op == opTextOf && n.cell.Keeps == profile.FirstOf
 }
 
 // ofText tells that the text of one event is the answer, or decides it.

@@ -50,6 +50,7 @@ func (n *node) remembered() bool {
 	switch n.op {
 	case opAtLeast, opFollowed, opOnTheDay, opBirthday, opCount, opSum, opDistinct, opTop, opTopKey, opGap, opCarts, opCart, opBand:
 		return n.uses > 1
+	default:
 	}
 	return false
 }
@@ -134,6 +135,7 @@ func (c *compiler) makeCondition(n *node) condition {
 		}
 	case opBirthday:
 		return birthday(n)
+	default:
 	}
 	panic(fmt.Sprintf("segment: %s is no condition", n.source))
 }
@@ -220,8 +222,8 @@ func followed(n *node) condition {
 		from, to, ends := win.bounds(fr.now)
 		a, b := fr.v.List(first.number), fr.v.List(second.number)
 		// From the newest answer on: the first one found holds the longest.
-		for i := len(b) - 1; i >= 0; i-- {
-			t := b[i].A
+		for _, answer := range slices.Backward(b) {
+			t := answer.A
 			if t < int64(from) {
 				break
 			}
@@ -305,6 +307,7 @@ func (c *compiler) makeNumber(n *node) number {
 	case opQuantile:
 		i := n.n
 		return func(fr *frame) int64 { return fr.programs.epoch.Bounds[i] }
+	default:
 	}
 	panic(fmt.Sprintf("segment: %s is no number", n.source))
 }

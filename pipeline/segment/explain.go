@@ -62,6 +62,7 @@ func (c *compiler) clausesOf(n *node, not bool) []clause {
 				cl.value = c.number(a)
 			}
 		}
+	default:
 	}
 	return []clause{cl}
 }
@@ -233,6 +234,7 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 		return n.args[0].source + " was " + momentText(e.number(fr, n.args[0]))
 	case opBirthday:
 		return birthdayText(fr.v.Text(n.cell.number))
+	default:
 	}
 	return ""
 }

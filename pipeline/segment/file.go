@@ -282,7 +282,7 @@ func sorted(errs []error) error {
 	var all []*Error
 	var flatten func(error)
 	flatten = func(err error) {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // joined errors are what is looked for
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range joined.Unwrap() {
 				flatten(e)
 			}

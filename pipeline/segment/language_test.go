@@ -112,6 +112,7 @@ func someHistory(rng *rand.Rand) []schemas.Event {
 			}
 		case schemas.AddToCart, schemas.RemoveFromCart:
 			ev.Worth = rng.Int64N(5000)
+		default:
 		}
 	}
 	return events

@@ -59,6 +59,7 @@ func (l *lowerer) expr(e ast.Expr) (*node, error) {
 		return l.call(e)
 	case ast.SelectKind:
 		return nil, l.fault(e, "%s", outsideEvent)
+	default:
 	}
 	return nil, l.fault(e, "this is not something a rule can ask; see the reference")
 }
@@ -278,6 +279,7 @@ func (l *lowerer) reaches(e ast.Expr, moving, still *node, more int64) (*node, e
 	case opSince:
 		x := moving.args[0]
 		return l.g.add(&node{op: opSinceIs, args: []*node{x, still}, source: "since(" + x.source + ") >= " + still.source}), nil
+	default:
 	}
 	return nil, l.fault(e, "%s moves with the clock in a way that gives no moment at which this changes; compare since(...) or now() itself", moving.source)
 }
@@ -351,7 +353,7 @@ func (l *lowerer) in(e ast.Expr) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	var any *node
+	var either *node
 	for _, el := range elements {
 		b, err := l.expr(el)
 		if err != nil {
@@ -368,16 +370,16 @@ func (l *lowerer) in(e ast.Expr) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if any == nil {
-			any = one
+		if either == nil {
+			either = one
 		} else {
-			any = l.g.logic(false, any, one)
+			either = l.g.logic(false, either, one)
 		}
 	}
-	if any == nil {
+	if either == nil {
 		return l.g.yes(false), nil
 	}
-	return any, nil
+	return either, nil
 }
 
 func (l *lowerer) arithmetic(e ast.Expr) (*node, error) {
@@ -447,12 +449,13 @@ func compute(o op, a, b int64) int64 {
 		if a == 0 || b == 0 {
 			return 0
 		}
-		if c := a * b; c/b == a && !(a == -1 && b == math.MinInt64) && !(b == -1 && a == math.MinInt64) {
+		if c := a * b; c/b == a && (a != -1 || b != math.MinInt64) && (b != -1 || a != math.MinInt64) {
 			return c
 		}
 		return saturated((a > 0) == (b > 0))
 	case opDiv:
 		return divide(a, b)
+	default:
 	}
 	panic(fmt.Sprintf("segment: no arithmetic: %d", o))
 }

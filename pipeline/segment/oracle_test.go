@@ -58,6 +58,7 @@ func (o *naive) eval(e ast.Expr) any {
 		return all
 	case ast.CallKind:
 		return o.call(e.AsCall())
+	default:
 	}
 	o.t.Fatalf("the oracle does not know %v", e.Kind())
 	return nil
@@ -236,11 +237,8 @@ func (o *naive) among(at schemas.Millis, window ast.Expr) bool {
 			back = o.eval(c.Args()[1]).(int64)
 		}
 		unit := o.eval(c.Args()[0]).(string)
-		if got := o.periodOf(at, unit); back == 0 {
-			return got >= o.periodOf(o.now, unit)
-		} else {
-			return got == o.periodOf(o.now, unit)-int(back)
-		}
+		got, now := o.periodOf(at, unit), o.periodOf(o.now, unit)
+		return got == now-int(back) || back == 0 && got > now
 	}
 	return o.now-at < schemas.Millis(o.eval(window).(time.Duration).Milliseconds())
 }
@@ -469,7 +467,7 @@ func (o *naive) topTime(name string, picked []schemas.Event) int64 {
 		counts[key]++
 	}
 	most := 0
-	for key := int64(0); key < 24; key++ {
+	for key := range int64(24) {
 		if counts[key] > most {
 			best, most = key, counts[key]
 		}

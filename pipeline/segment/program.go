@@ -406,12 +406,12 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 	cells := make([]profile.Cell, len(used))
 	for i, cl := range used {
 		cl.number = i
-		cl.Cell.Since = since(cl.windows)
+		cl.Since = since(cl.windows)
 		for _, w := range cl.windows {
 			cl.Keep = max(cl.Keep, w.reach())
 		}
 		if len(cl.windows) == 0 || cl.Keep == profile.Forever {
-			cl.Cell.Since, cl.Keep = nil, profile.Forever
+			cl.Since, cl.Keep = nil, profile.Forever
 		}
 		cells[i] = cl.Cell
 	}

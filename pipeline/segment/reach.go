@@ -136,6 +136,7 @@ func keyOf(n *node) (key string) {
 				return "value " + a.source
 			}
 		}
+	default:
 	}
 	return "condition " + n.source
 }
@@ -158,6 +159,7 @@ func (r *regions) cut(n *node) {
 		return
 	case opConst:
 		return
+	default:
 	}
 	q := r.quantity(keyOf(n))
 	switch n.op {
@@ -206,6 +208,7 @@ func (r *regions) cut(n *node) {
 			q.cut(v + 1)
 			return
 		}
+	default:
 	}
 	q.cut(1) // false below, true from there on
 }
@@ -262,6 +265,7 @@ func (r *regions) ask(n *node) {
 				yes = func(region int) bool { return region == want }
 			}
 		}
+	default:
 	}
 	r.questions[n] = question{on, yes}
 }
@@ -282,6 +286,7 @@ func (r *regions) holds(n *node, at []int) bool {
 			return r.holds(n.args[1], at)
 		}
 		return r.holds(n.args[2], at)
+	default:
 	}
 	q := r.questions[n]
 	return q.yes(at[q.on])

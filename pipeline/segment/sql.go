@@ -142,6 +142,7 @@ func (w *sqlWriter) expr(n *node) string {
 		return "(" + strings.Join(asNumbers(args), " + ") + ")"
 	case opQuantile:
 		return fmt.Sprint(w.p.epoch.Bounds[n.n])
+	default:
 	}
 	return w.look(n)
 }
@@ -233,6 +234,7 @@ func (w *sqlWriter) look(n *node) string {
 		return fmt.Sprintf("if(length(%s) < 2, %d, arraySort(arrayMap((a, b) -> a - b, arrayPopBack(%s), arrayPopFront(%s)))[intDiv(length(%s) - 2, 2) + 1])", times, forever, times, times, times)
 	case opCarts, opCart:
 		return w.cart(n)
+	default:
 	}
 	panic(fmt.Sprintf("segment: no SQL for %s", n.source))
 }

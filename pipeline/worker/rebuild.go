@@ -120,10 +120,10 @@ func (w *Worker) numbers(t *schemas.Transition) (set int, from, to uint16) {
 		names = *t.Names
 	}
 	segment := func(s uint16, retired string) uint16 {
-		switch {
-		case s == schemas.NoSegment:
+		switch s {
+		case schemas.NoSegment:
 			return s
-		case s == schemas.Retired:
+		case schemas.Retired:
 			return w.segmentNumber(set, retired)
 		}
 		return w.to[t.Set][s]

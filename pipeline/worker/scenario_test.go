@@ -270,6 +270,7 @@ func (s *scenario) tellTransition(b *strings.Builder, it *Item) {
 		b.WriteString("silence")
 	case schemas.ByRules, schemas.ByRecovery:
 		b.WriteString(t.Cause.Kind.String())
+	default:
 	}
 	if t.Facts.Orders > 0 || t.Facts.Revenue != 0 {
 		fmt.Fprintf(b, ", %d orders, %s EUR", t.Facts.Orders, schemas.FormatMinor(t.Facts.Revenue, "EUR"))
