@@ -103,8 +103,11 @@ func (h *dayHours) total() (n int64) {
 // ahead infers how many hours the user's clock is ahead of UTC.
 func (h *dayHours) ahead() (hours int, found bool) {
 	total := h.total()
+	if total < zoneEvents {
+		return 0, false
+	}
 	first, events := h.night()
-	if total < zoneEvents || events*100 >= total*sleepShare {
+	if events*100 >= total*sleepShare {
 		return 0, false
 	}
 	return (sleepMiddle-sleepHours/2-first+west+2*24)%24 - west, true

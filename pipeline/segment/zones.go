@@ -22,7 +22,7 @@ func IsZone(name string) bool {
 }
 
 // zonesByHash finds every zone by the hash of its name, which is all that a cell keeps
-// of a text. All are loaded, so that nothing is read when one is needed: 10 ms.
+// of a text. All are loaded, so that nothing is read when one is needed; that takes some 10 ms.
 func zonesByHash() (map[uint64]*zone, error) {
 	names := strings.Fields(zoneNames)
 	all := make(map[uint64]*zone, len(names))
