@@ -197,7 +197,7 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 	case opSinceIs:
 		x := e.number(fr, n.args[0])
 		if x == 0 {
-		return plain(n.args[0]) + " was never"
+			return plain(n.args[0]) + " was never"
 		}
 		return fmt.Sprintf("%s was %s, %s ago", plain(n.args[0]), momentText(x), spanText(max(0, int64(fr.now)-x)))
 	case opReached:

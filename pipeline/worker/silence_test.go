@@ -52,7 +52,7 @@ func TestSilenceIsExact(t *testing.T) {
 
 // zonesOfTest change their clocks at midnight, by half an hour, over the date line, at
 // the end of the year, and not at all.
-var zonesOfTest = []string{ //nolint:gochecknoglobals // a constant
+var zonesOfTest = []string{
 	"UTC", "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "America/Santiago", "Australia/Lord_Howe",
 	"Pacific/Apia", "Asia/Kathmandu", "Africa/Casablanca", "Asia/Beirut",
 }
