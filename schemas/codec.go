@@ -98,6 +98,11 @@ func (e *Evidence) appendJSON(dst []byte, currency string) []byte {
 	return append(dst, '}')
 }
 
+// Text is one of the evidence's values as the JSON has it.
+func (e *Evidence) Text(v int64, currency string) string {
+	return string(e.appendValue(nil, v, currency))
+}
+
 func (e *Evidence) appendValue(dst []byte, v int64, currency string) []byte {
 	switch e.Kind {
 	case TruthValue:

@@ -156,6 +156,7 @@ func newCommands(g *global) []*cobra.Command {
 		newTest(g),
 		newPlan(g),
 		newForecast(g),
+		newVerify(g),
 		newSimulate(g),
 		newPublish(g),
 		newValidate(g),

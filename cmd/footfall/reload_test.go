@@ -4,20 +4,20 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
 )
 
 // partitionsLive are the partitions of one instance, as it tells itself.
 func (h *house) partitionsLive() (all []PartitionStatus) {
-	s, err := readStatus(h.t.Context(), h.conf)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	for _, i := range s.Instances {
+	for _, i := range h.status().Instances {
 		all = append(all, i.Partitions...)
 	}
 	return all
@@ -115,12 +115,54 @@ func TestEndToEndRules(t *testing.T) {
 		t.Errorf("of %d users %d are in a segment of the new set, %d of them curious", users, all, h.inSet("viewers", "curious"))
 	}
 	h.archived()
+	h.verifies(200)
 	report, _ := h.judge(false)
 	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 {
 		t.Errorf("audit: %+v", r)
 	}
 	h.stop(instance)
 	t.Logf("%d events, %d users; %d triggers, %d muted", report.Applied, users, report.Triggers, report.Muted)
+}
+
+// verifies has every so many-th transition that an event or silence caused recomputed from
+// the log, and one that is changed refused.
+func (h *house) verifies(every int) {
+	h.t.Helper()
+	var all []string
+	for _, topic := range []string{h.conf.Kafka.Topics.Triggers, h.conf.Kafka.Topics.Muted} {
+		err := readTopic(h.t.Context(), h.conf, topic, 0, func(r *kgo.Record) error {
+			if v := string(r.Value); strings.Contains(v, `"set":"lifecycle"`) && !strings.Contains(v, `"kind":"rules"`) {
+				all = append(all, v)
+			}
+			return nil
+		})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	hash := h.status().Instances[0].Rules
+	said := regexp.MustCompile(`"rules":"[0-9a-f]+"`)
+	for i := 0; i < len(all); i += every {
+		v := said.ReplaceAllString(all[i], `"rules":"`+hash+`"`) // lifecycle was the same all the time
+		if got := h.run("verify", v); !strings.HasPrefix(got, "follows: ") {
+			h.t.Errorf("%s: got %s", v, got)
+		}
+	}
+	wrong := said.ReplaceAllString(strings.Replace(all[0], `"orders":`, `"orders":7`, 1), `"rules":"`+hash+`"`)
+	c := h.command("verify", wrong)
+	if out, err := c.Output(); err == nil || !strings.HasPrefix(string(out), "does not follow: orders: the trigger says ") {
+		h.t.Errorf("a trigger that was changed: got %s, %v", out, err)
+	}
+}
+
+// status is what all instances tell.
+func (h *house) status() *groupStatus {
+	h.t.Helper()
+	s, err := readStatus(h.t.Context(), h.conf)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s
 }
 
 // logged tells whether a text was logged, as it stands in a line of JSON.
