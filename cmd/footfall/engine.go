@@ -252,6 +252,9 @@ func (e *engine) run(ctx context.Context) error {
 		if e.conf.Parity.Every > 0 {
 			wg.Go(func() { e.runParity(beside) })
 		}
+		if e.conf.Forecast.Every > 0 {
+			wg.Go(func() { e.runForecast(beside) })
+		}
 	}
 	e.state.Store("running")
 	go func() { <-ctx.Done(); e.state.Store("stopping") }()

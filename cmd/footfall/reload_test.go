@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
+	"footfall/sinks/clickhouse"
 )
 
 // partitionsLive are the partitions of one instance, as it tells itself.
@@ -81,7 +85,7 @@ func TestEndToEndRules(t *testing.T) {
 		}
 	}
 	write(viewersBefore)
-	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4", "segments.sets=lifecycle,rfm,"+file)
+	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4", "segments.sets=lifecycle,rfm,"+file, "forecast.every=2s")
 	instance := h.start()
 	h.ready()
 	h.publishShop(6_000 / raceSlower)
@@ -116,12 +120,52 @@ func TestEndToEndRules(t *testing.T) {
 	}
 	h.archived()
 	h.verifies(200)
+	h.forecasts()
 	report, _ := h.judge(false)
 	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 {
 		t.Errorf("audit: %+v", r)
 	}
 	h.stop(instance)
 	t.Logf("%d events, %d users; %d triggers, %d muted", report.Applied, users, report.Triggers, report.Muted)
+}
+
+// forecasts holds what the command foresees against what ClickHouse has been told.
+func (h *house) forecasts() {
+	h.t.Helper()
+	var told Foreseen
+	if err := json.Unmarshal([]byte(h.run("forecast", "--for", "720h", "--by", "hour", "--output", "json", "--users", "3")), &told); err != nil {
+		h.t.Fatal(err)
+	}
+	if len(told.Moves) == 0 || len(told.Users) != 3 {
+		h.t.Errorf("foreseen: %d moves, users %+v", len(told.Moves), told.Users)
+	}
+	db, err := clickhouse.Open(h.conf.clickhouseDSN())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer db.Close()
+	h.until("ClickHouse has the same forecast", time.Minute, func() bool {
+		rows, err := db.Query(h.t.Context(), "SELECT segment_set, from_segment, to_segment, due, users FROM forecast_now")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		defer rows.Close()
+		var there []ForeseenMoves
+		for rows.Next() {
+			var m ForeseenMoves
+			var due time.Time
+			var users uint64
+			if err := rows.Scan(&m.Set, &m.From, &m.To, &due, &users); err != nil {
+				h.t.Fatal(err)
+			}
+			m.Start, m.Users = Moment(due.UnixMilli()), int64(users)
+			there = append(there, m)
+		}
+		less := func(a, b ForeseenMoves) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }
+		slices.SortFunc(there, less)
+		slices.SortFunc(told.Moves, less)
+		return slices.Equal(there, told.Moves)
+	})
 }
 
 // verifies has every so many-th transition that an event or silence caused recomputed from

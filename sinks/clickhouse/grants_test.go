@@ -198,5 +198,8 @@ func works(t *testing.T, dsn string) error {
 	if err := tables.Settle(t.Context()); err != nil {
 		return err
 	}
+	if err := db.WriteForecast(t.Context(), 1, 1767225600000, []Forecast{{Set: "lifecycle", From: "new", To: "cooling", Hour: 1767225600000, Users: 3}}); err != nil {
+		return err
+	}
 	return rows.Insert(t.Context(), "token")
 }
