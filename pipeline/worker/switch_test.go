@@ -201,3 +201,34 @@ func (l *life) checkChains() {
 		last[key] = t
 	}
 }
+
+// A snapshot holds the cells that the rules ask for now, also where rules were switched
+// away from that asked for others, and these were never found.
+func TestSnapshotAfterRulesThatWereNeverFilled(t *testing.T) {
+	for _, name := range []string{"cart", "loyalty", "browse", "engagement"} {
+		rng := rand.New(rand.NewPCG(1, 1))
+		few, err := segment.Shipped(segment.Options{Contract: 1, Exponent: 2}, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := config(t)
+		cfg.MaxAge = 1 << 60
+		cfg.Rules = few
+		log := newLogger(rng, schemas.Live).write(200)
+		l := newLife(t, rng, cfg, log, 0)
+		l.apply(log, Conditions{Wall: l.wall})
+		l.rest()
+		for _, rules := range []*segment.Program{manySets(t, 1), few} {
+			l.cfg.Rules = rules
+			l.worker.Switch(rules)
+			l.rest()
+			l.snapshot(t, l.wall, 200)
+			l.commit()
+		}
+		want := l.worker.memberships()
+		got := l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall}).memberships()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -written +read:\n%s", name, diff)
+		}
+	}
+}
