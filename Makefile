@@ -162,7 +162,7 @@ corruptions: ## N random corruptions of snapshots, from FROM on, and every flipp
 campaign: ## all that takes hours, going on where it stopped (FOR=2h, ONLY=regexp of parts)
 	@KAFKA_PORT=$(KAFKA_PORT) PEERS=$(abspath $(PEERS)) go run ./pipeline/pipelinetest/campaign -for $(or $(FOR),0) -only '$(ONLY)'
 
-campaign-report: ## what the campaign has come to on this tree
+campaign-report: ## what the campaign has come to, on this tree or else on the newest that it ran on
 	@go run ./pipeline/pipelinetest/campaign -report
 
 tools: $(golangci) $(gofumpt) ## the pinned linter and formatter, into the cache

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"footfall/pipeline"
+	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/snapshot"
 	"footfall/schemas"
 )
@@ -209,4 +210,56 @@ func TestAnOldMarkInRecovery(t *testing.T) {
 			})
 		})
 	}
+}
+
+// overtaken answers as a broker does while the owner before commits something more: that
+// is visible from the moment on at which somebody asks what is committed, and the answer,
+// and some more after it, are from before.
+type overtaken struct {
+	*pipelinetest.Member
+	mark  schemas.Mark // as it was
+	asked int          // what is committed
+	old   int          // so many answers are from before
+}
+
+func (o *overtaken) Last(ctx context.Context, partition int32) (uint64, error) {
+	if o.asked == 0 {
+		return o.mark.N, nil
+	}
+	return o.Member.Last(ctx, partition)
+}
+
+func (o *overtaken) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	if o.asked++; o.asked <= o.old {
+		return o.mark, true, nil
+	}
+	return o.Member.Committed(ctx, partition)
+}
+
+// What was committed while a recovery asked is not said again, whatever is told of it.
+func TestAnOldMarkBesideANewOutput(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, users(2)...)
+		b.committed(0)
+		was, _ := b.log.Mark(0)
+		b.log.Publish(0, view("late", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		b.next()
+		b.member.Give(0)
+		asked := &overtaken{Member: b.member, mark: was, old: 4}
+		b.cfg.Committer, b.cfg.History = asked, asked
+		l = b.run()
+		time.Sleep(time.Minute)
+		b.log.Publish(0, view("next", 0))
+		b.committed(0)
+		b.said(0, 4)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

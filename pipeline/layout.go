@@ -18,13 +18,14 @@ const layoutForm = "footfall-layout/1 topic=%q id=%q partitions=%d\n"
 
 func (l Layout) String() string { return fmt.Sprintf(layoutForm, l.Topic, l.ID, l.Partitions) }
 
-// checkLayout refuses a bucket whose snapshots are of another topic than the input, or
+// checkLayout is the first step of every recovery, so that it waits for a bucket that is
+// away as all the others do. It refuses a bucket whose snapshots are of another topic than the input, or
 // of another number of partitions. A partition that nobody has a snapshot of would
 // else begin from nothing, and a topic that was made anew be taken for the old one as
 // soon as it has as many records.
 func (p *Pipeline) checkLayout(ctx context.Context) error {
 	ours := p.cfg.Layout
-	if ours == (Layout{}) {
+	if ours == (Layout{}) || p.layoutHolds.Load() {
 		return nil
 	}
 	text, err := p.cfg.Snapshots.Claim(ctx, ours.String())
@@ -48,5 +49,6 @@ func (p *Pipeline) checkLayout(ctx context.Context) error {
 			"and give it a group, output topics and a bucket of its own",
 			ours.Topic, l.Partitions, ours.Partitions, ErrPermanent)
 	}
+	p.layoutHolds.Store(true)
 	return nil
 }

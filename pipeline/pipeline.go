@@ -79,6 +79,8 @@ type Pipeline struct {
 	snapshots  chan struct{} // the one place for a snapshot under way
 	wg         sync.WaitGroup
 
+	layoutHolds atomic.Bool // the bucket is of this input
+
 	mu    sync.Mutex
 	parts map[int32]*partition      // ours, recovering or live
 	last  map[int32]<-chan struct{} // gone of the partition that was ours before
@@ -106,12 +108,7 @@ func New(cfg Config) *Pipeline {
 // was applied is committed, a snapshot taken of every partition, and everything
 // released. It returns after all goroutines it started have ended: nil after a
 // drain, else what made it stop.
-//
-// A bucket that cannot be used when Run begins is an error; later it is waited for.
 func (p *Pipeline) Run(ctx context.Context) error {
-	if err := p.checkLayout(ctx); err != nil {
-		return err
-	}
 	// What is under way outlives ctx, so that it can be drained.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer p.wg.Wait()

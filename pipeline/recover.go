@@ -22,6 +22,8 @@ func (part *partition) recover() error {
 		switch {
 		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
 			return err
+		case errors.Is(err, errMoved):
+			continue
 		case !errors.Is(err, ErrAway) && !errors.Is(err, snapshot.ErrAway):
 			return err
 		}
@@ -30,15 +32,23 @@ func (part *partition) recover() error {
 	}
 }
 
+// errMoved says that a mark was committed between the two questions, what is committed
+// and what was said: by another owner, of whom we have not heard yet, or by a transaction
+// of our own that ended late.
+var errMoved = errors.New("committed meanwhile")
+
 func (part *partition) recoverOnce() error {
 	cfg := &part.p.cfg
-	// In this order: an output that is seen was committed before the mark is asked for,
-	// so a mark that counts less was set back, and is not only older.
-	last, err := cfg.History.Last(part.ctx, part.number)
+	if err := part.p.checkLayout(part.ctx); err != nil {
+		return err
+	}
+	// In this order: brokers have been seen to answer with an old mark (sources/kafka,
+	// doc.go). What is seen to be said afterwards tells, in the other order it need not.
+	mark, found, err := part.p.commits.committed(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
-	mark, found, err := part.p.commits.committed(part.ctx, part.number)
+	last, err := cfg.History.Last(part.ctx, part.number)
 	if err != nil {
 		return err
 	}
@@ -152,7 +162,7 @@ func (e *ErrForgotten) Error() string {
 }
 
 // restore rebuilds the worker that committed mark, from the newest snapshot that
-// verifies and leads there. last is the greatest output seen before.
+// verifies and leads there. last is the greatest output that was seen afterwards.
 func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID, out *worker.Output) error {
 	cfg := &part.p.cfg
 	start, _, err := cfg.History.Bounds(part.ctx, part.number)
@@ -160,6 +170,11 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		return err
 	}
 	if last > mark.N {
+		if now, _, err := part.p.commits.committed(part.ctx, part.number); err != nil {
+			return err
+		} else if !same(now, mark) {
+			return errMoved
+		}
 		if err := part.doubt("the committed mark is older than what has been said"); err != nil {
 			return err
 		}

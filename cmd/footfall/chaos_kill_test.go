@@ -208,7 +208,7 @@ func (k *killing) report(what string, v *verdict) {
 }
 
 func (v *verdict) details(into map[string]any) {
-	into["broker_faults"] = len(v.hangs)
+	into["broker_faults"] = min(1, len(v.hangs))
 	if v.Report == nil {
 		return
 	}

@@ -31,24 +31,28 @@ func TestChaosThreeBrokers(t *testing.T) {
 	r.ready()
 	r.open(400)
 	roles := map[string]int{}
-	for i := range *chaosThree {
+	kills := 0
+	for going := true; going && kills < *chaosThree; {
 		role := []string{"anyone", "group coordinator", "transaction coordinator", "leader"}[r.rng.IntN(4)]
 		node := c.node(r, role)
 		roles[role]++
 		c.broker("kill9", c.dir, fmt.Sprint(node))
-		r.goesOn(members)
-		if i%4 == 3 { // and a second one: nothing can be committed until they are back
+		kills++
+		if going = r.goesOn(members); !going {
+			break
+		}
+		if kills%4 == 0 { // and a second one: nothing can be committed until they are back
 			c.broker("kill9", c.dir, fmt.Sprint(node%3+1))
 			roles["second"]++
 			time.Sleep(time.Duration(r.rng.IntN(3000)) * time.Millisecond)
 		}
 		c.broker("restart", c.dir)
-		r.goesOn(members)
+		going = r.goesOn(members)
 	}
 	r.close()
 	details := map[string]any{"seed": r.seed, "roles": roles}
 	r.verify(members...).details(details)
-	tell(t, "broker kills, of three", *chaosThree+roles["second"], details)
+	tell(t, "broker kills, of three", kills+roles["second"], details)
 }
 
 // cluster is three brokers of a test's own.

@@ -79,9 +79,18 @@ type ShopConfig struct {
 	Zone     string            // IANA
 }
 
-// SegmentsConfig is which segment sets there are.
+// SegmentsConfig is which segment sets there are, and how often they speak.
 type SegmentsConfig struct {
-	Sets []string // names of shipped ones, and paths; see setFiles
+	Sets       []string // names of shipped ones, and paths; see Config.sets
+	Cap        CapConfig
+	EpochAt    string // HH:MM
+	Hysteresis int    // percent
+}
+
+// CapConfig is how many triggers there may be of one user. Triggers 0: any number.
+type CapConfig struct {
+	Triggers int
+	Within   time.Duration
 }
 
 // ClockConfig is how time moves (design 5).
@@ -181,6 +190,10 @@ func (c *Config) options() []option {
 		{key: "shop.zone", target: &c.Shop.Zone, value: "UTC", doc: "Time zone (IANA, as in Europe/Berlin) in which calendar days, months and hours of segment sets begin that name none themselves."},
 
 		{key: "segments.sets", target: &c.Segments.Sets, value: "lifecycle", doc: "Segment sets, in this order: names of shipped ones (`footfall rules` lists them) and paths of YAML files such as ./vip.yaml. A path in a configuration file is relative to that file, one in the environment or a flag to the working directory."},
+		{key: "segments.cap.triggers", target: &c.Segments.Cap.Triggers, value: "0", doc: "No more triggers than that of one user within segments.cap.within, over all sets but those with `capped: false`; what is more is muted (cap). 0: any number."},
+		{key: "segments.cap.within", target: &c.Segments.Cap.Within, value: "7d", doc: "How far back the cap counts."},
+		{key: "segments.epoch_at", target: &c.Segments.EpochAt, value: "03:00", doc: "Time of day in shop.zone (HH:MM) at which the bounds of score(...) are taken anew."},
+		{key: "segments.hysteresis", target: &c.Segments.Hysteresis, value: "5", doc: "Such a bound stays where it was when it would move by less than so many percent."},
 
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
 		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},

@@ -23,6 +23,7 @@ func (c *Config) check() []error {
 	k.security()
 	k.shop()
 	k.segments()
+	k.policies()
 	k.spans()
 	k.clickhouse()
 	k.server()
@@ -161,6 +162,21 @@ func (k *checker) segments() {
 		case !isPath(s) && !slices.Contains(segments.Names(), s):
 			k.bad("segments.sets", "no set %q is shipped%s; a file of yours is given as a path, as in ./%s.yaml", s, suggest(s, segments.Names()), s)
 		}
+	}
+}
+
+// policies are how often sets speak.
+func (k *checker) policies() {
+	s := &k.c.Segments
+	if n := s.Cap.Triggers; n < 0 || n > segment.CapMost {
+		k.bad("segments.cap.triggers", "%d is not within 0 and %d", n, segment.CapMost)
+	}
+	k.within("segments.cap.within", s.Cap.Within, time.Minute, 366*24*time.Hour)
+	if _, err := parseTimeOfDay(s.EpochAt); err != nil {
+		k.bad("segments.epoch_at", "%w", err)
+	}
+	if s.Hysteresis < 0 || s.Hysteresis > 100 {
+		k.bad("segments.hysteresis", "%d is not within 0 and 100", s.Hysteresis)
 	}
 }
 

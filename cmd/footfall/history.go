@@ -33,8 +33,9 @@ type history struct {
 	span  time.Duration               // back
 	start func(partition int32) int64 // of the log: the first offset that is wanted; nil: all
 
-	notes []string // what a reader of the outcome should know
-	live  bool     // the last record was of lane live, so that time has gone on since
+	notes  []string // what a reader of the outcome should know
+	live   bool     // the last record was of lane live, so that time has gone on since
+	future int      // records from beyond the present, which footfall refuses when it reads them
 }
 
 func (h *history) flags(cmd *cobra.Command) {
@@ -68,7 +69,12 @@ func (h *history) check() error {
 // play calls each with every record: those of a partition in offset order, all of them in
 // the order of their timestamps. A record is the callee's to keep.
 func (h *history) play(ctx context.Context, c *Config, progress io.Writer, each func(partition int32, r *worker.Record) error) error {
+	latest := wall() + millis(c.Clock.MaxSkew)
 	play := func(partition int32, r *worker.Record) error {
+		if r.Time > latest && h.from == "" {
+			h.future++
+			return nil
+		}
 		h.live = r.Lane == schemas.Live
 		return each(partition, r)
 	}

@@ -217,6 +217,8 @@ func (p *plan) run(ctx context.Context, c *Config, out, progress io.Writer) erro
 	}
 	r := newPlanAnswer(c, rehearsal.Compare(sides[0], sides[1], end-p.lastSpan, p.sample), p.rules)
 	r.Notes, r.Seconds = append(r.Notes, p.history.notes...), time.Since(began).Seconds()
+	r.Refused += p.history.future
+	r.Events += p.history.future
 	refusal := p.judge(r)
 	var err error
 	switch p.output {

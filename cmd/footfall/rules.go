@@ -118,6 +118,7 @@ type rulesBytes struct {
 	Everybody   int `json:"everybody"` // whatever the rules are
 	Memberships int `json:"memberships"`
 	Kept        int `json:"kept"`
+	Policies    int `json:"policies"`
 	Total       int `json:"total"`
 }
 
@@ -127,6 +128,7 @@ type rulesSet struct {
 	About    string         `json:"about"`
 	Zone     string         `json:"zone"`
 	Uses     []string       `json:"uses"`
+	Capped   bool           `json:"capped"` // its triggers count among those that segments.cap caps
 	Scores   []string       `json:"scores"`
 	Segments []rulesSegment `json:"segments"`
 	Bytes    int            `json:"bytes_a_user"` // membership included
@@ -138,6 +140,7 @@ type rulesSegment struct {
 	About   string `json:"about"`
 	Rule    string `json:"rule"` // "": everybody who is left
 	Kept    []int  `json:"looks_at"`
+	Reentry string `json:"reentry"`
 }
 
 type rulesKept struct {
@@ -155,18 +158,18 @@ func describeRules(p *segment.Program) *rulesAnswer {
 	for _, d := range p.Describe() {
 		s := rulesSet{
 			Set: d.Set, File: d.File, About: d.About, Zone: d.Zone, Uses: notNil(d.Uses), Scores: notNil(d.Scores),
-			Bytes: member + d.Bytes, Segments: []rulesSegment{}, Kept: []rulesKept{},
+			Capped: !d.Apart, Bytes: member + d.Bytes, Segments: []rulesSegment{}, Kept: []rulesKept{},
 		}
 		for _, seg := range d.Segments {
-			s.Segments = append(s.Segments, rulesSegment{seg.Name, seg.About, seg.Rule, notNil(seg.Kept)})
+			s.Segments = append(s.Segments, rulesSegment{seg.Name, seg.About, seg.Rule, notNil(seg.Kept), seg.Reentry.String()})
 		}
 		for _, k := range d.Kept {
 			s.Kept = append(s.Kept, rulesKept{k.Asked, k.What, k.Bytes, k.Entry, k.Most, notNil(k.Shared)})
 		}
 		r.Sets = append(r.Sets, s)
 	}
-	r.Bytes = rulesBytes{Everybody: everybody, Memberships: member * len(r.Sets), Kept: p.Layout().Bytes()}
-	r.Bytes.Total = r.Bytes.Everybody + r.Bytes.Memberships + r.Bytes.Kept
+	r.Bytes = rulesBytes{Everybody: everybody, Memberships: member * len(r.Sets), Kept: p.Layout().Bytes(), Policies: p.PolicyBytes()}
+	r.Bytes.Total = r.Bytes.Everybody + r.Bytes.Memberships + r.Bytes.Kept + r.Bytes.Policies
 	return r
 }
 
@@ -192,8 +195,12 @@ func (r *rulesAnswer) print(to io.Writer) error {
 		}
 	}
 	fmt.Fprintf(&b, "%s, rules %s\n", counted(len(r.Sets), "set"), r.Rules)
-	fmt.Fprintf(&b, "every user takes %d bytes (%d whatever the rules are, %d for memberships, %d for what they ask), its id and %s\n",
-		r.Bytes.Total, r.Bytes.Everybody, r.Bytes.Memberships, r.Bytes.Kept, lists)
+	policies := ""
+	if r.Bytes.Policies > 0 {
+		policies = fmt.Sprintf(", %d for what is not said again", r.Bytes.Policies)
+	}
+	fmt.Fprintf(&b, "every user takes %d bytes (%d whatever the rules are, %d for memberships, %d for what they ask%s), its id and %s\n",
+		r.Bytes.Total, r.Bytes.Everybody, r.Bytes.Memberships, r.Bytes.Kept, policies, lists)
 	_, err := io.WriteString(to, b.String())
 	return err
 }
@@ -205,6 +212,9 @@ func (s *rulesSet) print(b *strings.Builder) {
 	}
 	if s.Zone != "UTC" {
 		fmt.Fprintf(b, "  days begin in %s\n", s.Zone)
+	}
+	if !s.Capped {
+		b.WriteString("  is not capped, and does not count for the cap\n")
 	}
 	if len(s.Uses) > 0 {
 		fmt.Fprintf(b, "  asks for the sets %s\n", strings.Join(s.Uses, ", "))
@@ -221,6 +231,9 @@ func (s *rulesSet) print(b *strings.Builder) {
 		}
 		for _, k := range seg.Kept {
 			rule += fmt.Sprintf("  [%d]", k+1)
+		}
+		if seg.Reentry != "always" {
+			rule += "  (reentry: " + seg.Reentry + ")"
 		}
 		fmt.Fprintf(w, "  %s\t%s\n", seg.Segment, rule)
 	}

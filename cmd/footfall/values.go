@@ -210,3 +210,12 @@ func suggest(word string, known []string) string {
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
 }
+
+// parseTimeOfDay reads HH:MM as the time since midnight.
+func parseTimeOfDay(s string) (time.Duration, error) {
+	t, err := time.Parse("15:04", s)
+	if err != nil || len(s) != len("15:04") {
+		return 0, fmt.Errorf("%q: want a time of day such as 03:00", s)
+	}
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, nil
+}

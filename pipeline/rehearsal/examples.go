@@ -79,7 +79,7 @@ type membership struct {
 // want is an expected transition. What is not given is not compared.
 type want struct {
 	set, user, from, to word
-	at, cause           word
+	at, cause, muted    word
 	key                 *token.Token
 }
 
@@ -285,14 +285,14 @@ func (s *step) add(name string, value []byte) {
 
 func (r *yamlReader) want(node ast.Node) want {
 	w := want{key: node.GetToken()}
-	into := map[string]*word{"set": &w.set, "user": &w.user, "from": &w.from, "to": &w.to, "at": &w.at, "cause": &w.cause}
+	into := map[string]*word{"set": &w.set, "user": &w.user, "from": &w.from, "to": &w.to, "at": &w.at, "cause": &w.cause, "muted": &w.muted}
 	for _, p := range r.pairs(node, "a transition") {
 		key := p.Key.GetToken()
 		w.key = first(w.key, key)
 		target := into[key.Value]
 		switch {
 		case target == nil:
-			r.unknown(key, "set", "user", "from", "to", "at", "cause")
+			r.unknown(key, "set", "user", "from", "to", "at", "cause", "muted")
 		case key.Value == "from" && isNull(p.Value):
 			*target = word{"null", p.Value.GetToken()}
 		default:
@@ -307,8 +307,14 @@ func (r *yamlReader) want(node ast.Node) want {
 			r.errorf(w.cause.at, "cause %q: want %s, or the type of an event: %s", c, causeTimer, strings.Join(kindNames(), ", "))
 		}
 	}
+	if m := w.muted.text; w.muted.at != nil && !slices.Contains([]string{aloud, schemas.MutedReentry.String(), schemas.MutedCap.String()}, m) {
+		r.errorf(w.muted.at, "muted %q: want %s, %s or %s", m, schemas.MutedReentry, schemas.MutedCap, aloud)
+	}
 	return w
 }
+
+// aloud is what an expectation says of a transition that is not muted.
+const aloud = "no"
 
 // causeTimer is the cause of what silence alone brings.
 const causeTimer = "timer"

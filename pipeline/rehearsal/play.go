@@ -302,7 +302,8 @@ func (p *player) meets(t *schemas.Transition, w *boundWant) bool {
 	return p.name(t.Set, t.To) == w.to.text &&
 		(w.from.at == nil || w.from.text == from) &&
 		(w.at.at == nil || w.moment == t.At) &&
-		(w.cause.at == nil || w.cause.text == cause(t))
+		(w.cause.at == nil || w.cause.text == cause(t)) &&
+		(w.muted.at == nil || w.muted.text == muted(t))
 }
 
 func (p *player) name(set, segment uint16) string {
@@ -317,9 +318,20 @@ func cause(t *schemas.Transition) string {
 	return t.Cause.Kind.String()
 }
 
+// muted is what an expectation calls the reason for which it is.
+func muted(t *schemas.Transition) string {
+	if t.Muted == schemas.NotMuted {
+		return aloud
+	}
+	return t.Muted.String()
+}
+
 // transition writes one, with the clause that flipped.
 func (p *player) transition(t *schemas.Transition) string {
 	line := fmt.Sprintf("%-12s %s by %s", p.name(t.Set, t.To), p.when(t.At), cause(t))
+	if t.Muted != schemas.NotMuted {
+		line += ", muted: " + t.Muted.String()
+	}
 	if t.Evidence.Clause != "" {
 		was, is := p.rules.Words(t.Evidence)
 		line += fmt.Sprintf("   %s: %s, was %s", t.Evidence.Clause, is, was)
@@ -335,6 +347,9 @@ func (p *player) expectation(w *boundWant) string {
 	}
 	if w.cause.at != nil {
 		line += " by " + w.cause.text
+	}
+	if w.muted.at != nil {
+		line = strings.TrimRight(line, " ") + ", muted: " + w.muted.text
 	}
 	if w.from.at != nil {
 		line += " from " + w.from.text

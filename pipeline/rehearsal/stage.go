@@ -120,9 +120,9 @@ func (s *Stage) Switch(rules *segment.Program) {
 	s.settle()
 }
 
-// Play applies a record; one from before a snapshot is remembered as seen. Records come in offset order. What a record of lane backfill
-// causes is said muted, as it would be; otherwise lanes make no difference here, where
-// time is what the caller says.
+// Play applies a record; one from before a snapshot is remembered as seen. Records come
+// in offset order. What a record of lane backfill causes is said muted, as it would be;
+// otherwise lanes make no difference here, where time is what the caller says.
 func (s *Stage) Play(r *worker.Record) {
 	lane := r.Lane
 	s.record[0] = *r

@@ -13,6 +13,7 @@ import (
 type Description struct {
 	Set, About, File, Zone string
 	Uses                   []string // sets that its rules name
+	Apart                  bool     // its transitions are not capped
 	Segments               []DescribedSegment
 	Kept                   []Kept   // besides the profile that everybody has
 	Bytes                  int      // of Kept, a user, lists not counted
@@ -24,6 +25,7 @@ type DescribedSegment struct {
 	Name, About string
 	Rule        string // on one line; empty: everybody who is left
 	Kept        []int  // of Description.Kept, what the rule looks at
+	Reentry     Reentry
 }
 
 // Kept is something that is kept of every user because rules ask for it.
@@ -55,7 +57,7 @@ func (p *Program) Describe() []Description {
 
 func (p *Program) describe(set int, asking [][]int) Description {
 	s := &p.sets[set]
-	d := Description{Set: s.name, About: s.about, File: s.file, Zone: s.zone.name}
+	d := Description{Set: s.name, About: s.about, File: s.file, Zone: s.zone.name, Apart: s.apart}
 	for _, u := range s.uses {
 		d.Uses = append(d.Uses, p.sets[u].name)
 	}
@@ -79,7 +81,7 @@ func (p *Program) describe(set int, asking [][]int) Description {
 		d.Bytes += k.Bytes
 	}
 	for i, r := range s.rules {
-		seg := DescribedSegment{Name: p.names[set].Segments[i], About: s.abouts[i], Rule: p.Rule(set, uint16(i))}
+		seg := DescribedSegment{Name: p.names[set].Segments[i], About: s.abouts[i], Rule: p.Rule(set, uint16(i)), Reentry: r.reentry}
 		for _, c := range p.cells {
 			if n, ok := place[c]; ok && asks(r.when, c) {
 				seg.Kept = append(seg.Kept, n)

@@ -43,7 +43,7 @@ func (c *compiler) clausesOf(n *node, not bool) []clause {
 	case n.op == opNot:
 		return c.clausesOf(n.args[0], !not)
 	}
-	cl := clause{source: n.source, denied: denied(n), not: not, holds: c.condition(n)}
+	cl := clause{source: plain(n), denied: negated(n), not: not, holds: c.condition(n)}
 	switch n.op {
 	case opSinceIs:
 		x := c.number(n.args[0])
@@ -137,9 +137,9 @@ func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
 		case opNot:
 			walk(n.args[0], !not)
 		default:
-			c := Clause{Source: n.source, Value: e.value(fr, n), Holds: e.truth(fr, n) != not}
+			c := Clause{Source: plain(n), Value: e.value(fr, n), Holds: e.truth(fr, n) != not}
 			if not {
-				c.Source = denied(n)
+				c.Source = negated(n)
 			}
 			all = append(all, c)
 		}
@@ -197,9 +197,9 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 	case opSinceIs:
 		x := e.number(fr, n.args[0])
 		if x == 0 {
-			return n.args[0].source + " was never"
+			return plain(n.args[0]) + " was never"
 		}
-		return fmt.Sprintf("%s was %s, %s ago", n.args[0].source, momentText(x), spanText(max(0, int64(fr.now)-x)))
+		return fmt.Sprintf("%s was %s, %s ago", plain(n.args[0]), momentText(x), spanText(max(0, int64(fr.now)-x)))
 	case opReached:
 		return "now is " + momentText(int64(fr.now))
 	case opIsSegment:
@@ -226,12 +226,12 @@ func (e *Evaluator) value(fr *frame, n *node) string {
 		var parts []string
 		for _, a := range n.args {
 			if a.op != opConst {
-				parts = append(parts, a.source+" is "+e.shown(a, e.number(fr, a)))
+				parts = append(parts, plain(a)+" is "+e.shown(a, e.number(fr, a)))
 			}
 		}
 		return strings.Join(parts, ", ")
 	case opOnTheDay:
-		return n.args[0].source + " was " + momentText(e.number(fr, n.args[0]))
+		return plain(n.args[0]) + " was " + momentText(e.number(fr, n.args[0]))
 	case opBirthday:
 		return birthdayText(fr.v.Text(n.cell.number))
 	default:
@@ -249,15 +249,15 @@ func (e *Evaluator) texts(fr *frame, a, b *node) string {
 	_, literal := b.isConst()
 	switch {
 	case x == 0:
-		return a.source + " is none"
+		return plain(a) + " is none"
 	case literal && x == y:
-		return a.source + " is " + b.source
+		return plain(a) + " is " + plain(b)
 	case literal:
-		return a.source + " is another one"
+		return plain(a) + " is another one"
 	case x == y:
-		return a.source + " and " + b.source + " are the same"
+		return plain(a) + " and " + plain(b) + " are the same"
 	}
-	return a.source + " and " + b.source + " are not the same"
+	return plain(a) + " and " + plain(b) + " are not the same"
 }
 
 // shown writes a value of a node.

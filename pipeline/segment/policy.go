@@ -50,6 +50,34 @@ func (p *Program) Cap() Cap { return p.cap }
 // Capped tells whether a set's transitions count, and are muted when there were too many.
 func (p *Program) Capped(set int) bool { return p.cap.Triggers > 0 && !p.sets[set].apart }
 
+// PolicyBytes is what all policies take of every user: a word for each segment into
+// which not every transition is said, and one for each trigger that the cap counts.
+func (p *Program) PolicyBytes() int {
+	words := p.cap.Triggers
+	for i := range p.sets {
+		for _, r := range p.sets[i].rules {
+			if r.reentry.Kind != ReentryAlways {
+				words++
+			}
+		}
+	}
+	return 4 * words
+}
+
+// String is the policy as a set has it.
+func (r Reentry) String() string {
+	switch r.Kind {
+	case ReentryOnce:
+		return "once"
+	case ReentryCart:
+		return "cart"
+	case ReentryAfter:
+		return spanSource(int64(r.After))
+	default:
+		return "always"
+	}
+}
+
 // Cart is the identity of the user's open cart that was changed last: the hash of its id
 // or, of one without an id, of the time of its first line. 0: there is none.
 func (e *Evaluator) Cart(pr *profile.Profile, v profile.View, now schemas.Millis) uint64 {
@@ -110,11 +138,21 @@ func (c *compilation) policies(w *written, s *set) {
 			continue
 		}
 		s.rules[i].reentry = *p
-		if p.Kind == ReentryCart && !slices.ContainsFunc(s.rules, func(r rule) bool { return looksAtCarts(r.when) }) {
+		if p.Kind == ReentryCart && !c.faulty(w, s) && !slices.ContainsFunc(s.rules, func(r rule) bool { return looksAtCarts(r.when) }) {
 			c.errs = append(c.errs, &Error{w.file, at.Position.Line, at.Position.Column, fmt.Sprintf("reentry: once for each cart, and no rule of set %q looks at carts", w.name)})
 			return
 		}
 	}
+}
+
+// faulty tells that a rule of a set could not be understood: what it looks at is not known.
+func (c *compilation) faulty(w *written, s *set) bool {
+	for i := range s.rules {
+		if w.segments[i].when != nil && s.rules[i].when == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func looksAtCarts(n *node) bool {

@@ -466,8 +466,9 @@ func touches(n *node) (t Touched) {
 	return t
 }
 
-// hash is of all that decides: the same for rules that decide the same, whatever
-// their layout in the files.
+// hash is of all that decides a segment: the same for rules that decide the same,
+// whatever their layout in the files. Policies are not in it: who is where does not
+// depend on what is said of it.
 func (c *compilation) hash() uint64 {
 	sum := binary.LittleEndian.AppendUint64(nil, semantics)
 	sum = binary.LittleEndian.AppendUint64(sum, c.opt.Contract)
@@ -489,7 +490,7 @@ func (c *compilation) hash() uint64 {
 	return xxhash.Sum64(sum)
 }
 
-// Hash is equal for programs that decide equally.
+// Hash is equal for programs that put users into the same segments.
 func (p *Program) Hash() uint64 { return p.hash }
 
 // Names are the names of the sets and of their segments, by the numbers that Eval gives.

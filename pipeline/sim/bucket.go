@@ -164,6 +164,9 @@ func (b *bucket) stale(keys []string, prefix, stays string) []string {
 			list = append(list, k)
 		}
 	}
+	if b.spoilt(prefix) {
+		return list // pruning counts what is in it: the last sound one might go for one that is gone
+	}
 	for _, k := range b.removed {
 		if strings.HasPrefix(k, prefix) && rng.IntN(2) == 0 && b.objects[k] == nil {
 			list = append(list, k)

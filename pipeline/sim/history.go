@@ -121,12 +121,16 @@ func (p *process) give(part *part, i int, each func(*worker.Item) error) error {
 	return each(it)
 }
 
-// Last is pipeline.History.
+// Last is pipeline.History: it waits until all that is written is decided.
 func (p *process) Last(_ context.Context, partition int32) (uint64, error) {
 	if err := p.ask("the last output"); err != nil {
 		return 0, err
 	}
 	part := p.parts[partition]
+	for part.undecided() {
+		p.fault("waited for a marker")
+		p.rest()
+	}
 	for i, o := range slices.Backward(part.where) {
 		if o.visible() && o.kept() {
 			return part.outputs[i].Item.N, nil

@@ -120,6 +120,11 @@ func (p *part) last() uint64 {
 	return p.outputs[len(p.outputs)-1].Item.N
 }
 
+// undecided tells whether a transaction has written outputs, and no marker yet.
+func (p *part) undecided() bool {
+	return slices.ContainsFunc(p.streams[:], func(s *stream) bool { return len(s.open) > 0 })
+}
+
 // after is the index of the first output with a greater number than n.
 func (p *part) after(n uint64) int {
 	i, _ := slices.BinarySearchFunc(p.outputs, n+1, func(o Said, n uint64) int { return cmp.Compare(o.Item.N, n) })

@@ -84,6 +84,11 @@ func pipelineMutants() []mutant {
 			"(ON || c.N > mark.N || c.Hash == mark.Hash)", test("pipeline", "TestRebuildCommitsBeforeItPublishes"),
 		},
 		{
+			"what was said is asked for before the mark", "pipeline/recover.go",
+			"\tlast, err := cfg.History.Last(part.ctx, part.number)\n",
+			"\tlast, err := cfg.History.Last(part.ctx, part.number)\n\tif ON {\n\t\tlast = mark.N\n\t}\n", test("pipeline", "TestAnOldMarkBesideANewOutput"),
+		},
+		{
 			"a rebuild begins to live at the start of the log", "pipeline/recover.go",
 			"\t\tlast.Next, last.N = end, counted\n",
 			"\t\tif last.N = counted; !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
@@ -124,8 +129,8 @@ func pipelineMutants() []mutant {
 			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
 		},
 		{
-			"Said does not wait for the metadata's n", "pipeline/sim/history.go",
-			"for !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", "if ON && !o.visible() {\n\t\t\tbreak\n\t\t}\n\t\tfor !o.visible() {\n\t\t\tp.fault(\"waited for a marker\")", seedsFrom(215),
+			"Last does not wait until all is decided", "pipeline/sim/history.go",
+			"for part.undecided() {", "for part.undecided() && !ON {", seedsFrom(23480),
 		},
 		{
 			"epoch not checked", "pipeline/sim/edges.go",
@@ -171,8 +176,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"nobody looks whether the input is another one", "pipeline/layout.go",
-			"\tif ours == (Layout{}) {",
-			"\tif ours == (Layout{}) || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
+			"\tif ours == (Layout{}) || p.layoutHolds.Load() {",
+			"\tif ours == (Layout{}) || p.layoutHolds.Load() || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),
 		},
 	}
 }

@@ -26,8 +26,8 @@ func (p *process) checkPut(key string, data []byte) error {
 	if covered := p.covered[id.Partition]; id.N > 0 && (id.N > covered.N || id.Next > covered.Next) {
 		return p.breach("snapshot %s is published, and %+v is the last that the process can know to be committed", key, covered)
 	}
-	if id.N == 0 || part.owner != p || part.epoch != s.epoch {
-		return nil // who was robbed publishes what was the past once
+	if id.N == 0 || part.owner != p || part.epoch != s.epoch || !s.told {
+		return nil // who was robbed publishes what was the past once, though it has been given the partition again
 	}
 	k, err := p.read(part, data, p.using)
 	if err != nil {

@@ -14,15 +14,15 @@ const (
 // Bytes is what users take in memory.
 type Bytes struct {
 	Users   int // how many there are
-	Fixed   int // of every user: profile, timer, index, memberships, cells
+	Fixed   int // of every user: profile, timer, index, memberships, cells, policies
 	Ids     int // all of them
 	Buyers  int // what only buyers have, all of them
 	Lists   int // of cells, all of them
 	PerUser int // all of it, by users
 }
 
-// FixedBytes is what every user takes besides its id and the cells of the rules, and
-// what it takes for each set.
+// FixedBytes is what every user takes besides its id and the cells and policies of the
+// rules, and what it takes for each set.
 func FixedBytes() (everybody, set int) {
 	return rowBytes + linkBytes + refBytes + cellBytes, memberBytes
 }
@@ -32,7 +32,7 @@ func (w *Worker) Bytes() Bytes {
 	everybody, set := FixedBytes()
 	_, lists := w.cells.Bytes()
 	b := Bytes{
-		Users: w.Users(), Fixed: everybody + set*len(w.names) + w.cfg.Rules.Layout().Bytes(),
+		Users: w.Users(), Fixed: everybody + set*len(w.names) + w.cfg.Rules.Layout().Bytes() + w.cfg.Rules.PolicyBytes(),
 		Buyers: w.buyers.Len() * buyerBytes, Lists: lists,
 	}
 	for user := range int32(b.Users) {

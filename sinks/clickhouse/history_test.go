@@ -3,59 +3,111 @@ package clickhouse
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"footfall/pipeline/archive"
 	"footfall/schemas"
+	"footfall/sinks/clickhouse/chdbtest"
 )
 
-// An event that is read back means what the record meant that was archived, whatever is
-// in its fields.
-func TestEventsReadBackMeanTheSame(t *testing.T) {
-	db, _ := open(t)
+// randomEvent is an event with some of everything that an event can have.
+func randomEvent(rng *rand.Rand, offset int64) string {
+	kind := []string{"view", "add_to_cart", "remove_from_cart", "purchase", "refund", "search"}[rng.IntN(6)]
+	value := fmt.Sprintf(`{"event_id":"e%d","user_id":"u%d","type":"%s","time":%d`, rng.Int64N(offset+1), rng.IntN(9), kind, 1767225600000+rng.Int64N(1e9))
+	if kind == "purchase" || kind == "refund" {
+		value += fmt.Sprintf(`,"order_id":"o'%d\\","revenue":%d.%02d`, rng.IntN(50), rng.IntN(1000), rng.IntN(100))
+	}
+	for _, f := range []string{
+		`"session_id":"s?1"`, `"product_id":"p \"1\""`, `"category":"tv/\u00e9"`, `"brand":"b"`, `"price":12.345678`, `"quantity":1.5`, `"cart_id":"c"`, `"currency":"USD"`,
+		`"channel":"email"`, `"campaign":"spring"`, `"url":"https://shop.example/?a=b"`, `"timezone":"Europe/Berlin"`, `"birthday":"--04-15"`, `"items":[{"product_id":"p1","quantity":2,"price":0.1},{"product_id":"p2"}]`,
+	} {
+		if rng.IntN(3) == 0 {
+			value += "," + f
+		}
+	}
+	return value + "}"
+}
+
+var userOf = regexp.MustCompile(`"user_id":"(\w+)"`)
+
+func decoder(t *testing.T, c schemas.Contract) *schemas.Decoder {
+	t.Helper()
+	d, err := schemas.NewDecoder(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// Events come back as records in which the contract reads the same: those of a partition
+// in offset order, also where timestamps went back, and otherwise in the order of time.
+func TestEachEvent(t *testing.T) {
+	db, dsn := open(t)
+	rng := rand.New(rand.NewPCG(5, 5))
 	tables := testTables()
+	tables.contract.Rates = map[string]string{"USD": "0.9"}
 	tables.db = db
 	rows := tables.Rows()
-	decoder, err := schemas.NewDecoder(tables.contract)
-	if err != nil {
+	type place struct {
+		partition int32
+		offset    int64
+	}
+	written := map[place]archive.Record{}
+	for partition := range int32(3) {
+		clock := schemas.Millis(1767225600000)
+		for offset := range int64(200) {
+			clock += schemas.Millis(rng.IntN(60_000) - 20_000)
+			rec := archive.Record{Offset: offset, Time: clock, Value: []byte(randomEvent(rng, offset))}
+			rec.Key = []byte(userOf.FindStringSubmatch(string(rec.Value))[1])
+			if !rows.Decode(archive.Partition{Topic: "in", Number: partition}, &rec) {
+				t.Fatalf("%s gives no row", rec.Value)
+			}
+			rows.Add(archive.Hash(&rec))
+			written[place{partition, offset}] = rec
+		}
+	}
+	if err := rows.Insert(t.Context(), "token"); err != nil {
 		t.Fatal(err)
 	}
-	decoded := func(key, value []byte) string {
-		var ev schemas.Event
-		if err := decoder.Decode(key, value, &ev); err != nil {
-			t.Fatalf("%s: %v", value, err)
+	chdbtest.Exec(t, dsn, "INSERT INTO dead_letters (_topic, _partition, _offset, reason, source_topic, source_partition, source_offset) VALUES ('dead', 1, 1, 'future', 'in', 1, 7)")
+	delete(written, place{1, 7})
+
+	sel := EventSelection{Topic: "in", Partitions: []int{0, 1}}
+	if n, err := db.CountEvents(t.Context(), sel); err != nil || n != 400 {
+		t.Errorf("counted %d events, %v, want 400", n, err)
+	}
+	next, latest := map[int32]int64{}, map[int32]schemas.Millis{}
+	seen, last := 0, schemas.Millis(0)
+	there, back := decoder(t, tables.contract), decoder(t, tables.contract)
+	err := db.EachEvent(t.Context(), sel, func(ev *Event) error {
+		seen++
+		rec, ok := written[place{ev.Partition, ev.Offset}]
+		if !ok || ev.Partition > 1 || ev.Offset < next[ev.Partition] || ev.Time != rec.Time || string(ev.Key) != string(rec.Key) {
+			t.Fatalf("got %d/%d at %d, key %q after offset %d; want one that was written: %+v", ev.Partition, ev.Offset, ev.Time, ev.Key, next[ev.Partition]-1, rec)
 		}
-		ev.Properties, ev.Extra = nil, nil // no rule can ask for them
-		return fmt.Sprintf("%+v", ev)
-	}
-	rng := rand.New(rand.NewPCG(9, 9))
-	var want []string
-	for i := range 500 {
-		sent := variedEvent(rng, i)
-		rec := archive.Record{Offset: int64(len(want)), Time: schemas.Millis(at(i).UnixMilli()), Key: sent.Key, Value: sent.Value}
-		if !rows.Decode(archive.Partition{Topic: "in"}, &rec) {
-			continue // another currency than the shop's, which this one has no rate for
+		next[ev.Partition] = ev.Offset + 1
+		latest[ev.Partition] = max(latest[ev.Partition], ev.Time)
+		if latest[ev.Partition] < last {
+			t.Errorf("%d/%d at %d comes when time stands at %d", ev.Partition, ev.Offset, latest[ev.Partition], last)
 		}
-		rows.Add(archive.Hash(&rec))
-		want = append(want, decoded(rec.Key, rec.Value))
-	}
-	if len(want) < 300 {
-		t.Fatalf("%d events were accepted: too few", len(want))
-	}
-	if err := rows.Insert(t.Context(), "test"); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	err = db.EachEvent(t.Context(), EventSelection{Topic: "in"}, func(ev *Event) error {
-		got = append(got, decoded(ev.Key, ev.Value))
+		last = latest[ev.Partition]
+		var got, want schemas.Event
+		if err := back.Decode(ev.Key, ev.Value, &got); err != nil {
+			t.Fatalf("%s: %v", ev.Value, err)
+		}
+		if err := there.Decode(rec.Key, rec.Value, &want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(schemas.Event{}, "Properties", "Extra"), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("%s came back as %s (-want +got):\n%s", rec.Value, ev.Value, diff)
+		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("events (-archived +read back):\n%s", diff)
+	if err != nil || seen != 399 {
+		t.Errorf("got %d events, %v, want 399", seen, err)
 	}
 }

@@ -41,22 +41,36 @@ func (s *Session) Hanging(ctx context.Context, topic string, partition int32) st
 	}
 	for _, t := range listed {
 		if t.ProducerID == open.ProducerID {
-			return who + fmt.Sprintf(", of transaction %q, which is %s; %s", t.TxnID, t.State, remedyFor(t.State, topic, partition, open))
+			epoch := int16(-1)
+			if described, err := adm.DescribeTransactions(ctx, t.TxnID); err == nil {
+				epoch = described[t.TxnID].ProducerEpoch
+			}
+			return who + fmt.Sprintf(", of transaction %q, which is %s at epoch %d; %s", t.TxnID, t.State, epoch, s.remedyFor(t.State, epoch, topic, partition, open))
 		}
 	}
-	return who + "; no coordinator knows its transaction: abort it with kafka-transactions.sh abort " +
-		fmt.Sprintf("--topic %s --partition %d --start-offset %d", topic, partition, open.CurrentTxnStartOffset)
+	return who + "; no coordinator knows its transaction: " + abortOf(topic, partition, open)
+}
+
+func abortOf(topic string, partition int32, p *kadm.DescribedProducer) string {
+	return fmt.Sprintf("abort it with kafka-transactions.sh abort --topic %s --partition %d --start-offset %d", topic, partition, p.CurrentTxnStartOffset)
 }
 
 // remedyFor says what to do about a transaction that hangs, by the state its
 // coordinator has it in. One that was committed must get its missing markers as
 // commits: its offsets are committed, so aborting it loses what it said.
-func remedyFor(state, topic string, partition int32, p *kadm.DescribedProducer) string {
-	switch state {
-	case "CompleteCommit", "PrepareCommit":
+//
+// Transactions of version 2 (KIP-890) end by moving the epoch on: the coordinator of one
+// that was committed is at a later epoch than its records. One that is at the same has
+// never heard of them: its transaction is the one before.
+func (s *Session) remedyFor(state string, epoch int16, topic string, partition int32, p *kadm.DescribedProducer) string {
+	ended := state == "CompleteCommit" || state == "CompleteAbort"
+	switch {
+	case ended && s.v2 && epoch == int16(p.ProducerEpoch):
+		return "these records came after that transaction, and the coordinator has lost theirs, which was not committed: " + abortOf(topic, partition, p)
+	case state == "CompleteCommit", state == "PrepareCommit":
 		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, "+
 			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d), never an abort", topic, partition, p.ProducerID, p.ProducerEpoch)
-	case "Ongoing":
+	case state == "Ongoing":
 		return "its process is alive or died a moment ago: the broker aborts it after its timeout"
 	default:
 		return "its coordinator is ending it: see the coordinator's log"

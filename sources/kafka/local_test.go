@@ -378,9 +378,13 @@ func TestHangingNamesTheTransaction(t *testing.T) {
 			return strings.Contains(s.Hanging(t.Context(), e.input, 0), "no producer has an open transaction")
 		})
 		for state, want := range map[string]string{"CompleteCommit": "COMMIT marker", "PrepareCommit": "never an abort", "Ongoing": "its timeout", "PrepareAbort": "coordinator's log"} {
-			if got := remedyFor(state, "t", 0, &kadm.DescribedProducer{}); !strings.Contains(got, want) {
+			if got := s.remedyFor(state, 8, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 7}); !strings.Contains(got, want) {
 				t.Errorf("%s: got %q, want %q in it", state, got, want)
 			}
+		}
+		s.v2 = true
+		if got := s.remedyFor("CompleteCommit", 7, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 7, CurrentTxnStartOffset: 5}); !strings.Contains(got, "abort --topic t --partition 0 --start-offset 5") {
+			t.Errorf("records after the transaction that was committed: got %q, want them to be aborted", got)
 		}
 	})
 }

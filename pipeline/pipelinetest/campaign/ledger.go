@@ -37,6 +37,7 @@ type slice struct {
 type ledger struct {
 	path, tree string
 	lines      []slice
+	newest     string // tree of the last line, whatever it is; empty: there is none
 }
 
 func openLedger(path, tree string) (*ledger, error) {
@@ -58,7 +59,7 @@ func openLedger(path, tree string) (*ledger, error) {
 		case err != nil:
 			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
 		}
-		if s.Tree == tree {
+		if l.newest = s.Tree; s.Tree == tree {
 			l.lines = append(l.lines, s)
 		}
 	}

@@ -6,7 +6,7 @@
 //	make campaign                 until everything has reached its figure
 //	make campaign FOR=2h          for two hours; the next run goes on where it stopped
 //	make campaign ONLY='kills|stops'
-//	make campaign-report          the table
+//	make campaign-report          the table, of this tree or else of the newest in the ledger
 //
 // A line of the ledger belongs to the tree that it ran on: a hash of all tracked files
 // that matter (ledger.go). Another tree begins anew.
@@ -64,7 +64,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	all := parts()
 	if *report {
-		return writeReport(out, tree, all, ledger)
+		if len(ledger.lines) == 0 && ledger.newest != "" {
+			fmt.Fprintf(out, "Nothing was done on this tree, %s. What the ledger has of the newest:\n\n", tree)
+			if ledger, err = openLedger(ledger.path, ledger.newest); err != nil {
+				return err
+			}
+		}
+		return writeReport(out, ledger.tree, all, ledger)
 	}
 	began := time.Now()
 	for ctx.Err() == nil && (*limit == 0 || time.Since(began) < *limit) {
