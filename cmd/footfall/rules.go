@@ -129,6 +129,7 @@ type rulesSet struct {
 	Zone     string         `json:"zone"`
 	Uses     []string       `json:"uses"`
 	Capped   bool           `json:"capped"` // its triggers count among those that segments.cap caps
+	Quiet    string         `json:"quiet"`  // hours of the user's day, or none
 	Scores   []string       `json:"scores"`
 	Segments []rulesSegment `json:"segments"`
 	Bytes    int            `json:"bytes_a_user"` // membership included
@@ -158,7 +159,7 @@ func describeRules(p *segment.Program) *rulesAnswer {
 	for _, d := range p.Describe() {
 		s := rulesSet{
 			Set: d.Set, File: d.File, About: d.About, Zone: d.Zone, Uses: notNil(d.Uses), Scores: notNil(d.Scores),
-			Capped: !d.Apart, Bytes: member + d.Bytes, Segments: []rulesSegment{}, Kept: []rulesKept{},
+			Capped: !d.Apart, Quiet: d.Quiet.String(), Bytes: member + d.Bytes, Segments: []rulesSegment{}, Kept: []rulesKept{},
 		}
 		for _, seg := range d.Segments {
 			s.Segments = append(s.Segments, rulesSegment{seg.Name, seg.About, seg.Rule, notNil(seg.Kept), seg.Reentry.String()})
@@ -215,6 +216,9 @@ func (s *rulesSet) print(b *strings.Builder) {
 	}
 	if !s.Capped {
 		b.WriteString("  is not capped, and does not count for the cap\n")
+	}
+	if s.Quiet != "none" {
+		fmt.Fprintf(b, "  quiet hours are %s, by the user's clock\n", s.Quiet)
 	}
 	if len(s.Uses) > 0 {
 		fmt.Fprintf(b, "  asks for the sets %s\n", strings.Join(s.Uses, ", "))

@@ -14,6 +14,7 @@ type Description struct {
 	Set, About, File, Zone string
 	Uses                   []string // sets that its rules name
 	Apart                  bool     // its transitions are not capped
+	Quiet                  Quiet
 	Segments               []DescribedSegment
 	Kept                   []Kept   // besides the profile that everybody has
 	Bytes                  int      // of Kept, a user, lists not counted
@@ -57,7 +58,7 @@ func (p *Program) Describe() []Description {
 
 func (p *Program) describe(set int, asking [][]int) Description {
 	s := &p.sets[set]
-	d := Description{Set: s.name, About: s.about, File: s.file, Zone: s.zone.name, Apart: s.apart}
+	d := Description{Set: s.name, About: s.about, File: s.file, Zone: s.zone.name, Apart: s.apart, Quiet: s.quiet}
 	for _, u := range s.uses {
 		d.Uses = append(d.Uses, p.sets[u].name)
 	}

@@ -23,7 +23,7 @@ func randomEvent(rng *rand.Rand, offset int64) string {
 	}
 	for _, f := range []string{
 		`"session_id":"s?1"`, `"product_id":"p \"1\""`, `"category":"tv/\u00e9"`, `"brand":"b"`, `"price":12.345678`, `"quantity":1.5`, `"cart_id":"c"`, `"currency":"USD"`,
-		`"channel":"email"`, `"timezone":"Europe/Berlin"`, `"birthday":"1990-02-28"`, `"campaign":"spring"`, `"url":"https://shop.example/?a=b"`, `"items":[{"product_id":"p1","quantity":2,"price":0.1},{"product_id":"p2"}]`,
+		`"channel":"email"`, `"campaign":"spring"`, `"url":"https://shop.example/?a=b"`, `"timezone":"Europe/Berlin"`, `"birthday":"--04-15"`, `"items":[{"product_id":"p1","quantity":2,"price":0.1},{"product_id":"p2"}]`,
 	} {
 		if rng.IntN(3) == 0 {
 			value += "," + f
