@@ -86,6 +86,7 @@ type SegmentsConfig struct {
 	Cap        CapConfig
 	EpochAt    string // HH:MM
 	Hysteresis int    // percent
+	Quiet      string // HH:MM-HH:MM, or none
 }
 
 // CapConfig is how many triggers there may be of one user. Triggers 0: any number.
@@ -201,6 +202,7 @@ func (c *Config) options() []option {
 		{key: "segments.cap.within", target: &c.Segments.Cap.Within, value: "7d", doc: "How far back the cap counts."},
 		{key: "segments.epoch_at", target: &c.Segments.EpochAt, value: "03:00", doc: "Time of day in shop.zone (HH:MM) at which the bounds of score(...) are taken anew."},
 		{key: "segments.hysteresis", target: &c.Segments.Hysteresis, value: "5", doc: "Such a bound stays where it was when it would move by less than so many percent."},
+		{key: "segments.quiet", target: &c.Segments.Quiet, value: "none", doc: "Hours such as 21:00-08:00 at which nobody should be spoken to, by the clock on the shopper's wall, of sets without `quiet:` of their own: a transition in them says `not_before`. none: no such hours."},
 
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
 		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},

@@ -175,6 +175,9 @@ func (k *checker) policies() {
 	if _, err := parseTimeOfDay(s.EpochAt); err != nil {
 		k.bad("segments.epoch_at", "%w", err)
 	}
+	if _, err := segment.ParseQuiet(s.Quiet); err != nil {
+		k.bad("segments.quiet", "%w", err)
+	}
 	if s.Hysteresis < 0 || s.Hysteresis > 100 {
 		k.bad("segments.hysteresis", "%d is not within 0 and 100", s.Hysteresis)
 	}

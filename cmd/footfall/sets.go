@@ -87,12 +87,16 @@ func (c *Config) ruleOptions() (opt segment.Options, err error) {
 		return opt, err
 	}
 	exponent, _ := schemas.Exponent(c.Shop.Currency) // a currency that the decoder takes has one
+	quiet, err := segment.ParseQuiet(c.Segments.Quiet)
+	if err != nil {
+		return opt, err
+	}
 	at, err := parseTimeOfDay(c.Segments.EpochAt)
 	if err != nil {
 		return opt, fmt.Errorf("%s: %w", c.where("segments.epoch_at"), err)
 	}
 	return segment.Options{
-		Contract: d.Hash(), Exponent: exponent, Zone: c.Shop.Zone, EpochAt: millis(at), Hysteresis: c.Segments.Hysteresis,
+		Contract: d.Hash(), Exponent: exponent, Zone: c.Shop.Zone, EpochAt: millis(at), Hysteresis: c.Segments.Hysteresis, Quiet: quiet,
 		Cap: segment.Cap{Triggers: c.Segments.Cap.Triggers, Within: millis(c.Segments.Cap.Within)},
 	}, nil
 }
