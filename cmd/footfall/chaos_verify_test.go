@@ -114,13 +114,37 @@ func (h *house) hanging() (hangs []string) {
 		ends.Each(func(o kadm.ListedOffset) {
 			// Read a moment apart while an instance commits: only what stays counts.
 			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset {
-				hangs = append(hangs, fmt.Sprintf("%s/%d: stable up to %d of %d", o.Topic, o.Partition, s.Offset, o.Offset))
+				hangs = append(hangs, fmt.Sprintf("%s/%d: stable up to %d of %d%s", o.Topic, o.Partition, s.Offset, o.Offset, opened(h.t.Context(), admin, o.Topic, o.Partition)))
 			}
 		})
 		if len(hangs) == 0 || time.Now().After(end) {
 			return hangs
 		}
 	}
+}
+
+// opened describes the transactions that hold a partition: what its leader knows of them,
+// and what their coordinators do.
+func opened(ctx context.Context, admin *kadm.Client, topic string, partition int32) (text string) {
+	var set kadm.TopicsSet
+	set.Add(topic, partition)
+	producers, err := admin.DescribeProducers(ctx, set)
+	if err != nil {
+		return "; " + err.Error()
+	}
+	for _, p := range producers[topic].Partitions[partition].ActiveProducers {
+		if p.CurrentTxnStartOffset < 0 {
+			continue
+		}
+		text += fmt.Sprintf("; producer %d at epoch %d, sequence %d, holds it from offset %d on", p.ProducerID, p.ProducerEpoch, p.LastSequence, p.CurrentTxnStartOffset)
+		listed, _ := admin.ListTransactions(ctx, []int64{p.ProducerID}, nil)
+		for id := range listed {
+			described, _ := admin.DescribeTransactions(ctx, id)
+			d := described[id]
+			text += fmt.Sprintf(", its transaction %s is %s at epoch %d, begun at %d, with %v", id, d.State, d.ProducerEpoch, d.StartTimestamp, d.Topics)
+		}
+	}
+	return text
 }
 
 // readTopics reads the topics whole, and the marks committed for the input.
