@@ -24,7 +24,8 @@ func newRules(g *global) *cobra.Command {
 all together: every error, with file, line and column. Then it prints each set as it is
 understood (definitions are written out), which other sets its rules ask for, and what it
 costs: the bytes that every shopper takes for it, and the lists that grow with what a shopper
-does, by the rules that look at them. What two sets ask for is kept once.
+does, by the rules that look at them. What two sets ask for is kept once. A segment that is
+not said every time (reentry), and a set that is not capped, are marked.
 
 Shipped are:
 ` + shippedList() + `

@@ -112,3 +112,5 @@ ALTER TABLE transitions
     ADD COLUMN IF NOT EXISTS cause_epoch Nullable(UInt64) COMMENT 'Number of the epoch whose bounds moved the user; NULL for other causes' CODEC(ZSTD(1));
 
 ALTER TABLE transitions COMMENT COLUMN cause 'What made the user move: event, timer (a silence), rules (they changed), threshold_epoch (others moved) or recovery';
+
+ALTER TABLE transitions COMMENT COLUMN muted 'Why nobody must act on it: rules, bootstrap, backfill, paused, stale, reentry, cap; empty: a trigger';
