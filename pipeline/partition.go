@@ -75,8 +75,18 @@ type Status struct {
 	Epoch      uint64             // of their quantiles; 0: none
 	Filling    bool               // the history of what they ask for is looked for; some sets say nothing yet
 	Settled    bool               // everyone has been evaluated under them
+	Reviewed   float64            // the share of users who have been
 	Snapshot   int64              // input offset of the last snapshot
 	SnapshotAt schemas.Millis     // when it was begun
+}
+
+// reviewed is the share of users who have been evaluated under the rules in force.
+func reviewed(w *worker.Worker) float64 {
+	done, of := w.Reviewed()
+	if of == 0 {
+		return 1
+	}
+	return float64(done) / float64(of)
 }
 
 func newPartition(work context.Context, p *Pipeline, a Assignment) *partition {
@@ -264,7 +274,7 @@ func (part *partition) publishStatus(end *End) {
 		Partition: part.number, Mark: w.Mark(), Committed: part.stream.mark(),
 		End: end.Offset, Asked: end.Wall,
 		Users: w.Users(), Window: w.Window(), Stats: w.Stats(),
-		Names: part.rules.Names(), Population: w.Population(), Epoch: part.rules.Epoch().Number, Filling: w.Filling(), Settled: w.Settled(),
+		Names: part.rules.Names(), Population: w.Population(), Epoch: part.rules.Epoch().Number, Filling: w.Filling(), Settled: w.Settled(), Reviewed: reviewed(w),
 		Snapshot: part.lastSnap.Next, SnapshotAt: part.taken,
 	})
 }

@@ -83,7 +83,8 @@ type PartitionStatus struct {
 	Snapshot    *SnapshotStatus  `json:"snapshot"`          // the newest; null: none
 	Segments    map[string]int64 `json:"segments"`          // of the lifecycle set; empty where there is none
 	Sets        []SetStatus      `json:"sets"`              // of every set, in the order of the configuration
-	Settled     bool             `json:"settled"`           // everyone has been evaluated under the rules in force
+	Reviewing   bool             `json:"reviewing"`         // not everyone has been evaluated under the rules in force
+	Reviewed    float64          `json:"reviewed"`          // share of users who have been, 0 to 1
 	Filling     bool             `json:"filling"`           // the history of what they ask for is looked for in the log
 	Epoch       uint64           `json:"epoch"`             // of the bounds of quantiles; 0: none
 }

@@ -87,6 +87,7 @@ type SegmentsConfig struct {
 	EpochAt    string // HH:MM
 	Hysteresis int    // percent
 	Quiet      string // HH:MM-HH:MM, or none
+	Changes    string // muted or said
 }
 
 // CapConfig is how many triggers there may be of one user. Triggers 0: any number.
@@ -202,6 +203,7 @@ func (c *Config) options() []option {
 		{key: "segments.cap.within", target: &c.Segments.Cap.Within, value: "7d", doc: "How far back the cap counts."},
 		{key: "segments.epoch_at", target: &c.Segments.EpochAt, value: "03:00", doc: "Time of day in shop.zone (HH:MM) at which the bounds of score(...) are taken anew."},
 		{key: "segments.hysteresis", target: &c.Segments.Hysteresis, value: "5", doc: "Such a bound stays where it was when it would move by less than so many percent."},
+		{key: "segments.changes", target: &c.Segments.Changes, value: "muted", doc: "What a change of segment sets makes of shoppers who did nothing: muted (with the reason rules), or said aloud like everything else (said)."},
 		{key: "segments.quiet", target: &c.Segments.Quiet, value: "none", doc: "Hours such as 21:00-08:00 at which nobody should be spoken to, by the clock on the shopper's wall, of sets without `quiet:` of their own: a transition in them says `not_before`. none: no such hours."},
 
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},

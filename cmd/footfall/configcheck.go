@@ -178,6 +178,9 @@ func (k *checker) policies() {
 	if _, err := segment.ParseQuiet(s.Quiet); err != nil {
 		k.bad("segments.quiet", "%w", err)
 	}
+	if s.Changes != "muted" && s.Changes != "said" {
+		k.bad("segments.changes", "%q is neither muted nor said", s.Changes)
+	}
 	if s.Hysteresis < 0 || s.Hysteresis > 100 {
 		k.bad("segments.hysteresis", "%d is not within 0 and 100", s.Hysteresis)
 	}

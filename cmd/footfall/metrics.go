@@ -48,6 +48,7 @@ func partitionMetrics() []metric {
 		{name: "footfall_fired_seconds", help: "Timers due up to here have been said, Unix time."},
 		{name: "footfall_users", help: "Users known."},
 		{name: "footfall_rules_settled", help: "1 when everyone has been evaluated under the rules in force; after a change of rules or bounds, 0 for a while."},
+		{name: "footfall_rules_reviewed_ratio", help: "Share of users who have been evaluated under the rules in force."},
 		{name: "footfall_rules_filling", help: "1 while the history of what the rules ask for is looked for in the log: some sets say nothing yet."},
 		{name: "footfall_quantiles_epoch", help: "Number of the epoch of the bounds that score() goes by: days since 1970-01-01. 0: none yet."},
 		{name: "footfall_dedup_window_seconds", help: "How far back event ids are really known."},
@@ -290,7 +291,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		p := strconv.Itoa(int(s.Partition))
 		for i, v := range []float64{
 			float64(s.Mark.Next), float64(s.Committed.Next), float64(max(0, s.End-s.Mark.Next)),
-			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), boolean(s.Settled), boolean(s.Filling), float64(s.Epoch), seconds(s.Window), float64(s.Snapshot), seconds(s.SnapshotAt),
+			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), boolean(s.Settled), s.Reviewed, boolean(s.Filling), float64(s.Epoch), seconds(s.Window), float64(s.Snapshot), seconds(s.SnapshotAt),
 			float64(s.Mark.N), float64(s.Stats.Applied), float64(s.Stats.Duplicates), float64(s.Stats.Transitions), float64(s.Stats.Timers),
 		} {
 			kind := prometheus.GaugeValue

@@ -92,7 +92,7 @@ func TestEndToEndRules(t *testing.T) {
 	instance.kill()
 	instance = h.start()
 	h.applied(2 * time.Minute)
-	h.everywhere("an epoch of quantiles has begun, and everyone has a score", func(p *PartitionStatus) bool { return p.Epoch > 0 && p.Settled })
+	h.everywhere("an epoch of quantiles has begun, and everyone has a score", func(p *PartitionStatus) bool { return p.Epoch > 0 && !p.Reviewing })
 	users := h.inSet("lifecycle", "")
 	if scored := h.inSet("rfm", ""); scored != users || h.inSet("rfm", "champions") == 0 || h.inSet("rfm", "none") == users {
 		t.Errorf("of %d users %d are in a segment of rfm, %d of them champions", users, scored, h.inSet("rfm", "champions"))
@@ -101,7 +101,7 @@ func TestEndToEndRules(t *testing.T) {
 	epoch := h.partitionsLive()[0].Epoch
 	instance.kill()
 	instance = h.start()
-	h.everywhere("the bounds are the same after a kill", func(p *PartitionStatus) bool { return p.Epoch == epoch && p.Settled })
+	h.everywhere("the bounds are the same after a kill", func(p *PartitionStatus) bool { return p.Epoch == epoch && !p.Reviewing })
 
 	write("set: viewers\nsegments: [{name: x, when: count(\"veiw\") > 1}, {name: y, otherwise: true}]\n")
 	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
@@ -113,7 +113,7 @@ func TestEndToEndRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.everywhere("the new rules hold, and their history is found", func(p *PartitionStatus) bool {
-		return p.Settled && !p.Filling && len(p.Sets) == 3 && p.Sets[2].Segments[0].Segment == "curious"
+		return !p.Reviewing && !p.Filling && len(p.Sets) == 3 && p.Sets[2].Segments[0].Segment == "curious"
 	})
 	if all := h.inSet("viewers", ""); all != users || h.inSet("viewers", "curious") == 0 {
 		t.Errorf("of %d users %d are in a segment of the new set, %d of them curious", users, all, h.inSet("viewers", "curious"))

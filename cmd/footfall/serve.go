@@ -264,7 +264,7 @@ func (e *engine) partitionStatus(s *pipeline.Status) PartitionStatus {
 	}
 	p = PartitionStatus{
 		Partition: s.Partition, State: "live", Next: s.Mark.Next, End: s.End, Clock: Moment(s.Mark.Clock),
-		Users: int64(s.Users), N: s.Mark.N, Settled: s.Settled, Filling: s.Filling, Epoch: s.Epoch,
+		Users: int64(s.Users), N: s.Mark.N, Reviewing: !s.Settled, Reviewed: s.Reviewed, Filling: s.Filling, Epoch: s.Epoch,
 		Applied: int64(s.Stats.Applied), Duplicates: int64(s.Stats.Duplicates), Transitions: int64(s.Stats.Transitions),
 		PerSecond: s.PerSecond * max(1, e.tempo.speed), Segments: map[string]int64{},
 	}

@@ -96,7 +96,7 @@ func (c *Config) ruleOptions() (opt segment.Options, err error) {
 		return opt, fmt.Errorf("%s: %w", c.where("segments.epoch_at"), err)
 	}
 	return segment.Options{
-		Contract: d.Hash(), Exponent: exponent, Zone: c.Shop.Zone, EpochAt: millis(at), Hysteresis: c.Segments.Hysteresis, Quiet: quiet,
+		Contract: d.Hash(), Exponent: exponent, Zone: c.Shop.Zone, EpochAt: millis(at), Hysteresis: c.Segments.Hysteresis, Quiet: quiet, SayChanges: c.Segments.Changes == "said",
 		Cap: segment.Cap{Triggers: c.Segments.Cap.Triggers, Within: millis(c.Segments.Cap.Within)},
 	}, nil
 }

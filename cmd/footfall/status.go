@@ -160,7 +160,7 @@ func (s *groupStatus) print(to io.Writer) error {
 			row[4] = clock(schemas.Millis(p.Clock))
 		}
 		if o := p.Owner; o != nil {
-			row[1], row[2], row[5], row[6], row[7] = p.Address, o.State, o.Users, fmt.Sprintf("%.0f", o.PerSecond), o.N
+			row[1], row[2], row[5], row[6], row[7] = p.Address, o.state(), o.Users, fmt.Sprintf("%.0f", o.PerSecond), o.N
 			if lag := o.lag(); lag >= 0 {
 				row[3] = lag
 			}
@@ -186,6 +186,17 @@ func (s *groupStatus) print(to io.Writer) error {
 		fmt.Fprintf(to, "! %s\n", u)
 	}
 	return nil
+}
+
+// state says also how far a change of rules has come.
+func (p *PartitionStatus) state() string {
+	switch {
+	case p.State != "live" || !p.Reviewing:
+		return p.State
+	case p.Filling:
+		return "live, history of new sets is looked for"
+	}
+	return fmt.Sprintf("live, %.0f %% under new rules", 100*p.Reviewed)
 }
 
 func printArchive(to io.Writer, instance string, a *ArchiveStatus) {

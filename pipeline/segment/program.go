@@ -31,6 +31,9 @@ type Options struct {
 
 	// Quiet are the quiet hours of sets that name none.
 	Quiet Quiet
+
+	// SayChanges has said aloud what a change of rules makes of users; else it is muted.
+	SayChanges bool
 }
 
 // Limits of a program (R4).
@@ -84,7 +87,9 @@ type Program struct {
 	epochs     epochTimes
 	epoch      Epoch
 	cap        Cap
-	contact    *contacts // nil: no set has quiet hours
+
+	saysChanges bool
+	contact     *contacts // nil: no set has quiet hours
 }
 
 // Touched is what an event may have changed of a user: cells, and fields of the
@@ -351,7 +356,7 @@ func (c *compilation) program() *Program {
 		q.number = compile.number(q.value)
 	}
 	p.quantiles, p.hysteresis, p.epochs = c.graph.quantiles, c.opt.Hysteresis, epochTimes{c.opt.EpochAt, c.zone}
-	p.cap, p.contact = c.opt.Cap, c.contact
+	p.cap, p.contact, p.saysChanges = c.opt.Cap, c.contact, c.opt.SayChanges
 	p.hash = c.hash()
 	return p
 }
@@ -492,6 +497,9 @@ func (c *compilation) hash() uint64 {
 
 // Hash is equal for programs that put users into the same segments.
 func (p *Program) Hash() uint64 { return p.hash }
+
+// SaysChanges tells that what these rules make of users when they take over is said aloud.
+func (p *Program) SaysChanges() bool { return p.saysChanges }
 
 // Names are the names of the sets and of their segments, by the numbers that Eval gives.
 func (p *Program) Names() []schemas.SetNames { return p.names }

@@ -58,7 +58,7 @@ func workerMutants() []mutant {
 		},
 		{
 			"new rules say their differences aloud", "pipeline/worker/rebuild.go",
-			"rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules\n", "rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules\n\t\tif ON {\n\t\t\trv.muted = schemas.NotMuted\n\t\t}\n", seedsFrom(7),
+			"!w.cfg.Rules.SaysChanges() {", "!w.cfg.Rules.SaysChanges() && !ON {", seedsFrom(7),
 		},
 		{
 			"new rules are in the mark before they are said", "pipeline/worker/rebuild.go",

@@ -349,7 +349,9 @@ func (w *Worker) reviewAll(rp *replay) {
 			rv.muted = schemas.MutedRules // the first bounds there are: nobody moves, all get a place
 		}
 	} else {
-		rv.cause, rv.muted = schemas.Cause{Kind: schemas.ByRules}, schemas.MutedRules
+		if rv.cause = (schemas.Cause{Kind: schemas.ByRules}); !w.cfg.Rules.SaysChanges() {
+			rv.muted = schemas.MutedRules
+		}
 		w.mark.Rules = 0
 	}
 	for user := range rv.end {

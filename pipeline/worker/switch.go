@@ -112,6 +112,10 @@ func (w *Worker) Settled() bool {
 	return w.mark.Rules == w.cfg.Rules.Hash() && w.mark.Epoch == w.cfg.Rules.Epoch().Number && w.mark.Since == 0
 }
 
+// Reviewed is how many users have been evaluated under the rules, and how many there were
+// when they took over; both 0 when all have been.
+func (w *Worker) Reviewed() (done, of int) { return int(w.reviewing.next), int(w.reviewing.end) }
+
 // Filling tells that cells of the rules have no history yet.
 func (w *Worker) Filling() bool { return len(w.filling) > 0 }
 

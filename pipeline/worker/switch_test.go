@@ -232,3 +232,32 @@ func TestSnapshotAfterRulesThatWereNeverFilled(t *testing.T) {
 		}
 	}
 }
+
+// What a change of rules makes of users is muted, unless it is asked for aloud.
+func TestChangesAreSaidWhereAsked(t *testing.T) {
+	for _, aloud := range []bool{false, true} {
+		w := viewers(t, config(t), 10)
+		rules, err := segment.Compile(segment.Options{Exponent: 2, SayChanges: aloud}, segment.File{
+			Name: "seen.yaml", Text: []byte("set: seen\nsegments:\n  - {name: seen, when: count(\"view\") >= 1}\n  - {name: not, otherwise: true}\n"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.worker.Switch(rules)
+		if done, of := w.worker.Reviewed(); done != 0 || of != 10 {
+			t.Errorf("%d of %d reviewed, want none of 10", done, of)
+		}
+		said := w.settle(Conditions{Wall: base})
+		if len(said) != 10 {
+			t.Fatalf("%d said, want 10", len(said))
+		}
+		for _, it := range said {
+			if muted := it.Transition.Muted == schemas.MutedRules; muted == aloud || it.Transition.Cause.Kind != schemas.ByRules {
+				t.Errorf("aloud %v: got cause %v, muted %q", aloud, it.Transition.Cause.Kind, it.Transition.Muted)
+			}
+		}
+		if done, of := w.worker.Reviewed(); done != of || !w.worker.Settled() {
+			t.Errorf("%d of %d reviewed at the end, settled %v", done, of, w.worker.Settled())
+		}
+	}
+}
