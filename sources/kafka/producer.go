@@ -7,12 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
-	"go.uber.org/zap"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -56,8 +54,8 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late. What should not be there any more, and is,
-// is swept. Where the brokers do not answer it is tried again for a while.
+// undecided, and none can be committed late. What went astray is swept. Where the brokers
+// do not answer it is tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
 	began := time.Now()
 	defer func() {
@@ -69,7 +67,6 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		p.close()
 		err := p.connect(ctx, s)
 		if err == nil {
-			s.lookForStrays(ctx, p)
 			err = s.sweep(ctx, p)
 		}
 		if err != nil {
@@ -299,32 +296,6 @@ func (p *producer) strayed(r *kgo.Record) {
 	if !slices.ContainsFunc(p.astray, there) {
 		p.astray = append(p.astray, &kgo.Record{Topic: r.Topic, Partition: r.Partition, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value, Headers: r.Headers})
 	}
-}
-
-// lookForStrays finds what partitions of the outputs hold undecided of the producer, in
-// spite of the InitProducerID that has just ended its last transaction: what a life
-// before has left. Whoever can't be asked tells of nothing.
-func (s *Session) lookForStrays(ctx context.Context, p *producer) {
-	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
-	defer cancel()
-	var set kadm.TopicsSet
-	for _, name := range s.names[1:] {
-		for n := range int32(len(s.topic.leaders)) {
-			set.Add(name, n)
-		}
-	}
-	topics, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
-	if err != nil {
-		s.conf.Log.Debug("open transactions can't be looked for", zap.Error(err))
-		return
-	}
-	topics.EachProducer(func(d kadm.DescribedProducer) {
-		if d.ProducerID == p.pid && d.CurrentTxnStartOffset >= 0 && int16(d.ProducerEpoch) < p.epoch {
-			s.conf.Log.Warn("a transaction that is over is still open in a partition, and is swept", zap.String("topic", d.Topic), zap.Int32("partition", d.Partition),
-				zap.String("transactional_id", p.id), zap.Int("epoch", int(d.ProducerEpoch)), zap.Int64("offset", d.CurrentTxnStartOffset))
-			p.strayed(&kgo.Record{Topic: d.Topic, Partition: d.Partition, Key: []byte("swept")})
-		}
-	})
 }
 
 // sweep makes a transaction of one record for each partition to which something went
