@@ -113,8 +113,10 @@ func (h *house) hanging() (hangs []string) {
 		hangs = hangs[:0]
 		ends.Each(func(o kadm.ListedOffset) {
 			// Read a moment apart while an instance commits: only what stays counts.
-			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset {
-				hangs = append(hangs, fmt.Sprintf("%s/%d: stable up to %d of %d%s", o.Topic, o.Partition, s.Offset, o.Offset, opened(h.t.Context(), admin, o.Topic, o.Partition)))
+			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset && !time.Now().After(end) {
+				hangs = append(hangs, o.Topic)
+			} else if s.Offset < o.Offset {
+				hangs = append(hangs, fmt.Sprintf("%s/%d: stable up to %d of %d%s", o.Topic, o.Partition, s.Offset, o.Offset, h.opened(admin, o.Topic, o.Partition)))
 			}
 		})
 		if len(hangs) == 0 || time.Now().After(end) {
@@ -125,7 +127,8 @@ func (h *house) hanging() (hangs []string) {
 
 // opened describes the transactions that hold a partition: what its leader knows of them,
 // and what their coordinators do.
-func opened(ctx context.Context, admin *kadm.Client, topic string, partition int32) (text string) {
+func (h *house) opened(admin *kadm.Client, topic string, partition int32) (text string) {
+	ctx := h.t.Context()
 	var set kadm.TopicsSet
 	set.Add(topic, partition)
 	producers, err := admin.DescribeProducers(ctx, set)
@@ -143,8 +146,40 @@ func opened(ctx context.Context, admin *kadm.Client, topic string, partition int
 			d := described[id]
 			text += fmt.Sprintf(", its transaction %s is %s at epoch %d, begun at %d, with %v", id, d.State, d.ProducerEpoch, d.StartTimestamp, d.Topics)
 		}
+		text += "\n" + h.lying(topic, partition, p.CurrentTxnStartOffset-5)
 	}
 	return text
+}
+
+// lying lists what lies in a partition from an offset on, whether it is decided or not.
+func (h *house) lying(topic string, partition int32, from int64) (text string) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(h.conf.Kafka.Brokers...), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(max(0, from))}}))
+	if err != nil {
+		return err.Error()
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 3*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			what := headerOfRecord(r, "ce_id") + headerOfRecord(r, "dlq_n")
+			if r.Attrs.IsControl() {
+				what = map[byte]string{0: "ABORT", 1: "COMMIT"}[r.Key[len(r.Key)-1]]
+			}
+			text += fmt.Sprintf("    %d: producer %d epoch %d at %d: %s\n", r.Offset, r.ProducerID, r.ProducerEpoch, r.Timestamp.UnixMilli(), what)
+		})
+	}
+	return text
+}
+
+func headerOfRecord(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
 }
 
 // readTopics reads the topics whole, and the marks committed for the input.

@@ -595,6 +595,7 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 			if len(p.astray) != 1 {
 				t.Fatalf("%d records for one partition", len(p.astray))
 			}
+			p.sound = false
 			s.idle <- p
 		}
 		for n := range uint64(producers) {

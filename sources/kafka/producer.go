@@ -54,8 +54,8 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late. Where the brokers do not answer it is
-// tried again for a while.
+// undecided, and none can be committed late. What went astray is swept. Where the brokers
+// do not answer it is tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
 	began := time.Now()
 	defer func() {
@@ -65,7 +65,11 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	}()
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
-		if err := p.connect(ctx, s); err != nil {
+		err := p.connect(ctx, s)
+		if err == nil {
+			err = s.sweep(ctx, p)
+		}
+		if err != nil {
 			p.close()
 			return err
 		}
@@ -206,10 +210,6 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, &pipeline.LostError{Partitions: gone}
 	}
 	p.began = time.Now().Round(0) // the wall: it also counts while the machine sleeps
-	if err := s.sweep(ctx, p); err != nil {
-		p.sound = false
-		return used, s.failed(p, fmt.Errorf("abort what was given up before: %w", err))
-	}
 	if err := p.cl.BeginTransaction(); err != nil {
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
@@ -325,11 +325,11 @@ func (s *Session) sweep(ctx context.Context, p *producer) error {
 	if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
 		return err
 	}
-	if _, _, err := p.cl.ProducerID(ctx); err != nil {
-		return err
+	var err error
+	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err == nil {
+		p.astray = nil
 	}
-	p.astray = nil
-	return nil
+	return err
 }
 
 // settle waits until the client has noted that the topics it produced to have
