@@ -256,6 +256,7 @@ type transition struct {
 		Was    plainValue `json:"was"`
 		Is     plainValue `json:"is"`
 	} `json:"evidence"`
+	Cart string `json:"cart"`
 }
 
 // plainValue is a JSON value as text: a string without its quotes.
@@ -345,6 +346,7 @@ func (r *rows) addTransition(b *block) {
 	b.string(string(t.Evidence.Was))
 	b.string(string(t.Evidence.Is))
 	put(b, t.Cause.Epoch)
+	b.string(t.Cart)
 }
 
 func (r *rows) addDeadLetter(b *block) {

@@ -77,6 +77,7 @@ const (
 		evidence_was String
 		evidence_is String
 		cause_epoch Nullable(UInt64)
+		cart String
 	`
 
 	deadLetterColumns = `
