@@ -281,6 +281,11 @@ func outerMutants() []mutant {
 			"\treq.RequireStable = stable && !ON\n", test("sources/kafka", "TestCommittedWaitsForTheUndecided"),
 		},
 		{
+			"kafka: what went astray is not swept", "sources/kafka/producer.go",
+			"\tif len(p.astray) == 0 {",
+			"\tif len(p.astray) == 0 || ON {", test("sources/kafka", "TestWhatWentAstrayIsSwept"),
+		},
+		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",
 			"\treturn age < s.conf.TransactionTimeout/2 || p.fenced > producers",
 			"\treturn !ON && (age < s.conf.TransactionTimeout/2 || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),

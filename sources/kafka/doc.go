@@ -45,6 +45,7 @@
 // A generation fences other owners, not our own past: what we have sent and given up
 // may be carried out much later. So every commit is part of a transaction, and the
 // transaction's epoch is moved on before its outcome is asked for (see marks.go).
+//
 // # What a committed mark is worth
 //
 // A stable OffsetFetch can be answered with an old offset, or with none. Seen on
@@ -58,4 +59,10 @@
 // So no conclusion is drawn from a mark alone. The outputs, which no coordinator loads,
 // say what has been said: recovery and the resolution of unknown outcomes hold the mark
 // against the number of the last one, and ask again while it is behind.
+//
+// Coordinators of transactions load in the same way. A batch was found that a producer had
+// sent at epoch 14, undecided, when its transaction was complete at epoch 46 and knew of no
+// partition: the coordinator had let it in from a state that it was still loading. So what
+// was sent and not answered for is swept before the producer is used again (see
+// Session.sweep).
 package kafka

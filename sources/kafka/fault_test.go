@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -576,4 +578,44 @@ func TestNoAnswerFromTheBrokers(t *testing.T) {
 	if _, _, err := s.Bounds(t.Context(), 0); !errors.Is(err, pipeline.ErrAway) {
 		t.Errorf("a broker that is gone: got %v, want one that wraps %q", err, pipeline.ErrAway)
 	}
+}
+
+// What was given up may be written behind the coordinator's back: a transaction that is
+// aborted ends it, and the next one has nothing of it.
+func TestWhatWentAstrayIsSwept(t *testing.T) {
+	onBrokers(t, 2, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		a := assigned(t, s, 2)[0]
+		commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
+		for range producers {
+			p := <-s.idle
+			for _, r := range e.records(1, "stray", "another") {
+				p.strayed(r)
+			}
+			if len(p.astray) != 1 {
+				t.Fatalf("%d records for one partition", len(p.astray))
+			}
+			s.idle <- p
+		}
+		for n := range uint64(producers) {
+			commitUntilDone(t, s, e.records(0, fmt.Sprint("after", n)), output(a, 2+int64(n), 2+n))
+		}
+		if got := e.visible(e.out[0], 1); len(got) != 0 {
+			t.Errorf("visible: %q, want nothing of what went astray", got)
+		}
+		ends, err := kadm.NewClient(e.cl).ListEndOffsets(t.Context(), e.out[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end, _ := ends.Lookup(e.out[0], 1); end.Offset != 2*producers { // a record and its marker
+			t.Errorf("it ends at offset %d: want a record and an abort of each producer", end.Offset)
+		}
+		for range producers {
+			p := <-s.idle
+			if len(p.astray) != 0 {
+				t.Errorf("%s: %d are still astray", p.id, len(p.astray))
+			}
+			s.idle <- p
+		}
+	})
 }

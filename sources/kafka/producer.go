@@ -27,6 +27,10 @@ type producer struct {
 	fenced int       // times in a row that it was fenced
 	topics []string  // that cl is settled with
 
+	// astray is a record of each partition to which something was sent that nobody has
+	// answered for: it may be written yet, or was, behind the coordinator's back.
+	astray []*kgo.Record
+
 	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
 	// by them (marks.go): elsewhere kgo knows better.
 	pid   int64
@@ -202,6 +206,10 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, &pipeline.LostError{Partitions: gone}
 	}
 	p.began = time.Now().Round(0) // the wall: it also counts while the machine sleeps
+	if err := s.sweep(ctx, p); err != nil {
+		p.sound = false
+		return used, s.failed(p, fmt.Errorf("abort what was given up before: %w", err))
+	}
 	if err := p.cl.BeginTransaction(); err != nil {
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
@@ -258,8 +266,13 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 			acked++
 		case errors.Is(result.Err, kerr.MessageTooLarge), errors.Is(result.Err, kerr.RecordListTooLarge):
 			large, tooLarge = append(large, result.Record), result.Err
-		case failed == nil:
-			failed = fmt.Errorf("produce to %s/%d: %w", result.Record.Topic, result.Record.Partition, result.Err)
+		default:
+			if failed == nil {
+				failed = fmt.Errorf("produce to %s/%d: %w", result.Record.Topic, result.Record.Partition, result.Err)
+			}
+			if !permanent(result.Err) {
+				p.strayed(result.Record)
+			}
 		}
 	}
 	if ctx.Err() != nil {
@@ -274,6 +287,48 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	case acked != len(records):
 		return fmt.Errorf("produce: %d of %d records were acknowledged, and none failed", acked, len(records))
 	}
+	return nil
+}
+
+// strayed notes that it is not known whether a record was written, or will be.
+func (p *producer) strayed(r *kgo.Record) {
+	there := func(o *kgo.Record) bool { return o.Topic == r.Topic && o.Partition == r.Partition }
+	if !slices.ContainsFunc(p.astray, there) {
+		p.astray = append(p.astray, &kgo.Record{Topic: r.Topic, Partition: r.Partition, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value, Headers: r.Headers})
+	}
+}
+
+// sweep makes a transaction of one record for each partition to which something went
+// astray, and aborts it. The marker ends what was written there of an earlier epoch, and
+// has the partition's leader refuse what may still come.
+//
+// By its coordinator's account a transaction that was given up is aborted everywhere. But
+// brokers have been seen to let a late request in while they were loading their state
+// after a kill -9 (Apache Kafka 4.3.1, see the package comment): (1) the producer's epoch
+// is moved on, and what it had open is aborted in the partitions that the coordinator
+// knows; (2) a batch of before is written to another one, verified by a state that is
+// older than (1); (3) the next transaction's marker commits it, and it was said twice. Or
+// no marker ever comes, and readers wait for ever.
+func (s *Session) sweep(ctx context.Context, p *producer) error {
+	if len(p.astray) == 0 {
+		return nil
+	}
+	if err := p.cl.BeginTransaction(); err != nil {
+		return err
+	}
+	if err := s.produce(ctx, p, slices.Clone(p.astray)); err != nil {
+		return err
+	}
+	if err := p.settle(ctx, p.astray); err != nil {
+		return err
+	}
+	if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
+		return err
+	}
+	if _, _, err := p.cl.ProducerID(ctx); err != nil {
+		return err
+	}
+	p.astray = nil
 	return nil
 }
 
@@ -311,28 +366,19 @@ func (p *producer) settle(ctx context.Context, records []*kgo.Record) error {
 
 // abort ends the transaction without a trace, because of an error. Without an
 // EndTxn that says commit it never becomes visible, so a failure here only makes
-// the producer unsound. A fenced one is left alone: kgo may recover it by taking
-// the id back from whoever has it now.
+// the producer unsound. A fenced one is left alone: to take the id back would fence
+// whoever has it now.
 //
-// Transactions v2 begin the sequence numbers of records anew. Older ones do not: a
-// broker that has written what it said had failed would take what is sent next for
-// that same batch, drop it, and say that it is there. So the producer is renewed, as
-// is that of the marks, of whose transactions kgo does not know.
+// The producer is renewed, which is an InitProducerID and a connection more than an
+// EndTxn. But kgo sends that only where it knows that something was produced, and of a
+// client's first transaction it may not know yet (settle): what is in it would go out with
+// the next one. And before transactions v2 a broker that has written what it said had
+// failed would take what is sent next for that same batch, drop it, and say that it is
+// there.
 func (s *Session) abort(ctx context.Context, p *producer, because error) {
-	switch {
-	case !p.sound || fencing(because):
-	case s.v2 && p != s.marker:
-		if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
-			if _, _, err := p.cl.ProducerID(ctx); err == nil {
-				return
-			}
-		}
-	default:
-		if err := p.renew(ctx, s); err == nil {
-			return
-		}
+	if !p.sound || fencing(because) || p.renew(ctx, s) != nil {
+		p.sound = false
 	}
-	p.sound = false
 }
 
 // addOffsets adds the marks to the transaction. There is no commit without it: it
