@@ -60,13 +60,18 @@ func abortOf(topic string, partition int32, p *kadm.DescribedProducer) string {
 // commits: its offsets are committed, so aborting it loses what it said.
 //
 // Transactions of version 2 (KIP-890) end by moving the epoch on: the coordinator of one
-// that was committed is at a later epoch than its records. One that is at the same has
-// never heard of them: its transaction is the one before.
+// that was committed is one epoch further than its records. One that is at the same epoch
+// has never heard of them: its transaction is the one before. One that is much further has
+// ended the records' transaction long ago: they were most likely written late, after it had
+// been given up (package comment), and said again since.
 func (s *Session) remedyFor(state string, epoch int16, topic string, partition int32, p *kadm.DescribedProducer) string {
 	ended := state == "CompleteCommit" || state == "CompleteAbort"
 	switch {
 	case ended && s.v2 && epoch == int16(p.ProducerEpoch):
 		return "these records came after that transaction, and the coordinator has lost theirs, which was not committed: " + abortOf(topic, partition, p)
+	case ended && s.v2 && epoch != int16(p.ProducerEpoch)+1:
+		return fmt.Sprintf("its epoch is over: if the output in its first record (header ce_id) is in %s/%d again behind it, it was written late and given up: %s; if not, it is committed: "+
+			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d)", topic, partition, abortOf(topic, partition, p), p.ProducerID, p.ProducerEpoch)
 	case state == "CompleteCommit", state == "PrepareCommit":
 		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, "+
 			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d), never an abort", topic, partition, p.ProducerID, p.ProducerEpoch)

@@ -386,6 +386,9 @@ func TestHangingNamesTheTransaction(t *testing.T) {
 		if got := s.remedyFor("CompleteCommit", 7, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 7, CurrentTxnStartOffset: 5}); !strings.Contains(got, "abort --topic t --partition 0 --start-offset 5") {
 			t.Errorf("records after the transaction that was committed: got %q, want them to be aborted", got)
 		}
+		if got := s.remedyFor("CompleteCommit", 46, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 14}); !strings.Contains(got, "written late") || !strings.Contains(got, "abort --topic t") {
+			t.Errorf("records of an epoch long over: got %q, want to be told how to tell", got)
+		}
 	})
 }
 
