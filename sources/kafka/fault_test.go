@@ -595,6 +595,7 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 			if len(p.astray) != 1 {
 				t.Fatalf("%d records for one partition", len(p.astray))
 			}
+			p.sound = false
 			s.idle <- p
 		}
 		for n := range uint64(producers) {
@@ -616,6 +617,35 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 				t.Errorf("%s: %d are still astray", p.id, len(p.astray))
 			}
 			s.idle <- p
+		}
+	})
+}
+
+// What a life before has left open although its epoch is over is found.
+func TestStraysAreFound(t *testing.T) {
+	onBrokers(t, 2, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		open := e.producer("-stray")
+		defer open.Close()
+		if err := open.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := open.ProduceSync(t.Context(), e.records(1, "undecided")...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		p := &producer{id: "x"}
+		var err error
+		if p.pid, p.epoch, err = open.ProducerID(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			later int16
+			want  int
+		}{{0, 0}, {1, 1}, {5, 1}} { // of its own epoch it is nothing stray
+			of := &producer{id: p.id, pid: p.pid, epoch: p.epoch + c.later}
+			if s.lookForStrays(t.Context(), of); len(of.astray) != c.want || c.want == 1 && (of.astray[0].Topic != e.out[0] || of.astray[0].Partition != 1) {
+				t.Errorf("%d epochs later: got %+v, want %d", c.later, of.astray, c.want)
+			}
 		}
 	})
 }

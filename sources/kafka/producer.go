@@ -7,10 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+	"go.uber.org/zap"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -54,8 +56,8 @@ const concurrentWait = 2 * time.Millisecond
 
 // renew replaces the client by one with the same id. InitProducerID ends whatever
 // the old one left open: when renew has returned nil, no transaction of this id is
-// undecided, and none can be committed late. Where the brokers do not answer it is
-// tried again for a while.
+// undecided, and none can be committed late. What should not be there any more, and is,
+// is swept. Where the brokers do not answer it is tried again for a while.
 func (p *producer) renew(ctx context.Context, s *Session) error {
 	began := time.Now()
 	defer func() {
@@ -65,7 +67,12 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	}()
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
-		if err := p.connect(ctx, s); err != nil {
+		err := p.connect(ctx, s)
+		if err == nil {
+			s.lookForStrays(ctx, p)
+			err = s.sweep(ctx, p)
+		}
+		if err != nil {
 			p.close()
 			return err
 		}
@@ -206,10 +213,6 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, &pipeline.LostError{Partitions: gone}
 	}
 	p.began = time.Now().Round(0) // the wall: it also counts while the machine sleeps
-	if err := s.sweep(ctx, p); err != nil {
-		p.sound = false
-		return used, s.failed(p, fmt.Errorf("abort what was given up before: %w", err))
-	}
 	if err := p.cl.BeginTransaction(); err != nil {
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
@@ -298,6 +301,32 @@ func (p *producer) strayed(r *kgo.Record) {
 	}
 }
 
+// lookForStrays finds what partitions of the outputs hold undecided of the producer, in
+// spite of the InitProducerID that has just ended its last transaction: what a life
+// before has left. Whoever can't be asked tells of nothing.
+func (s *Session) lookForStrays(ctx context.Context, p *producer) {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	var set kadm.TopicsSet
+	for _, name := range s.names[1:] {
+		for n := range int32(len(s.topic.leaders)) {
+			set.Add(name, n)
+		}
+	}
+	topics, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	if err != nil {
+		s.conf.Log.Debug("open transactions can't be looked for", zap.Error(err))
+		return
+	}
+	topics.EachProducer(func(d kadm.DescribedProducer) {
+		if d.ProducerID == p.pid && d.CurrentTxnStartOffset >= 0 && int16(d.ProducerEpoch) < p.epoch {
+			s.conf.Log.Warn("a transaction that is over is still open in a partition, and is swept", zap.String("topic", d.Topic), zap.Int32("partition", d.Partition),
+				zap.String("transactional_id", p.id), zap.Int("epoch", int(d.ProducerEpoch)), zap.Int64("offset", d.CurrentTxnStartOffset))
+			p.strayed(&kgo.Record{Topic: d.Topic, Partition: d.Partition, Key: []byte("swept")})
+		}
+	})
+}
+
 // sweep makes a transaction of one record for each partition to which something went
 // astray, and aborts it. The marker ends what was written there of an earlier epoch, and
 // has the partition's leader refuse what may still come.
@@ -325,11 +354,11 @@ func (s *Session) sweep(ctx context.Context, p *producer) error {
 	if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
 		return err
 	}
-	if _, _, err := p.cl.ProducerID(ctx); err != nil {
-		return err
+	var err error
+	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err == nil {
+		p.astray = nil
 	}
-	p.astray = nil
-	return nil
+	return err
 }
 
 // settle waits until the client has noted that the topics it produced to have
