@@ -14,7 +14,8 @@
 //	                     profile has to keep for them becomes a cell
 //	reach.go             rules that can never hold are refused
 //	compile.go           nodes to functions: nothing is interpreted when an event comes
-//	program.go           the Program, which is immutable, and the Evaluator that runs it
+//	program.go           the Program, which is immutable
+//	evaluator.go         the Evaluator, which runs it
 //
 // Beside it: quantile.go and epochs.go (scores by the shop's own quantiles, frozen in
 // epochs), policy.go (what is not said again), explain.go, behind.go and acts.go (why,

@@ -326,6 +326,11 @@ func outerMutants() []mutant {
 			"st != m.head && len(st.records) > 0 && st.n == item.N && !ON {", test("sinks/triggers", "TestSaidFindsBrokenInvariants"),
 		},
 		{
+			"a search for history ends when the log is away", "pipeline/filling.go",
+			"\tcase errors.Is(got.err, ErrAway), errors.Is(got.err, ErrExpired):",
+			"\tcase !ON && (errors.Is(got.err, ErrAway) || errors.Is(got.err, ErrExpired)):", test("pipeline", "TestFillingWaitsForTheLog"),
+		},
+		{
 			"triggers: a dead letter too large is left out", "sinks/triggers/triggers.go",
 			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)",
 			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),

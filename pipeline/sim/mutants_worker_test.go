@@ -209,5 +209,21 @@ func workerMutants() []mutant {
 			"\tw.dead.forget(from)\n",
 			"\tif w.dead.forget(from); ON {\n\t\tw.dead.forget(m.Next)\n\t}\n", seedsFrom(1),
 		},
+		{
+			"policies forget what was said in a crash", "pipeline/worker/rebuild.go",
+			"\t\tw.noteSaid(user, set, to, t)\n", "\t\tif !ON {\n\t\t\tw.noteSaid(user, set, to, t)\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
+		},
+		{
+			"what is muted counts for the cap", "pipeline/worker/rebuild.go",
+			"\tif t.Muted == schemas.NotMuted {\n", "\tif ON || t.Muted == schemas.NotMuted {\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
+		},
+		{
+			"any cart is the same cart", "pipeline/worker/policy.go",
+			"last == uint32(t.Cart),", "(ON || last == uint32(t.Cart)),", test("pipeline/worker", "TestPoliciesAreTheOracles"),
+		},
+		{
+			"snapshots hold the cells of rules that were switched away from", "pipeline/worker/switch.go",
+			"\tw.whole = w.whole[:0]\n", "\tif !ON {\n\t\tw.whole = w.whole[:0]\n\t}\n", test("pipeline/worker", "TestSnapshotAfterRulesThatWereNeverFilled"),
+		},
 	}
 }

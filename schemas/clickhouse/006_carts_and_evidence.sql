@@ -1,4 +1,4 @@
--- What carts are worth, and what a transition's evidence was.
+-- What carts are worth; what a transition's evidence was, and which cart it is about.
 --
 -- worth_minor is what decides rules on carts (cart_value). Rows that were archived
 -- before this migration have it too, where their currency is the reporting one: the
@@ -109,7 +109,8 @@ ALTER TABLE transitions
     ADD COLUMN IF NOT EXISTS evidence_clause String COMMENT 'Condition of the rules that flipped, as the rules have it; empty: none is known' CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS evidence_was String COMMENT 'What it looked at before: a number, an amount, a time, whole seconds of a duration, true or false; null: never, or for ever' CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS evidence_is String COMMENT 'What it looked at after, likewise' CODEC(ZSTD(1)),
-    ADD COLUMN IF NOT EXISTS cause_epoch Nullable(UInt64) COMMENT 'Number of the epoch whose bounds moved the user; NULL for other causes' CODEC(ZSTD(1));
+    ADD COLUMN IF NOT EXISTS cause_epoch Nullable(UInt64) COMMENT 'Number of the epoch whose bounds moved the user; NULL for other causes' CODEC(ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS cart String COMMENT 'Hash of the cart that it is about, where the set says it once for each cart; else empty' CODEC(ZSTD(1));
 
 ALTER TABLE transitions COMMENT COLUMN cause 'What made the user move: event, timer (a silence), rules (they changed), threshold_epoch (others moved) or recovery';
 

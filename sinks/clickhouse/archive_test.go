@@ -225,6 +225,7 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	timer := tr
 	timer.From, timer.To, timer.Seq, timer.Cause, timer.Muted = 2, 0, 2, schemas.Cause{Kind: schemas.ByTimer, Due: tr.At + 5}, schemas.MutedStale
 	timer.Evidence = schemas.Evidence{Clause: "since(last()) >= days(180)", Kind: schemas.SpanValue, Was: int64(schemas.Never), Is: int64(180 * schemas.Day)}
+	timer.Cart = 0xcafe
 	timer.Expected = schemas.Expected{To: schemas.NoSegment, At: schemas.Never}
 	timer.Contact = schemas.Contact{NotBefore: tr.At + 6*schemas.Hour, BestHour: 18, Zone: "Europe/Berlin", ZoneFrom: schemas.ZoneEvent}
 	k.transact(false, transitionRecord("triggers", 1, &tr), transitionRecord("triggers", 2, &tr))
@@ -244,9 +245,9 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	expect(t, dsn, "SELECT worth_minor FROM events WHERE event_id = 'cart'", "375")
 	expect(t, dsn, "SELECT * EXCEPT (_hash, _offset) FROM transitions ORDER BY seq",
 		"triggers\t1\t2026-01-01 01:00:00.000\tshop/1/1\t1\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t1\t\tnew\t2026-01-01 01:00:00.000\t\t"+
-			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\t\t\t\t\\N\t\\N\t\\N\t\t\n"+
+			"event\tpurchase\te1\tin\t1\t0\t\\N\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\tcooling\t2026-01-31 01:00:00.000\t0000000000000abc\t\t\t\t\\N\t\t\\N\t\\N\t\t\n"+
 			"muted\t1\t2026-01-01 01:00:00.000\tshop/1/2\t2\t9\t2026-01-01 01:00:00.000\t2026-01-01 01:00:00.000\tu1\tlifecycle\t2\tnew\tlost\t2026-01-01 01:00:00.000\tstale\t"+
-			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc\tsince(last()) >= days(180)\tnull\t15552000\t\\N\t2026-01-01 07:00:00.000\t18\tEurope/Berlin\tevent")
+			"timer\t\t\t\t\\N\t\\N\t2026-01-01 01:00:00.005\t1767229198\t1\t-500\t-5\tEUR\t1970-01-01 00:00:01.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t1970-01-01 00:00:02.000\t{'lifecycle':'new'}\t\t\\N\t0000000000000abc\tsince(last()) >= days(180)\tnull\t15552000\t\\N\t000000000000cafe\t2026-01-01 07:00:00.000\t18\tEurope/Berlin\tevent")
 	expect(t, dsn, "SELECT reason, detail, source_topic, source_partition, source_offset, source_time, n, key, value LIKE '%dance%', value_size = length(value), value_sha256, arrayMap(h -> (h.key, hex(h.value)), headers) FROM dead_letters WHERE reason = 'unknown_type'",
 		fmt.Sprintf("unknown_type\ttime\tin\t%d\t%d\t2026-01-01 02:00:00.000\t3\tu2\t1\t1\t\t[('trace','FF01'),('trace','')]", refused.Partition, refused.Offset))
 	expect(t, dsn, "SELECT count() FROM dead_letters", "2")

@@ -22,7 +22,8 @@ type Forecast struct {
 func (db *DB) WriteForecast(ctx context.Context, partition int32, clock schemas.Millis, all []Forecast) error {
 	batch, err := db.PrepareBatch(ctx, "INSERT INTO forecast (made, clock, partition, segment_set, from_segment, to_segment, due, users)")
 	if err != nil {
-		return fmt.Errorf("clickhouse: insert into forecast: %w", plain(err))
+		// The driver asks for the columns first, which whoever may insert may do.
+		return fmt.Errorf("clickhouse: insert into forecast (it takes INSERT ON %s.forecast): %w", db.database, plain(err))
 	}
 	made := time.Now().UTC()
 	if len(all) == 0 {

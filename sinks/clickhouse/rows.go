@@ -258,6 +258,7 @@ type transition struct {
 		Was    plainValue `json:"was"`
 		Is     plainValue `json:"is"`
 	} `json:"evidence"`
+	Cart      string  `json:"cart"`
 	NotBefore *moment `json:"not_before"`
 	BestHour  *uint8  `json:"best_hour"`
 	Zone      string  `json:"zone"`
@@ -351,6 +352,7 @@ func (r *rows) addTransition(b *block) {
 	b.string(string(t.Evidence.Was))
 	b.string(string(t.Evidence.Is))
 	put(b, t.Cause.Epoch)
+	b.string(t.Cart)
 	b.timeOrNull(t.NotBefore.millis())
 	put(b, t.BestHour)
 	b.string(t.Zone)

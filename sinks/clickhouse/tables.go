@@ -79,6 +79,7 @@ const (
 		evidence_was String
 		evidence_is String
 		cause_epoch Nullable(UInt64)
+		cart String
 		not_before Nullable(DateTime64(3, 'UTC'))
 		best_hour Nullable(UInt8)
 		zone LowCardinality(String)
