@@ -222,8 +222,9 @@ func workerMutants() []mutant {
 			"last == uint32(t.Cart),", "(ON || last == uint32(t.Cart)),", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
-			"snapshots hold the cells of rules that were switched away from", "pipeline/worker/switch.go",
-			"\tw.whole = w.whole[:0]\n", "\tif !ON {\n\t\tw.whole = w.whole[:0]\n\t}\n", test("pipeline/worker", "TestSnapshotAfterRulesThatWereNeverFilled"),
+			"a snapshot's rows have cells that were filled after its cut", "pipeline/worker/snapshot.go",
+			"\tfor _, i := range w.snap.cells {\n\t\tif !w.cfg.Rules",
+			"\tcells := w.snap.cells\n\tif ON {\n\t\tcells = w.kept()\n\t}\n\tfor _, i := range cells {\n\t\tif !w.cfg.Rules", test("pipeline/worker", "TestASnapshotIsOfItsCutWhileHistoryIsFound"),
 		},
 	}
 }

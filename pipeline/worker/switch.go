@@ -72,7 +72,6 @@ func (w *Worker) segmentNumber(set int, name string) uint16 {
 func (w *Worker) use(rules *segment.Program) {
 	w.cfg.Rules, w.eval = rules, rules.Evaluator()
 	w.segments, w.others = make([]uint16, rules.Sets()), make([]uint16, rules.Sets())
-	w.whole = w.whole[:0]
 	w.name(rules.Names())
 	w.usePolicies()
 }
