@@ -40,7 +40,7 @@ func quantile7(sorted []int64, i, n int) *big.Rat {
 // Bounds are quantiles of all values, however they are divided among partitions: who
 // lies above one reaches it, and nobody else.
 func TestBoundsAreQuantiles(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(2000 / raceSlower) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		n, plus := 2+rng.IntN(9), int64(rng.IntN(2)*(1+rng.IntN(50)))
 		spread := []int64{1, 3, 100, 1 << 20, math.MaxInt64 / 2}[rng.IntN(5)]
@@ -168,7 +168,7 @@ func countOf(t testing.TB, e *Epochs, partition int32, number uint64, values ...
 // read after it was compacted, see the same epochs in the same order.
 func TestInstancesAgree(t *testing.T) {
 	rules := rfm(t, Options{Hysteresis: 5})
-	for seed := range uint64(300) {
+	for seed := range uint64(300 / raceSlower) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		const partitions = 3
 		var log []LogRecord

@@ -117,6 +117,7 @@ func oracleChains(e *oracle.Expected) map[string][]chainLink {
 // seeds runs a property on many seeds; a failing one names itself.
 func seeds(t *testing.T, n uint64, property func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
+	n /= raceSlower
 	if testing.Short() {
 		n /= 10
 	}
