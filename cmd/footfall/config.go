@@ -228,9 +228,9 @@ func (c *Config) options() []option {
 		{key: "clickhouse.batch.age", target: &c.ClickHouse.Batch.Age, value: "2s", doc: "or when its first row is this old."},
 
 		{key: "parity.every", target: &c.Parity.Every, value: "5m", doc: "How often a running instance compares the segments of some users with what the same rules say of their events in ClickHouse. 0s: never."},
+		{key: "parity.users", target: &c.Parity.Users, value: "200", doc: "How many users, of one partition after the other."},
 		{key: "forecast.every", target: &c.Forecast.Every, value: "1h", doc: "How often a running instance writes to ClickHouse what silence alone will do to its users (table forecast, view forecast_now). 0s: never."},
 		{key: "forecast.for", target: &c.Forecast.For, value: "720h", doc: "How far that looks ahead."},
-		{key: "parity.users", target: &c.Parity.Users, value: "200", doc: "How many users, of one partition after the other."},
 
 		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz and /metrics, which hold nothing of a person, and of /status and /explain. Plain HTTP: between machines, put it behind what speaks TLS, or into a network of its own."},
 		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen."},

@@ -88,7 +88,7 @@ func TestEndToEndRules(t *testing.T) {
 	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4", "segments.sets=lifecycle,rfm,"+file, "forecast.every=2s")
 	instance := h.start()
 	h.ready()
-	h.publishShop(6_000 / raceSlower)
+	h.publishShop(4_000)
 	instance.kill()
 	instance = h.start()
 	h.applied(2 * time.Minute)
