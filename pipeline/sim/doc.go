@@ -55,7 +55,7 @@
 //	                                                           "outputs doubled on an unknown outcome",
 //	                                                           "unknown outcome taken for done", "outputs dropped on abort"
 //	5       a record's offset must exceed the last applied     pipeline.TestRecordsGivenAgain
-//	5, 2.   the end of the log may lag behind the commit       "Last does not wait until all is decided",
+//	5, 2.   the end of the log may lag behind the commit       triggers.TestLastWaitsForMarkers,
 //	                                                           triggers.TestSaidWaitsForMarkers, triggers.TestSaidNamesWhatHangs
 //	5, 3.   decisions are read back, not taken again           "replay decides again what was refused"
 //	5       beginning from nothing only where there is         "begins from nothing where offsets have expired",

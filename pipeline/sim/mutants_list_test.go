@@ -129,10 +129,6 @@ func pipelineMutants() []mutant {
 			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
 		},
 		{
-			"Last does not wait until all is decided", "pipeline/sim/history.go",
-			"for part.undecided() {", "for part.undecided() && !ON {", seedsFrom(23480),
-		},
-		{
 			"epoch not checked", "pipeline/sim/edges.go",
 			"if len(lost) == 0 {", "if len(lost) == 0 || ON {", seedsFrom(1),
 		},
