@@ -42,14 +42,15 @@ const snapshotVersion = 2
 // slicer is the snapshot under way.
 type slicer struct {
 	sweep
-	buf []byte // encoded, not yet taken by Slice
+	buf   []byte // encoded, not yet taken by Slice
+	cells []int  // that its rows have: those whose history was whole at the cut
 }
 
 // Snapshot begins a snapshot at the present cut and returns the cut. One that is
 // under way is given up.
 func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
 	w.taken = wall
-	w.snap = &slicer{sweep: newSweep(w.rows.Len())}
+	w.snap = &slicer{sweep: newSweep(w.rows.Len()), cells: w.kept()}
 	w.snap.buf = w.appendHeader(nil)
 	return w.Mark()
 }
@@ -119,9 +120,8 @@ func (w *Worker) appendHeader(b []byte) []byte {
 			b = appendText(b, s)
 		}
 	}
-	cells := w.kept()
-	b = le.AppendUint16(b, uint16(len(cells)))
-	for _, i := range cells {
+	b = le.AppendUint16(b, uint16(len(w.snap.cells)))
+	for _, i := range w.snap.cells {
 		c := &w.cfg.Rules.Layout().Cells()[i]
 		b = append(appendText(b, c.Name), byte(c.Keeps))
 		b = le.AppendUint32(le.AppendUint64(b, uint64(c.Keep)), uint32(c.K))
@@ -176,7 +176,7 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		b = le.AppendUint32(b, *w.spoken.recent[i].At(user))
 	}
 	v := w.cells.View(user)
-	for _, i := range w.kept() {
+	for _, i := range w.snap.cells {
 		if !w.cfg.Rules.Layout().Cells()[i].Keeps.Lists() {
 			for _, word := range v.Words(i) {
 				b = le.AppendUint32(b, word)
@@ -193,17 +193,13 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 }
 
 // kept are the cells that a snapshot holds: those whose history is whole.
-func (w *Worker) kept() []int {
-	if len(w.filling) == 0 && len(w.whole) == len(w.cfg.Rules.Layout().Cells()) {
-		return w.whole
-	}
-	w.whole = w.whole[:0]
+func (w *Worker) kept() (whole []int) {
 	for i := range w.cfg.Rules.Layout().Cells() {
 		if !slices.Contains(w.filling, i) {
-			w.whole = append(w.whole, i)
+			whole = append(whole, i)
 		}
 	}
-	return w.whole
+	return whole
 }
 
 // Read makes a worker from a snapshot. It is not live before Resume. Its errors

@@ -144,9 +144,13 @@ func (w *Worker) stuck() bool { return !w.Pending() && !w.cells.Relaying() && w.
 // fill fills what is missing from the log, without the records that were refused.
 func (l *life) fill() {
 	l.rest()
-	if !l.worker.Filling() {
-		return
+	if l.worker.Filling() {
+		l.beginFill()
 	}
+}
+
+// beginFill finds what is missing, and gives it to the worker.
+func (l *life) beginFill() {
 	filler := l.worker.Filler(0, l.cfg.Decoder)
 	for _, it := range l.said {
 		if d := it.DeadLetter; d != nil {
@@ -200,4 +204,35 @@ func (l *life) checkChains() {
 		}
 		last[key] = t
 	}
+}
+
+// A snapshot that is under way when the history of new cells has been found is one of its
+// cut: all its rows have what its header says, and not the new cells.
+func TestASnapshotIsOfItsCutWhileHistoryIsFound(t *testing.T) {
+	cfg := config(t)
+	cfg.Rules = shippedRules(t, "lifecycle")
+	l := newLife(t, rand.New(rand.NewPCG(1, 1)), cfg, newLogger(rand.New(rand.NewPCG(1, 2)), schemas.Live).write(60), 0)
+	l.apply(l.log[:1], Conditions{Wall: l.wall})
+	l.rest()
+	l.cfg.Rules = shippedRules(t, "lifecycle", "engagement")
+	l.worker.Switch(l.cfg.Rules)
+	l.apply(l.log[1:], Conditions{Wall: l.wall}) // of whom nobody finds any history
+	l.rest()
+	l.begin(l.wall)
+	l.slice(t, 300)
+	l.fill()
+	l.rest()
+	for !l.slice(t, 300) {
+	}
+	l.commit()
+	l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
+}
+
+func shippedRules(t *testing.T, sets ...string) *segment.Program {
+	t.Helper()
+	p, err := segment.Shipped(segment.Options{Contract: 1, Exponent: 2}, sets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

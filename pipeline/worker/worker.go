@@ -82,7 +82,6 @@ type Worker struct {
 	joining    sweep
 	census     *census // under way, or nil
 
-	whole    []int           // cells that a snapshot holds
 	entries  []profile.Entry // scratch of reading
 	event    schemas.Event   // scratch of the call under way
 	before   profile.Profile // scratch: the profile before the event was folded
