@@ -96,13 +96,13 @@ func workerMutants() []mutant {
 		},
 		{
 			"a rebuild lets the future in", "pipeline/worker/rebuild.go",
-			"\t\t\tif detail := w.ahead(r, w.replaying.wall); detail != \"\" {",
-			"\t\t\tif detail := w.ahead(r, w.replaying.wall); detail != \"\" && !ON {", test("pipeline/worker", "TestRebuildRefusesTheFuture"),
+			"\t\t\tif detail := w.tooEarly(r, w.replaying.wall); detail != \"\" {",
+			"\t\t\tif detail := w.tooEarly(r, w.replaying.wall); detail != \"\" && !ON {", test("pipeline/worker", "TestRebuildRefusesTheFuture"),
 		},
 		{
 			"the mark's clock is not taken over", "pipeline/worker/rebuild.go",
-			"\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n",
-			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n", seedsFrom(1),
+			"\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0\n",
+			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0\n", seedsFrom(1),
 		},
 		{
 			"a wheel that cascades loses a timer", "pipeline/worker/wheel.go",
