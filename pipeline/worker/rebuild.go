@@ -291,7 +291,10 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 			w.ahead = append(w.ahead, evaluated{int32(row), at})
 		}
 	}
-	if mark.Rules != rules || mark.Epoch != epoch || mark.Since != 0 {
+	if w.waiting() { // everyone was evaluated under them, by cells that this snapshot has not
+		w.mark.Rules = 0
+	}
+	if w.mark.Rules != rules || mark.Epoch != epoch || mark.Since != 0 {
 		if mark.Since == 0 {
 			w.mark.Since = mark.Fired
 		}

@@ -251,6 +251,37 @@ func TestASnapshotIsOfItsCutWhileHistoryIsFound(t *testing.T) {
 	l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
 }
 
+// A worker that is rebuilt from before a new set was filled looks for the history again,
+// and does not say until then that everybody is where the rules want them.
+func TestARebuiltWorkerIsNotSettledWithoutHistory(t *testing.T) {
+	cfg := config(t)
+	cfg.Rules = shippedRules(t, "lifecycle")
+	l := newLife(t, rand.New(rand.NewPCG(1, 1)), cfg, newLogger(rand.New(rand.NewPCG(1, 2)), schemas.Live).write(60), 0)
+	l.apply(l.log, Conditions{Wall: l.wall})
+	l.rest()
+	l.cfg.Rules = shippedRules(t, "lifecycle", "engagement")
+	l.worker.Switch(l.cfg.Rules)
+	l.fill()
+	l.rest()
+	l.commit()
+	want := l.worker.memberships()
+	for range 2 {
+		if !l.worker.Settled() || l.worker.Mark().Rules != l.cfg.Rules.Hash() {
+			t.Fatalf("with its history: %+v", l.worker.Mark())
+		}
+		l.worker = l.rebuild(t, l.snapshots[0], Conditions{Wall: l.wall})
+		l.rest()
+		if m := l.worker.Mark(); l.worker.Settled() || m.Rules != 0 {
+			t.Fatalf("without its history: %+v", m)
+		}
+		l.fill()
+		l.rest()
+		if diff := cmp.Diff(want, l.worker.memberships()); diff != "" {
+			t.Errorf("(-before +again):\n%s", diff)
+		}
+	}
+}
+
 func shippedRules(t *testing.T, sets ...string) *segment.Program {
 	t.Helper()
 	p, err := segment.Shipped(segment.Options{Contract: 1, Exponent: 2}, sets...)
