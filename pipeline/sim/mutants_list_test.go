@@ -1,9 +1,11 @@
 package sim
 
+import "slices"
+
 // mutants are the bugs that have to be found: promises of the design that are not
 // kept, and mistakes that have been made.
 func mutants() []mutant {
-	return append(append(workerMutants(), pipelineMutants()...), outerMutants()...)
+	return slices.Concat(workerMutants(), pipelineMutants(), outerMutants(), setMutants())
 }
 
 // pipelineMutants are those of the runtime, of snapshots, rules and profiles, and of the simulated edges.
@@ -130,7 +132,7 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"Last does not wait until all is decided", "pipeline/sim/history.go",
-			"for part.undecided() {", "for part.undecided() && !ON {", seedsFrom(23480),
+			"for part.undecided() {", "for part.undecided() && !ON {", test("pipeline/sim", "TestLastWaitsUntilAllIsDecided"),
 		},
 		{
 			"epoch not checked", "pipeline/sim/edges.go",
