@@ -297,7 +297,9 @@ func TestEpochs(t *testing.T) {
 		}
 		b.member.Ends = time.Second
 		b.member.Give(0, 1)
+		log.Lock()
 		l = b.run()
+		log.Unlock()
 		b.settled(2)
 		b.committed(0)
 		b.committed(1)
