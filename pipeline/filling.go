@@ -148,7 +148,11 @@ func (part *partition) beginFilling(n uint64, attempt int) {
 		f.done <- got
 		part.wake()
 	}
-	if part.p.cfg.Inline {
+	switch beside := part.p.cfg.Beside; {
+	case part.p.cfg.Inline && beside != nil:
+		beside(find)
+		return
+	case part.p.cfg.Inline:
 		find()
 		return
 	}

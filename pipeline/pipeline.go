@@ -55,6 +55,10 @@ type Config struct {
 	// Inline runs everything on Run's own goroutine, for simulation: the order of
 	// all that happens is then the Source's.
 	Inline bool
+
+	// Beside, with Inline, runs what else has a goroutine of its own beside the live
+	// partitions; nil: at once.
+	Beside func(run func())
 }
 
 // Limits of what is in memory (R4).

@@ -33,7 +33,7 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 		if it.Next > out.Mark.Next || it.Clock > out.Mark.Clock || it.Fired > it.Clock {
 			return w.breach("partition %d: output %d of mark {next %d, clock %d, fired %d} is committed with mark %+v", p.number, it.N, it.Next, it.Clock, it.Fired, out.Mark)
 		}
-		if err := w.checkItem(p, it, out.Mark.Paused, by.polled); err != nil {
+		if err := w.checkItem(p, it, out.Mark.Paused, by); err != nil {
 			return err
 		}
 	}
@@ -49,8 +49,19 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 	return w.checkAccepted(p, out)
 }
 
-// checkItem looks at one output, said since a step.
-func (w *world) checkItem(p *part, it *worker.Item, paused bool, since int) error {
+// misplaced tells whether what is said for an epoch is the rules' though there was one
+// before, or is said aloud though there was none: of which nobody was told where it is.
+// The mark of the one before may not have been committed yet.
+func (w *world) misplaced(p *part, t *schemas.Transition, by *process) bool {
+	if t.Muted == schemas.MutedRules {
+		return p.mark.Epoch > 0
+	}
+	return p.mark.Epoch == 0 && by.settled[p.number] == 0
+}
+
+// checkItem looks at one output of a process.
+func (w *world) checkItem(p *part, it *worker.Item, paused bool, by *process) error {
+	since := by.polled
 	if d := it.DeadLetter; d != nil {
 		return w.checkFuture(p, it)
 	}
@@ -59,6 +70,10 @@ func (w *world) checkItem(p *part, it *worker.Item, paused bool, since int) erro
 		return w.breach("partition %d: output %d is muted %q while paused is %v", p.number, it.N, t.Muted, paused)
 	case t.Cause.Kind == schemas.ByRules && t.Muted != schemas.MutedRules:
 		return w.breach("partition %d: output %d is said for new rules and muted %q", p.number, it.N, t.Muted)
+	case t.Cause.Kind == schemas.ByEpoch && !w.opt.lineageBroken() && w.misplaced(p, t, by):
+		return w.breach("partition %d: output %d is said for epoch %d after epoch %d, and muted %q", p.number, it.N, t.Cause.Epoch, p.mark.Epoch, t.Muted)
+	case t.Cause.Kind == schemas.ByRecovery && w.opt.Sets && !w.opt.lineageBroken():
+		return w.breach("partition %d: output %d is a difference that nobody caused", p.number, it.N)
 	case t.Cause.Kind == schemas.ByRecovery && t.Muted == schemas.NotMuted:
 		return w.breach("partition %d: output %d is a difference that nobody caused, and a trigger", p.number, it.N)
 	case t.Muted == schemas.MutedStale && t.At >= w.shownSince(since).most-schemas.Day:
@@ -161,7 +176,11 @@ func (w *world) judge() error {
 		}
 	}
 	for _, p := range w.parts {
-		if err := w.checkSaid(p); err != nil {
+		err := w.checkSaid(p)
+		if err == nil && w.opt.Sets {
+			err = w.checkSets(p)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -197,28 +216,29 @@ func (w *world) checkSaid(p *part) error {
 	return w.checkBootstrap(p, refused)
 }
 
-// members follows everybody's chain to where it ends. Where a rebuild had only a part
-// of the outputs left, chains go on from what it could know.
-func (p *part) members() (map[string]*schemas.Transition, error) {
-	last := map[string]*schemas.Transition{}
+// members follows everybody's chain in every set to where it ends. Where a rebuild had
+// only a part of the outputs left, chains go on from what it could know.
+func (p *part) members() (map[chain]*Said, error) {
+	last := map[chain]*Said{}
 	rebuilt := p.rebuilt
 	for i := range p.outputs {
 		for len(rebuilt) > 0 && rebuilt[0].count <= i {
 			last, rebuilt = maps.Clone(rebuilt[0].known), rebuilt[1:]
 		}
-		t := p.outputs[i].Item.Transition
+		o := &p.outputs[i]
+		t := o.Item.Transition
 		if t == nil {
 			continue
 		}
-		from, seq := schemas.NoSegment, uint32(0)
-		if before := last[t.User]; before != nil {
-			from, seq = before.To, before.Seq
+		from, seq := "", uint32(0)
+		if before := last[o.chain()]; before != nil {
+			from, seq = before.To, before.Item.Transition.Seq
 		}
-		if t.From != from || t.Seq != seq+1 || t.To == from {
-			return last, fmt.Errorf("partition %d: user %q, output %d: segment %d to %d with seq %d, after segment %d with seq %d",
-				p.number, t.User, p.outputs[i].Item.N, int16(t.From), t.To, t.Seq, int16(from), seq)
+		if o.From != from || t.Seq != seq+1 || o.To == from {
+			return last, fmt.Errorf("partition %d: user %q in set %s, output %d: segment %q to %q with seq %d, after segment %q with seq %d",
+				p.number, t.User, o.Set, o.Item.N, o.From, o.To, t.Seq, from, seq)
 		}
-		last[t.User] = t
+		last[o.chain()] = o
 	}
 	for len(rebuilt) > 0 {
 		last, rebuilt = maps.Clone(rebuilt[0].known), rebuilt[1:]
@@ -268,8 +288,10 @@ func (w *world) checkEnds(p *part) error {
 	opt := w.oracleOptions()
 	opt.Wall = p.wallFor
 	want := map[string]string{}
-	for user := range at {
-		want[user] = "dormant"
+	for c := range at {
+		if c.set == lifecycle {
+			want[c.user] = "dormant"
+		}
 	}
 	for _, t := range oracle.Generate(input, opt)[p.number].Transitions {
 		want[t.User] = t.To
@@ -277,8 +299,8 @@ func (w *world) checkEnds(p *part) error {
 	delete(want, "clock")
 	for _, user := range slices.Sorted(maps.Keys(want)) {
 		said := "nowhere"
-		if t := at[user]; t != nil {
-			said = w.names[0].Segments[t.To]
+		if o := at[chain{user, lifecycle}]; o != nil {
+			said = o.To
 		}
 		if said != want[user] {
 			return fmt.Errorf("partition %d: user %q was last said to be in %q; the log from offset %d on leads to %q at clock %d",
@@ -311,10 +333,14 @@ func (w *world) inputOf(p *part) []oracle.Record {
 }
 
 func (w *world) oracleOptions() oracle.Options {
-	return oracle.Options{
+	opt := oracle.Options{
 		Currency: "EUR", Rates: contracts()[0].Rates, InputTopic: events, Group: group,
 		Rules: fmt.Sprintf("%016x", w.rules[0].program.Hash()), WallTicks: !w.opt.LogTime,
 	}
+	if w.opt.Sets {
+		opt.Rules, opt.Sets = "", w.setNames()
+	}
+	return opt
 }
 
 // ask has the oracle compare input and outputs.

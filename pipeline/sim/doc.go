@@ -6,6 +6,20 @@
 // that lag, retention, expired offsets and such that are set back, new rules, clocks
 // that jump.
 //
+// Where a seed has many sets (sets.go), rules are lists of sets, lifecycle first, in
+// several variants, and are switched while lives live: each process hears of it by
+// itself, so that for a while some go by these and some by those, and partitions move
+// between them. The history of new sets is looked for beside the live records, and
+// crashes, rebalances and retention come amid the search. Bounds of quantiles are
+// agreed on by a control log (epochs.go) whose records are late, lost with their
+// process, written twice and compacted. The oracle goes on judging lifecycle, and of
+// the other sets that chains have no gap and nothing is said twice for one cause. What
+// they come to is held in rehearsal.go: in the end everybody is where a worker has
+// them that had the rules and the epoch from the beginning; single transitions follow
+// from the user's events alone; and policies mute what a recount of what was said
+// before mutes. Where retention has taken history that a set needed, its chains only
+// are checked; where offsets were lost, lifecycle's ends and all chains.
+//
 // Every commit is a transaction, of marks alone too (sources/kafka, marks.go). So no
 // request that a broker gets to late sets a partition back: its epoch has been moved
 // on, and it is refused. An end that is under way when its sender asks for the mark
@@ -37,7 +51,10 @@
 //	3.5     the clock may go to W - grace                      "no grace", pipeline.TestSilenceIsSaidInTime
 //	3.7     a dead letter too large goes with a hash           schemas.TestDeadLetterTooLarge,
 //	                                                           triggers.TestDeadLetterTooLarge, kafka.TestTooLarge
-//	3.9     a new set is filling and says nothing              (there is one set, and none can be added yet)
+//	3.9     a new set is filling and says nothing              "a new set speaks before its history is found",
+//	        and what it says first is muted                    "all sets are silent while the history of one is looked for",
+//	                                                           "new rules say their differences aloud",
+//	                                                           pipeline.TestSwitchFillsFromTheLog
 //	4       the dedup window goes by record timestamps and     worker.TestTickedChainsFollowFromTheClocks,
 //	        count only                                         worker.TestStateAfterRestoreIsTheStateThatWentOn,
 //	                                                           sim.TestWallDecidesNothingInLogTime
@@ -78,4 +95,28 @@
 //	a crash amid a change of rules begins it again             "new rules are in the mark before they are said",
 //	                                                           worker.TestAChangeOfRulesForgetsNobody
 //	the same log gives the same chains, whatever happens       sim.TestChainsAreAFunctionOfTheLog
+//
+// Rules of several sets:
+//
+//	sets that a switch does not change are left alone          "timers fire while not everybody is evaluated under new rules",
+//	                                                           "after a crash new rules are applied to the moment of the last timer",
+//	                                                           "a snapshot does not say who was evaluated after fired",
+//	                                                           worker.TestASwitchLeavesOtherSetsAlone
+//	everybody ends where new rules want them                   "a switch leaves users where they are until something happens",
+//	                                                           "a switch forgets cells", worker.TestSwitchedRulesEndWhereTheyWouldHave
+//	chains go on when a set comes back                         "a switch forgets where users are in sets that are gone"
+//	a new set has the history that the log has                 "the search for history skips the first record",
+//	                                                           "the search for history counts what was refused",
+//	                                                           worker.TestARebuiltWorkerIsNotSettledWithoutHistory
+//	a snapshot is one of its cut, whatever is found meanwhile  "rows of a snapshot have cells that were found after its cut",
+//	                                                           worker.TestASnapshotIsOfItsCutWhileHistoryIsFound
+//	all instances go by one epoch of quantiles                 "an epoch is cut before all partitions have counted",
+//	                                                           "the first bounds of quantiles say everybody's place aloud"
+//	an epoch that a crash has stopped is begun again           "a change of bounds amid which a process died is taken for none",
+//	                                                           worker.TestAnEpochBegunIsTakenBack
+//	policies remember what was said aloud                      "snapshots leave out what was said aloud",
+//	                                                           "snapshots leave out when the last triggers were said",
+//	                                                           "a switch forgets what was said aloud", "what is read back was not said aloud",
+//	                                                           "what a policy mutes counts as said"
+//	quiet hours change nothing but what is told of contact     "quiet hours move somebody", worker.TestQuietHoursAreSwitched
 package sim

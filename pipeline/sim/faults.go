@@ -171,7 +171,7 @@ func (w *world) overtake(p *part) {
 type rebuilt struct {
 	start   int64 // of the input
 	count   int   // of outputs, until then
-	known   map[string]*schemas.Transition
+	known   map[chain]*Said
 	refused map[int64]bool
 }
 
@@ -313,11 +313,15 @@ func (w *world) otherwise(p *part) {
 		_ = w.breach("a sound snapshot and what was said after it do not fit: %w", err)
 		return
 	}
-	for _, user := range slices.Sorted(maps.Keys(last)) {
+	said := map[string]*Said{}
+	for c, o := range last {
+		said[c.user] = o // there is one set
+	}
+	for _, user := range slices.Sorted(maps.Keys(said)) {
 		if w.rng.IntN(2) == 0 {
 			continue
 		}
-		t := *last[user]
+		t := *said[user].Item.Transition
 		t.From, t.Seq, t.At = t.To, t.Seq+1, p.mark.Clock
 		t.To = uint16((int(t.From) + 1 + w.rng.IntN(5)) % 6)
 		t.Segments = []uint16{t.To}

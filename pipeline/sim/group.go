@@ -98,7 +98,7 @@ func (w *world) powerCut() {
 // has rules that are not in force, or a brother of its name.
 func (w *world) retire() {
 	for _, p := range w.lives {
-		if p.using.program != w.rules[w.using].program || p.fenced {
+		if p.using.program != w.rules[w.using].program && !w.opt.Sets || p.fenced {
 			p.cancel()
 		}
 	}

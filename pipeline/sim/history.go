@@ -15,8 +15,11 @@ func gone(part *part, offset int64) error {
 }
 
 // ask is a request to the brokers that may go unanswered.
-func (p *process) ask(what string) error {
+func (p *process) ask(ctx context.Context, what string) error {
 	p.at(what, 100)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if p.away == KafkaAway || p.chance("not answered: "+what, 400) {
 		return fmt.Errorf("%s: %w", what, errAway)
 	}
@@ -24,24 +27,26 @@ func (p *process) ask(what string) error {
 }
 
 // Bounds is pipeline.History.
-func (p *process) Bounds(_ context.Context, partition int32) (start, end int64, err error) {
-	if err := p.ask("bounds"); err != nil {
+func (p *process) Bounds(ctx context.Context, partition int32) (start, end int64, err error) {
+	if err := p.ask(ctx, "bounds"); err != nil {
 		return 0, 0, err
 	}
 	part := p.parts[partition]
-	p.sessions[partition].start = part.start
+	if p.running == nil {
+		p.sessions[partition].start = part.start
+	}
 	return part.start, part.ends, nil
 }
 
 // Input is pipeline.History: runs of any length.
-func (p *process) Input(_ context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
+func (p *process) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
 	part := p.parts[partition]
 	for i := 0; i < len(part.input); {
 		if part.input[i].Offset < from {
 			i++
 			continue
 		}
-		if err := p.ask("replay"); err != nil {
+		if err := p.ask(ctx, "replay"); err != nil {
 			return err
 		}
 		if from < part.start {
@@ -85,14 +90,18 @@ func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ s
 
 // SaidAll is pipeline.History: what retention has left, up to what is asked for, or
 // what is there now.
-func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
+func (p *process) SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error {
 	part := p.parts[partition]
-	left := &rebuilt{known: map[string]*schemas.Transition{}, refused: map[int64]bool{}}
+	left := &rebuilt{known: map[chain]*Said{}, refused: map[int64]bool{}}
+	filling := p.running != nil // a rebuild is the life's own
 	now := len(part.outputs)
 	for i := 0; i < now && (to == 0 || part.outputs[i].Item.N <= to); i++ {
 		o := part.where[i]
-		for o.kept() && !o.visible() {
+		for o.kept() && !o.visible() && ctx.Err() == nil {
 			p.rest()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if !o.kept() {
 			continue
@@ -100,11 +109,14 @@ func (p *process) SaidAll(_ context.Context, partition int32, to uint64, each fu
 		if err := p.give(part, i, each); err != nil {
 			return err
 		}
-		if it := &part.outputs[i].Item; it.Transition != nil {
-			left.known[it.Transition.User] = it.Transition
+		if o := &part.outputs[i]; o.Item.Transition != nil {
+			left.known[o.chain()] = o
 		} else {
-			left.refused[it.DeadLetter.Pos.Offset] = true
+			left.refused[o.Item.DeadLetter.Pos.Offset] = true
 		}
+	}
+	if filling {
+		return nil
 	}
 	left.start, left.count = p.sessions[partition].start, len(part.outputs)
 	p.rebuilding[ownership{partition, p.sessions[partition].epoch}] = left
@@ -122,8 +134,8 @@ func (p *process) give(part *part, i int, each func(*worker.Item) error) error {
 }
 
 // Last is pipeline.History: it waits until all that is written is decided.
-func (p *process) Last(_ context.Context, partition int32) (uint64, error) {
-	if err := p.ask("the last output"); err != nil {
+func (p *process) Last(ctx context.Context, partition int32) (uint64, error) {
+	if err := p.ask(ctx, "the last output"); err != nil {
 		return 0, err
 	}
 	part := p.parts[partition]

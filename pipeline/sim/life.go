@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"runtime/debug"
+	"slices"
 )
 
 // A life is one process under simulation: a coroutine. It runs while the world
@@ -19,6 +20,18 @@ type life struct {
 	silent int // steps in a row in which its group did not hear of it
 	over   bool
 	err    error // how it ended: nil after a drain
+
+	beside  []*beside // what goes on in it besides
+	running *beside   // what of that has the turn; nil: its life
+}
+
+// beside is a goroutine of a process besides the one that its life is: it runs when that
+// one has, and ends with it.
+type beside struct {
+	next   func() (struct{}, bool)
+	stop   func()
+	yield  func(struct{}) bool
+	killed bool // and its process with it
 }
 
 // killed is what a process that is killed panics with: nothing of it goes on.
@@ -52,15 +65,57 @@ func (l *life) resume() {
 	}
 	l.frozen, l.silent = 0, 0
 	if _, alive := l.next(); !alive {
-		l.over = true
+		l.ends()
+		return
 	}
+	for _, b := range slices.Clone(l.beside) {
+		main := l.yield
+		l.yield, l.running = b.yield, b
+		_, alive := b.next()
+		b.yield, l.yield, l.running = l.yield, main, nil
+		if !alive {
+			l.beside = slices.DeleteFunc(l.beside, func(o *beside) bool { return o == b })
+		}
+		if b.killed {
+			l.kill()
+			return
+		}
+	}
+}
+
+// alongside begins something that goes on in a process beside its life, from its next turn on.
+func (l *life) alongside(run func()) {
+	b := &beside{}
+	b.next, b.stop = iter.Pull(func(yield func(struct{}) bool) {
+		l.yield = yield
+		defer func() {
+			switch r := recover().(type) {
+			case nil:
+			case killed:
+				b.killed = true
+			default:
+				_ = l.w.breach("%s panics: %v\n%s", l.name, r, debug.Stack())
+			}
+		}()
+		run()
+	})
+	l.beside = append(l.beside, b)
+}
+
+// ends notes that it is over, and all that went on beside it.
+func (l *life) ends() {
+	l.over = true
+	for _, b := range l.beside {
+		b.stop()
+	}
+	l.beside = nil
 }
 
 // kill ends it where it is.
 func (l *life) kill() {
 	l.w.trace("%s is killed", l.name)
 	l.stop()
-	l.over = true
+	l.ends()
 }
 
 // rest gives the turn to the world, until the world gives it back.

@@ -264,6 +264,7 @@ func (w *world) write(p *part, out *worker.Output, by *process) {
 	}
 	p.earlier = p.earlier[max(0, len(p.earlier)-earlierMost):]
 	w.result.Reviewed += countOf(out.Items, schemas.ByRules)
+	w.result.Epochs += countOf(out.Items, schemas.ByEpoch)
 	p.committed, p.next, p.found, p.mark = string(text), out.Mark.Next, true, out.Mark
 	if out.Mark.Next >= p.reached.Next || by.rebuilds(out) != nil {
 		p.reached = out.Mark
@@ -336,7 +337,7 @@ func (w *world) encode(p *part, it *worker.Item, offset int64, sets []schemas.Se
 	h := schemas.OutputHeaders{ID: schemas.OutputID(group, p.number, it.N), N: it.N, Next: it.Next, Clock: it.Clock, Fired: it.Fired}
 	if d := it.DeadLetter; d != nil {
 		r := d.Encode(events, &h, false)
-		return Said{*it, deadLetters, oracleRecord(deadLetters, p.number, offset, w.now(), r.Key, r.Value, r.Headers)}
+		return Said{Item: *it, Topic: deadLetters, Record: oracleRecord(deadLetters, p.number, offset, w.now(), r.Key, r.Value, r.Headers)}
 	}
 	t := it.Transition
 	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: sets, Currency: "EUR"})
@@ -345,7 +346,17 @@ func (w *world) encode(p *part, it *worker.Item, offset int64, sets []schemas.Se
 	if t.Muted != schemas.NotMuted {
 		topic = muted
 	}
-	return Said{*it, topic, oracleRecord(topic, p.number, offset, w.now(), []byte(t.User), value, headers)}
+	o := Said{
+		Item: *it, Topic: topic, Record: oracleRecord(topic, p.number, offset, w.now(), []byte(t.User), value, headers),
+		Set: sets[t.Set].Name, To: sets[t.Set].Segments[t.To], by: w.rulesOf(sets),
+	}
+	switch {
+	case t.From == schemas.Retired:
+		o.From = t.Names.From
+	case t.From != schemas.NoSegment:
+		o.From = sets[t.Set].Segments[t.From]
+	}
+	return o
 }
 
 // decode is what a reader makes of it.

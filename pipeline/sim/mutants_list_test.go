@@ -1,9 +1,11 @@
 package sim
 
+import "slices"
+
 // mutants are the bugs that have to be found: promises of the design that are not
 // kept, and mistakes that have been made.
 func mutants() []mutant {
-	return append(append(workerMutants(), pipelineMutants()...), outerMutants()...)
+	return slices.Concat(workerMutants(), pipelineMutants(), outerMutants(), setMutants())
 }
 
 // pipelineMutants are those of the runtime, of snapshots, rules and profiles, and of the simulated edges.
@@ -127,6 +129,10 @@ func pipelineMutants() []mutant {
 			"a snapshot's writer does not wait for the commit", "pipeline/snapping.go",
 			"\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n",
 			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
+		},
+		{
+			"Last does not wait until all is decided", "pipeline/sim/history.go",
+			"for part.undecided() {", "for part.undecided() && !ON {", test("pipeline/sim", "TestLastWaitsUntilAllIsDecided"),
 		},
 		{
 			"epoch not checked", "pipeline/sim/edges.go",

@@ -96,13 +96,13 @@ func workerMutants() []mutant {
 		},
 		{
 			"a rebuild lets the future in", "pipeline/worker/rebuild.go",
-			"\t\t\tif detail := w.ahead(r, w.replaying.wall); detail != \"\" {",
-			"\t\t\tif detail := w.ahead(r, w.replaying.wall); detail != \"\" && !ON {", test("pipeline/worker", "TestRebuildRefusesTheFuture"),
+			"\t\t\tif detail := w.tooEarly(r, w.replaying.wall); detail != \"\" {",
+			"\t\t\tif detail := w.tooEarly(r, w.replaying.wall); detail != \"\" && !ON {", test("pipeline/worker", "TestRebuildRefusesTheFuture"),
 		},
 		{
 			"the mark's clock is not taken over", "pipeline/worker/rebuild.go",
-			"\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n",
-			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch\n", seedsFrom(1),
+			"\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0\n",
+			"\tif ON {\n\t\tmark.Clock = w.mark.Clock\n\t\tmark.Fired = min(mark.Fired, mark.Clock)\n\t}\n\tdues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0\n", seedsFrom(1),
 		},
 		{
 			"a wheel that cascades loses a timer", "pipeline/worker/wheel.go",
@@ -210,21 +210,12 @@ func workerMutants() []mutant {
 			"\tif w.dead.forget(from); ON {\n\t\tw.dead.forget(m.Next)\n\t}\n", seedsFrom(1),
 		},
 		{
-			"policies forget what was said in a crash", "pipeline/worker/rebuild.go",
-			"\t\tw.noteSaid(user, set, to, t)\n", "\t\tif !ON {\n\t\t\tw.noteSaid(user, set, to, t)\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
-		},
-		{
 			"what is muted counts for the cap", "pipeline/worker/rebuild.go",
 			"\tif t.Muted == schemas.NotMuted {\n", "\tif ON || t.Muted == schemas.NotMuted {\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
 			"any cart is the same cart", "pipeline/worker/policy.go",
 			"last == uint32(t.Cart),", "(ON || last == uint32(t.Cart)),", test("pipeline/worker", "TestPoliciesAreTheOracles"),
-		},
-		{
-			"a snapshot's rows have cells that were filled after its cut", "pipeline/worker/snapshot.go",
-			"\tfor _, i := range w.snap.cells {\n\t\tif !w.cfg.Rules",
-			"\tcells := w.snap.cells\n\tif ON {\n\t\tcells = w.kept()\n\t}\n\tfor _, i := range cells {\n\t\tif !w.cfg.Rules", test("pipeline/worker", "TestASnapshotIsOfItsCutWhileHistoryIsFound"),
 		},
 	}
 }

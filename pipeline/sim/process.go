@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"footfall/pipeline"
+	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -21,11 +22,15 @@ type process struct {
 	pipeline *pipeline.Pipeline
 	cancel   context.CancelFunc
 	sessions []session
-	using    rules
-	slice    int            // timers fired in one call at most
-	skew     schemas.Millis // its clock is off by this
-	paused   bool           // as it has heard
-	tries    int            // commits since the last poll
+	using    rules // that it was told to go by
+	variant  int   // index of them in the world's
+	epochs   *epochs
+	programs []*segment.Program // that it has gone by, with their bounds
+	settled  map[int32]uint64   // by partition: the epoch that everybody was evaluated under last
+	slice    int                // timers fired in one call at most
+	skew     schemas.Millis     // its clock is off by this
+	paused   bool               // as it has heard
+	tries    int                // commits since the last poll
 
 	// rebuilding is what is being rebuilt without a snapshot, and not live yet.
 	rebuilding map[ownership]*rebuilt
@@ -74,8 +79,8 @@ func (w *world) start(s *slot) {
 	p := &process{
 		life:  &life{w: w, name: fmt.Sprintf("%s/%d", s.name, w.result.Lives)},
 		world: w, slot: s, sessions: make([]session, len(w.parts)), covered: make([]schemas.Mark, len(w.parts)), cancel: cancel,
-		rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{},
-		slice: 1 + w.rng.IntN(20), using: w.rules[w.using],
+		settled: map[int32]uint64{}, rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{},
+		slice: 1 + w.rng.IntN(20), using: w.rules[w.using], variant: w.using,
 	}
 	if w.opt.Slice > 0 {
 		p.slice = w.opt.Slice
@@ -83,7 +88,12 @@ func (w *world) start(s *slot) {
 	if len(w.slots) > 1 && !w.opt.LogTime {
 		p.skew = schemas.Millis(w.rng.IntN(2000)) - schemas.Second
 	}
-	p.pipeline = pipeline.New(p.config(w.rebuild))
+	config := p.config(w.rebuild)
+	if w.opt.Sets {
+		p.newEpochs()
+		config.Worker.Rules, config.Counted = p.programs[len(p.programs)-1], p.epochs.counted
+	}
+	p.pipeline = pipeline.New(config)
 	w.trace("%s starts (rebuild %v)", p.name, w.rebuild)
 	w.rebuild = false
 	w.abortOf(s) // its first requests end what a life of the same name has left open
@@ -111,6 +121,7 @@ func (p *process) config(rebuild bool) pipeline.Config {
 		TransactionMax: outputs, SliceBytes: bytes,
 		Address: p.slot.name,
 		Inline:  true,
+		Beside:  p.alongside,
 	}
 }
 
@@ -133,6 +144,12 @@ func (p *process) report(f pipeline.Fact) {
 		}
 	case pipeline.SnapshotSkipped:
 		p.fault("snapshot skipped")
+	case pipeline.Settled:
+		p.settled[f.Partition] = f.Epoch
+	case pipeline.Filled:
+		p.result.Filled++
+	case pipeline.FillingWaits:
+		p.fault("a search for history waited")
 	case pipeline.RecoveryWaits:
 		p.fault("recovery waited")
 	}

@@ -194,5 +194,8 @@ func (s *shop) event(user string, at schemas.Millis) string {
 		currency := []string{"EUR", "USD"}[s.rng.IntN(2)]
 		text += fmt.Sprintf(`,"order_id":"o%d","revenue":%d.%02d5,"currency":%q`, order, s.rng.IntN(500), s.rng.IntN(100), currency)
 	}
+	if s.world.opt.Sets {
+		text += s.enrich(kind)
+	}
 	return text + "}"
 }

@@ -27,7 +27,7 @@ const (
 
 // Options are what a run varies besides its seed.
 type Options struct {
-	Seed  uint64 // of the shop: the log is a function of it, of Steps, LogTime, History, Hot, Crowd and Poison
+	Seed  uint64 // of the shop: the log is a function of it, of Steps, LogTime, History, Hot, Crowd, Poison and Sets
 	Fault uint64 // seed of everything else; Seed if 0
 	Steps int    // of the world before faults stop, and publishing with them
 
@@ -62,6 +62,10 @@ type Options struct {
 	Expire   bool // the group's offsets expire
 	Rules    bool // a life begins with other rules, or after one that had others and said otherwise
 	SetBack  bool // a committed offset is set back to one that was committed before
+
+	// Sets has rules of several sets, which are switched while lives live (sets.go). The
+	// oracle judges lifecycle among them.
+	Sets bool
 
 	absent bool // the table cannot be reached until faults stop; no time passes for it
 
@@ -99,19 +103,25 @@ func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rule
 
 // Result is what a run came to.
 type Result struct {
-	Hash     uint64         // of everything that happened and is there in the end
-	Report   *oracle.Report // nil where the oracle cannot be asked
-	Lives    int
-	Crashes  int
-	Commits  int
-	Refusals int            // lives that ended with an error that asks for a person, rightly
-	Rebuilds int            // partitions brought back by --rebuild
-	Reviewed int            // transitions said for new rules
-	Rows     int            // in the table
-	Waited   int            // steps from a record's publication to its commit, at most; of those after settledIn
-	Faults   map[string]int // how often each happened
-	Outputs  []Said         // everything committed, by partition, in order of n
-	Early    [][]Said       // of each partition: those of Outputs that there were when faults stopped
+	Hash      uint64         // of everything that happened and is there in the end
+	Report    *oracle.Report // nil where the oracle cannot be asked
+	Lives     int
+	Crashes   int
+	Commits   int
+	Refusals  int            // lives that ended with an error that asks for a person, rightly
+	Rebuilds  int            // partitions brought back by --rebuild
+	Reviewed  int            // transitions said for new rules
+	Switches  int            // of a process's rules, while it lived
+	Filled    int            // histories found
+	Epochs    int            // transitions said for other bounds of quantiles
+	Withheld  int            // transitions muted by policies
+	Remade    int            // transitions recomputed from the user's events
+	Rehearsed int            // segments compared with those of a worker that had the rules from the beginning
+	Rows      int            // in the table
+	Waited    int            // steps from a record's publication to its commit, at most; of those after settledIn
+	Faults    map[string]int // how often each happened
+	Outputs   []Said         // everything committed, by partition, in order of n
+	Early     [][]Said       // of each partition: those of Outputs that there were when faults stopped
 }
 
 // Said is one committed output, as a reader of the topics sees it.
@@ -119,7 +129,15 @@ type Said struct {
 	Item   worker.Item
 	Topic  string
 	Record oracle.Record
+
+	Set, From, To string // of a transition, by their names
+	by            int    // which of the world's rules it was said under
 }
+
+// chain is of what a transition is: a user in a set.
+type chain struct{ user, set string }
+
+func (o *Said) chain() chain { return chain{o.Item.Transition.User, o.Set} }
 
 // settledIn is how many steps a run is given to settle: a crowd comes before.
 const settledIn = 40
@@ -149,6 +167,7 @@ type world struct {
 	rng    *rand.Rand // faults, batches, slices, whose turn it is
 	walls  *rand.Rand
 	dice   *rand.Rand // of the table and its archives, which must not change what is said
+	sets   *rand.Rand // of rules, and the control log
 	aside  *rand.Rand // of what must not change anything else: which checks are made, in which order keys are listed
 	digest xxhash.Digest
 
@@ -163,11 +182,15 @@ type world struct {
 	bucket *bucket
 	shop   *shop
 	rules  []rules
-	using  int // index in rules
-	slots  []*slot
-	lives  []*process // in order of their beginning
-	bins   *archives  // nil: none
-	limits limits
+	using  int // index in rules: what is configured
+	family int // of recipes, that rules are of
+
+	control []segment.LogRecord // by which epochs of quantiles are agreed on
+	agreed  inForce
+	slots   []*slot
+	lives   []*process // in order of their beginning
+	bins    *archives  // nil: none
+	limits  limits
 
 	steps    int
 	retained int    // step in which retention was last at work
@@ -198,7 +221,7 @@ func Run(opt Options) (*Result, error) {
 	w := &world{
 		opt: opt,
 		rng: rand.New(rand.NewPCG(opt.Fault, 7)), walls: rand.New(rand.NewPCG(opt.Wall, 9)), //nolint:gosec // a simulation wants to be repeatable
-		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), //nolint:gosec // a simulation wants to be repeatable
+		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), sets: rand.New(rand.NewPCG(opt.Fault, 12)), //nolint:gosec // a simulation wants to be repeatable
 	}
 	w.digest.Reset()
 	w.topic = "a"
@@ -217,6 +240,9 @@ func Run(opt Options) (*Result, error) {
 	}
 	if w.rules[0].program.Hash() == w.rules[1].program.Hash() {
 		return &Result{}, errors.New("contracts with other rates have rules of the same hash")
+	}
+	if opt.Sets {
+		w.chooseRules(w.rules[0].decoder)
 	}
 	w.names = w.rules[0].program.Names()
 	w.result.Faults = map[string]int{}
@@ -263,6 +289,8 @@ func (w *world) run() error {
 		}
 		w.advance()
 		w.manage()
+		w.reconfigure()
+		w.agree()
 		for _, p := range w.turns() {
 			if p.resume(); p.over {
 				w.took(p)
@@ -346,7 +374,12 @@ func (w *world) unfinished() string {
 			return fmt.Sprintf("partition %d is committed up to %d of %d", p.number, p.next, p.ends)
 		case p.mark.Fired < p.mark.Clock || p.mark.Rules != w.rules[w.using].program.Hash():
 			return fmt.Sprintf("partition %d is at %+v, the rules are %016x", p.number, p.mark, w.rules[w.using].program.Hash())
+		case w.opt.Sets && (p.mark.Since != 0 || p.mark.Epoch != w.inForce().Number):
+			return fmt.Sprintf("partition %d is at %+v, the epoch is %d", p.number, p.mark, w.inForce().Number)
 		}
+	}
+	if s := w.disagrees(); s != "" && !w.ending {
+		return s
 	}
 	if w.bins == nil || w.bins.ending || len(w.lives) > 0 && w.ending {
 		return ""

@@ -86,6 +86,7 @@ func options(seed uint64) Options {
 	case 9:
 		o.Overtake, o.Expire, o.Rules = true, true, true
 	}
+	o.Sets = seed/3%4 == 1 && !o.Rules
 	if o.lineageBroken() {
 		o.Years = false // whoever rebuilds looks at the clock first
 	}
@@ -115,6 +116,8 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d processes, %d killed, %d commits, %d refusals to begin, %d rebuilds, %d transitions for new rules, %d rows in tables",
 		all.Lives, all.Crashes, all.Commits, all.Refusals, all.Rebuilds, all.Reviewed, all.Rows)
+	t.Logf("%d rules switched, %d histories filled, %d transitions for other epochs, %d withheld by policies, %d recomputed, %d segments rehearsed",
+		all.Switches, all.Filled, all.Epochs, all.Withheld, all.Remade, all.Rehearsed)
 	if spent := cpu(); spent > 0 {
 		t.Logf("%.0f seeds a minute a core", float64(len(runs))/spent.Minutes())
 	}
@@ -169,6 +172,12 @@ func (r *Result) add(o *Result) {
 	r.Rebuilds += o.Rebuilds
 	r.Reviewed += o.Reviewed
 	r.Rows += o.Rows
+	r.Switches += o.Switches
+	r.Filled += o.Filled
+	r.Epochs += o.Epochs
+	r.Withheld += o.Withheld
+	r.Remade += o.Remade
+	r.Rehearsed += o.Rehearsed
 	for k, n := range o.Faults {
 		r.Faults[k] += n
 	}
@@ -213,6 +222,28 @@ func TestHistoryIsMuted(t *testing.T) {
 		o := Options{Seed: s, Steps: 25, History: 1 + int(s%90), Slice: 1, Crash: 6, LogTime: s%2 == 0, Zombies: s%5 == 0, Retain: s%3 == 0}
 		if _, err := Run(o); err != nil {
 			t.Fatalf("seed %d: %v\n%+v", s, err, o)
+		}
+	}
+}
+
+// TestSetsAreMet holds that worlds of many sets meet what they are for: rules are switched,
+// histories found, epochs begun, and what comes of it is recomputed.
+func TestSetsAreMet(t *testing.T) {
+	all := Result{Faults: map[string]int{}}
+	for s := uint64(1); s <= 30; s++ {
+		o := Options{Seed: s, Steps: 250, Sets: true, LogTime: s%2 == 0, Processes: 1 + int(s%3), Zombies: s%5 == 0, Retain: s%3 == 0, Calm: s%10 == 0}
+		r, err := Run(o)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%+v", s, err, o)
+		}
+		all.add(r)
+	}
+	for what, n := range map[string]int{
+		"rules switched": all.Switches, "histories filled": all.Filled, "transitions for other epochs": all.Epochs, "transitions for new rules": all.Reviewed,
+		"transitions withheld by policies": all.Withheld, "transitions recomputed": all.Remade, "segments rehearsed": all.Rehearsed,
+	} {
+		if n < 20 {
+			t.Errorf("%d %s, want at least 20", n, what)
 		}
 	}
 }

@@ -33,21 +33,30 @@ func (p *process) checkPut(key string, data []byte) error {
 	if err != nil {
 		return p.breach("snapshot %s cannot be read: %w", key, err)
 	}
-	mark := k.Mark()
+	mark, using := k.Mark(), p.using
+	if p.opt.Sets {
+		var ok bool
+		if using, ok = p.goesBy(&mark); !ok {
+			return nil // of rules that have not taken over yet
+		}
+		if k, err = p.read(part, data, using); err != nil {
+			return p.breach("snapshot %s cannot be read: %w", key, err)
+		}
+	}
 	if hash, known := part.hashes[id.N]; mark.Next != id.Next || mark.N != id.N || !known || hash != mark.Hash {
 		return p.breach("snapshot %s holds %+v; the outputs committed up to there come to %016x", key, mark, hash)
 	}
 	if p.opt.lineageBroken() || p.aside.IntN(3) > 0 {
 		return nil
 	}
-	return p.checkState(part, key, k)
+	return p.checkState(part, key, k, using)
 }
 
 // checkState compares the worker of a snapshot with what the newest one before it
 // becomes by reading back and replaying: both see the same things happen from here
 // on, and must say the same. That is all a worker is: profiles, memberships, timers
 // and the dedup window.
-func (p *process) checkState(part *part, key string, k *worker.Worker) error {
+func (p *process) checkState(part *part, key string, k *worker.Worker, using rules) error {
 	keys, ids := p.bucket.sounds(part)
 	i := len(ids) - 1
 	for i >= 0 && (ids[i].Next > k.Mark().Next || ids[i].N > k.Mark().N || keys[i] == key) {
@@ -56,22 +65,31 @@ func (p *process) checkState(part *part, key string, k *worker.Worker) error {
 	if i < 0 {
 		return nil
 	}
-	rebuilt, err := p.read(part, p.bucket.objects[keys[i]], p.using)
+	rebuilt, err := p.read(part, p.bucket.objects[keys[i]], using)
 	if err != nil {
 		return p.breach("snapshot %s cannot be read: %w", keys[i], err)
 	}
+	if k.Filling() || rebuilt.Filling() {
+		return nil // it has cells that the other has not
+	}
 	mark := k.Mark()
 	for j := part.after(ids[i].N); err == nil && j < len(part.outputs) && part.outputs[j].Item.N <= mark.N; j++ {
-		err = rebuilt.Said(&part.outputs[j].Item)
+		it := &part.outputs[j].Item
+		if p.opt.Sets { // its numbers are of other rules
+			it, err = p.decode(&part.outputs[j])
+		}
+		if err == nil {
+			err = rebuilt.Said(it)
+		}
 	}
 	if err != nil {
 		return p.breach("snapshot %s and what was said after it do not fit: %w", keys[i], err)
 	}
-	want, err := part.future(rebuilt, mark)
+	want, err := part.future(rebuilt, mark, p.family == constant)
 	if err != nil {
 		return p.breach("snapshot %s does not become %s: %w", keys[i], key, err)
 	}
-	got, err := part.future(k, mark)
+	got, err := part.future(k, mark, p.family == constant)
 	if err != nil {
 		return p.breach("snapshot %s does not become itself: %w", key, err)
 	}
@@ -83,8 +101,8 @@ func (p *process) checkState(part *part, key string, k *worker.Worker) error {
 
 // future brings a worker to life at a mark and lets things happen to it: the last
 // records are repeated, and then nobody comes for 400 days. It returns all that is
-// said, and what was counted.
-func (p *part) future(k *worker.Worker, mark schemas.Mark) (string, error) {
+// said, and what was counted; of what is muted only where policies have always been these.
+func (p *part) future(k *worker.Worker, mark schemas.Mark, policies bool) (string, error) {
 	from, cut := min(k.DedupStart(), k.Mark().Next), k.Mark().Next
 	for _, r := range p.input {
 		switch {
@@ -120,11 +138,11 @@ func (p *part) future(k *worker.Worker, mark schemas.Mark) (string, error) {
 		Time: later, Key: []byte("clock"), Lane: mark.Lane,
 		Value: fmt.Appendf(nil, `{"event_id":"clock","type":"view","user_id":"clock","time":%d}`, later),
 	})
-	return describe(said, k), nil
+	return describe(said, k, policies), nil
 }
 
 // describe tells what was said, of each user in order.
-func describe(said []worker.Item, k *worker.Worker) string {
+func describe(said []worker.Item, k *worker.Worker, policies bool) string {
 	var b strings.Builder
 	refused := len(said)
 	said = slices.DeleteFunc(said, func(it worker.Item) bool { return it.Transition == nil })
@@ -132,7 +150,11 @@ func describe(said []worker.Item, k *worker.Worker) string {
 	slices.SortStableFunc(said, func(x, y worker.Item) int { return strings.Compare(x.Transition.User, y.Transition.User) })
 	for i := range said {
 		t := said[i].Transition
-		fmt.Fprintf(&b, "%s %d->%d seq %d at %d %v\n", t.User, int16(t.From), t.To, t.Seq, t.At, t.Facts)
+		fmt.Fprintf(&b, "%s %d: %d->%d seq %d at %d %v", t.User, t.Set, int16(t.From), t.To, t.Seq, t.At, t.Facts)
+		if policies {
+			fmt.Fprintf(&b, " muted %q", t.Muted)
+		}
+		b.WriteByte('\n')
 	}
 	s := k.Stats()
 	fmt.Fprintf(&b, "%d users, %d applied, %d duplicates, %d dead letters", k.Users(), s.Applied, s.Duplicates, refused)

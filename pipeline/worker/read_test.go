@@ -165,7 +165,7 @@ func TestReadRefusesWhatCannotBe(t *testing.T) {
 	twice := bytes.Clone(good)
 	copy(twice[bytes.Index(good, []byte("bob")):], "ann")
 	for want, bad := range map[string][]byte{
-		"header: version 3, and this footfall reads 1 to 2": edit(0, 3),
+		"header: version 4, and this footfall reads 1 to 3": edit(0, 4),
 		"header: of partition 8, not 7":                     edit(2, 8),
 		`row 1 of 3: user "ann" in segment 6 of 6`:          edit(row+3+5*8+6*4+8, 6),
 		`row 2 of 3: user "ann" twice`:                      twice,

@@ -14,16 +14,13 @@ import (
 
 // replay is the state of a worker that is being rebuilt.
 type replay struct {
-	// touched is the clock at which each row's last record was applied: [rows], 0
-	// for rows without a record since the snapshot.
+	// touched is the clock at which each row's last record was applied, or something was
+	// said of it: [rows], 0 for rows of which neither is known since the snapshot, which
+	// tells of those that were ahead of fired.
 	touched []schemas.Millis
 
 	// dedupFrom is the offset from which the dedup window is to be remembered.
 	dedupFrom int64
-
-	// recovered tells that some of the users may have been evaluated under new rules
-	// before a crash.
-	recovered bool
 
 	// lenient leaves out records that are refused today, at wall time wall: a rebuild
 	// cannot know what became of them when retention has removed their dead letters.
@@ -41,7 +38,7 @@ type replay struct {
 type reviewing struct {
 	sweep
 	last  *replay        // when each row's last record was applied
-	since schemas.Millis // when the new rules took over: what was due by then was said under the old ones
+	since schemas.Millis // what was due by then was said under the old ones, and nothing that is due later
 	cause schemas.Cause
 	muted schemas.Muted
 }
@@ -105,6 +102,7 @@ func (w *Worker) Said(it *Item) error {
 			w.mark.Partition, it.N, t.User, w.names[set].Name, int16(from), t.Seq, int16(was), m.seq, ErrLineage)
 	}
 	w.move(user, set, to, t.Seq, t.At)
+	w.replaying.touch(user, t.At)
 	if t.Muted == schemas.NotMuted {
 		w.noteSaid(user, set, to, t)
 	}
@@ -229,7 +227,7 @@ func (w *Worker) Replay(records []Record) error {
 				w.mark.Partition, r.Offset, err, ErrLineage)
 		}
 		if w.replaying.lenient {
-			if detail := w.ahead(r, w.replaying.wall); detail != "" {
+			if detail := w.tooEarly(r, w.replaying.wall); detail != "" {
 				w.replaying.leaveOut(w.mark.Partition, r, schemas.Future, detail)
 				continue
 			}
@@ -246,7 +244,7 @@ func (rp *replay) touch(user int32, clock schemas.Millis) {
 	for int(user) >= len(rp.touched) {
 		rp.touched = append(rp.touched, 0)
 	}
-	rp.touched[user] = clock
+	rp.touched[user] = max(rp.touched[user], clock)
 }
 
 func (rp *replay) at(user int32) schemas.Millis {
@@ -267,9 +265,10 @@ var ErrLineage = errors.New("not the outputs that were committed")
 // last evaluated at e, and what was last said of it is what the rules make of it
 // at e; so its next timer is the first edge after e. For a user with a record
 // since the snapshot, e is the clock at that record or, if later, the mark's
-// fired. The clock at a record is the greatest timestamp up to it, or a tick's;
-// but a tick moves the clock only as far as timers have fired (see tick), so a
-// tick's is never later than fired, and the replay, which sees no ticks, knows e.
+// fired; the snapshot tells of those who had one by then, and had not fired. The
+// clock at a record is the greatest timestamp up to it, or a tick's; but a tick
+// moves the clock only as far as timers have fired (see tick), so a tick's is never
+// later than fired, and the replay, which sees no ticks, knows e.
 // For a user without a record the snapshot has the next timer; if it was due
 // by fired it has been said since, and e is fired.
 func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
@@ -282,14 +281,21 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 			w.mark.Partition, w.mark.Next, w.mark.Clock, mark.Next, mark.Clock, ErrLineage)
 	}
 	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
-	dues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch
+	dues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0
 	w.mark = mark
 	w.mark.Address = ""
 	out.Items = out.Items[:0]
 	rp := w.replaying
 	w.replaying = nil
-	rp.recovered = mark.Rules == 0 || mark.Since != 0
-	if mark.Rules != rules || mark.Epoch != epoch {
+	for row, at := range rp.touched {
+		if at > mark.Fired {
+			w.ahead = append(w.ahead, evaluated{int32(row), at})
+		}
+	}
+	if w.waiting() { // everyone was evaluated under them, by cells that this snapshot has not
+		w.mark.Rules = 0
+	}
+	if w.mark.Rules != rules || mark.Epoch != epoch || mark.Since != 0 {
 		if mark.Since == 0 {
 			w.mark.Since = mark.Fired
 		}
@@ -342,7 +348,7 @@ func (w *Worker) agrees(user int32, now schemas.Millis) bool {
 // begins it again, whichever rules the next worker has. rp tells when each user had its
 // last record since the snapshot, where the worker has just been rebuilt.
 func (w *Worker) reviewAll(rp *replay) {
-	rv := reviewing{sweep: newSweep(w.rows.Len()), last: rp, since: w.mark.Since}
+	rv := reviewing{sweep: newSweep(w.rows.Len()), last: rp, since: w.fired()}
 	if w.mark.Rules == w.cfg.Rules.Hash() {
 		rv.cause = schemas.Cause{Kind: schemas.ByEpoch, Epoch: w.cfg.Rules.Epoch().Number}
 		if w.mark.Epoch == 0 {
@@ -379,34 +385,16 @@ func (w *Worker) review(user int32, at Conditions, out *Output) {
 	}
 }
 
-// reviewRow evaluates a user under new rules. What the rules make of the moment at which
-// they took over is theirs; what silence has come to since then is said as it would
-// have been anyway. After a crash some users have been come to already: of whom
-// something was said after that moment, what is still to be said is the rules' at the
-// present one.
+// reviewRow evaluates a user under new rules, as of the moment when it was last evaluated:
+// when the rules took over or, after a crash, at its last record or when timers were last
+// fired. What the rules make of that moment is theirs; what silence comes to after it is
+// said by timers, as it would have been anyway. These wait until everyone is through, so
+// that fired stays what it promises (see fire).
 func (w *Worker) reviewRow(user int32, at Conditions, out *Output) {
 	rv := &w.reviewing
 	w.touch(user)
-	since := max(rv.since, rv.last.at(user))
-	if rv.last.recovered && w.spokenOf(user) >= rv.since {
-		since = max(since, w.fired())
-	}
-	due := w.differences(user, since, segment.Everything(), rv.cause, rv.muted, at, out)
-	for due <= w.mark.Clock {
-		due = w.differences(user, due, segment.Everything(), schemas.Cause{Kind: schemas.ByTimer, Due: due}, w.mutedTimer(due), at, out)
-	}
-	w.wheel.arm(user, due)
-}
-
-// spokenOf is until when something may have been said of a user: membership knows whole
-// seconds.
-func (w *Worker) spokenOf(user int32) (last schemas.Millis) {
-	for set := range w.members {
-		if m := w.member(user, set); m.seq > 0 {
-			last = max(last, schemas.Millis(m.since)*schemas.Second+schemas.Second-1)
-		}
-	}
-	return last
+	now := max(rv.since, rv.last.at(user))
+	w.evaluate(user, now, segment.Everything(), rv.cause, rv.muted, at, out)
 }
 
 // finishReview notes that everybody has been evaluated under the rules, in every set.

@@ -59,6 +59,9 @@ func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Tou
 			t.Evidence = w.evidence(user, t)
 		}
 		w.move(user, place, w.to[set][to], m.seq+1, now)
+		if cause.Kind == schemas.ByTimer {
+			w.noteAhead(user, now)
+		}
 		w.say(user, t, at, out)
 	}
 	return due

@@ -28,6 +28,7 @@ import (
 //	  u16 cells: text name, u8 what it keeps, i64 for how long, u32 how many   (since version 2)
 //	  u16 segments with a policy: text set, text segment, u8 whether carts count   (since version 2)
 //	  u8 transitions that are capped   (since version 2)
+//	  u32 users who were evaluated at a moment later than fired: text id, i64 moment   (since version 3)
 //	  u32 rows
 //	rows, in any order
 //	  text id, 4 x i64 times, i64 revenue, 6 x u32 counts, i64 due
@@ -37,7 +38,7 @@ import (
 //	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
-const snapshotVersion = 2
+const snapshotVersion = 3
 
 // slicer is the snapshot under way.
 type slicer struct {
@@ -136,6 +137,10 @@ func (w *Worker) appendHeader(b []byte) []byte {
 		}
 	}
 	b = append(b, byte(len(w.spoken.recent)))
+	b = le.AppendUint32(b, uint32(len(w.ahead)))
+	for _, e := range w.ahead {
+		b = le.AppendUint64(appendText(b, string(w.table.ID(e.row))), uint64(e.at))
+	}
 	return le.AppendUint32(b, uint32(w.rows.Len()))
 }
 
@@ -216,6 +221,13 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
 		}
 	}
+	for _, e := range in.ahead {
+		user := w.table.Find([]byte(e.id))
+		if user < 0 {
+			return nil, fmt.Errorf("header: user %q has no row", e.id)
+		}
+		w.replaying.touch(user, e.at)
+	}
 	if _, err := r.from.ReadByte(); err != io.EOF {
 		return nil, fmt.Errorf("bytes after the last of %d rows", rows)
 	}
@@ -240,6 +252,13 @@ type layout struct {
 	cells  []cellMap
 	spoken []int // of the worker's spoken entries; -1: the rules have no such policy any more
 	recent int
+	ahead  []aheadMap
+}
+
+// aheadMap is when a user was evaluated, later than fired.
+type aheadMap struct {
+	id string
+	at schemas.Millis
 }
 
 func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
@@ -283,6 +302,15 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 	}
 	w.readCells(r, version, &in)
 	w.readPolicies(r, version, &in)
+	if version > 2 {
+		for range r.u32() {
+			one := aheadMap{r.text(), schemas.Millis(r.u64())}
+			if r.err != nil {
+				return 0, in
+			}
+			in.ahead = append(in.ahead, one)
+		}
+	}
 	return r.u32(), in
 }
 

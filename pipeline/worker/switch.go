@@ -190,6 +190,16 @@ func (w *Worker) waits(set int) bool {
 	return len(w.filling) > 0 && slices.ContainsFunc(w.filling, func(cell int) bool { return w.cfg.Rules.Asks(set, cell) })
 }
 
+// waiting tells that any set of the rules does.
+func (w *Worker) waiting() bool {
+	for set := range w.place {
+		if w.waits(set) {
+			return true
+		}
+	}
+	return false
+}
+
 // Census begins to count users by the values of the rules' quantiles, as they are at
 // the present clock. It must not be Pending.
 func (w *Worker) Census() {

@@ -79,6 +79,26 @@ func TestQuietHoursAreSwitched(t *testing.T) {
 	})
 }
 
+// An epoch of quantiles that not everybody has been evaluated under when a process dies is
+// begun again by the next, or taken back: by one that has not heard of it.
+func TestAnEpochBegunIsTakenBack(t *testing.T) {
+	rules := shippedRules(t, "lifecycle", "rfm")
+	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
+		switchedLife(t, rng, func() *segment.Program {
+			day := int64(schemas.Day)
+			epoch := segment.Epoch{Number: 1, Bounds: []int64{10 * day, 30 * day, 90 * day, 180 * day, 2, 3, 5, 8}}
+			if rng.IntN(2) == 0 {
+				epoch = segment.Epoch{Number: 2, Bounds: []int64{1 * day, 60 * day, 70 * day, 80 * day, 1, 2, 3, 4}}
+			}
+			with, err := rules.With(epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return with
+		})
+	})
+}
+
 // switchedLife is a life in which rules are switched, among those that random gives.
 func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
 	t.Helper()
@@ -104,6 +124,9 @@ func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) 
 		case 3:
 			l.named()
 			l.commit()
+			if rng.IntN(2) == 0 {
+				l.cfg.Rules = random()
+			}
 			l.worker = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
 			l.said = slices.DeleteFunc(l.said, func(it Item) bool { return it.N > l.committed.N })
 			l.said = append(l.said, l.out.Items...)
@@ -288,6 +311,37 @@ func TestASnapshotIsOfItsCutWhileHistoryIsFound(t *testing.T) {
 	l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
 }
 
+// A worker that is rebuilt from before a new set was filled looks for the history again,
+// and does not say until then that everybody is where the rules want them.
+func TestARebuiltWorkerIsNotSettledWithoutHistory(t *testing.T) {
+	cfg := config(t)
+	cfg.Rules = shippedRules(t, "lifecycle")
+	l := newLife(t, rand.New(rand.NewPCG(1, 1)), cfg, newLogger(rand.New(rand.NewPCG(1, 2)), schemas.Live).write(60), 0)
+	l.apply(l.log, Conditions{Wall: l.wall})
+	l.rest()
+	l.cfg.Rules = shippedRules(t, "lifecycle", "engagement")
+	l.worker.Switch(l.cfg.Rules)
+	l.fill()
+	l.rest()
+	l.commit()
+	want := l.worker.memberships()
+	for range 2 {
+		if !l.worker.Settled() || l.worker.Mark().Rules != l.cfg.Rules.Hash() {
+			t.Fatalf("with its history: %+v", l.worker.Mark())
+		}
+		l.worker = l.rebuild(t, l.snapshots[0], Conditions{Wall: l.wall})
+		l.rest()
+		if m := l.worker.Mark(); l.worker.Settled() || m.Rules != 0 {
+			t.Fatalf("without its history: %+v", m)
+		}
+		l.fill()
+		l.rest()
+		if diff := cmp.Diff(want, l.worker.memberships()); diff != "" {
+			t.Errorf("(-before +again):\n%s", diff)
+		}
+	}
+}
+
 func shippedRules(t *testing.T, sets ...string) *segment.Program {
 	t.Helper()
 	p, err := segment.Shipped(segment.Options{Contract: 1, Exponent: 2}, sets...)
@@ -295,4 +349,83 @@ func shippedRules(t *testing.T, sets ...string) *segment.Program {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// A change of rules leaves a set alone that it does not change: of lifecycle the same is
+// said, at the same moments and for the same reasons, as if there were no other set and
+// nothing was ever switched; whatever interrupts that, with ticks, and with snapshots that
+// are begun and ended in the middle of it.
+func TestASwitchLeavesOtherSetsAlone(t *testing.T) {
+	seeds(t, 150, func(t *testing.T, rng *rand.Rand) {
+		cfg := randomConfig(t, rng)
+		cfg.DedupBudget = 1 << 20
+		cfg.Slice = 1 + rng.IntN(4)
+		cfg.Rules = randomRules(t, rng, 1)
+		logger := newLogger(rng, schemas.Live)
+		logger.users = 8
+		log := logger.write(20 + rng.IntN(200))
+		l := newLife(t, rng, cfg, log, 0)
+		l.ticks = true
+		for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
+			l.interrupted(t)
+		}
+		l.settle(Conditions{Wall: l.wall})
+		l.named()
+		got := map[string][]chainLink{}
+		for _, it := range l.said {
+			if tr := it.Transition; tr != nil && tr.Names.Set == "lifecycle" {
+				link := chainLink{Seq: tr.Seq, From: tr.Names.From, To: tr.Names.To, At: tr.At, Facts: tr.Facts, Cause: fmt.Sprintf("timer %d", tr.Cause.Due)}
+				if tr.Cause.Kind != schemas.ByTimer {
+					link.Cause = fmt.Sprintf("%s %s %s %d", tr.Cause.Kind, tr.Cause.Event, tr.Cause.ID, tr.Cause.Pos.Offset)
+				}
+				got[tr.User] = append(got[tr.User], link)
+			}
+		}
+		want := naiveChains(log, l.cfg, l.clocks, l.worker.Mark().Fired)
+		for _, chain := range want {
+			for i := range chain {
+				chain[i].Expected = ""
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("chains of lifecycle (-naive +worker):\n%s", diff)
+		}
+		l.checkChains()
+	})
+}
+
+// interrupted lets something happen to a life in which rules are switched.
+func (l *life) interrupted(t *testing.T) {
+	rest := l.between(l.worker.Mark().Next, 1<<62)
+	l.batch(rest[:min(len(rest), l.rng.IntN(6))])
+	l.named()
+	switch l.rng.IntN(14) {
+	case 0, 1:
+		l.settle(Conditions{Wall: l.wall})
+		l.named()
+		l.cfg.Rules = randomRules(t, l.rng, 1)
+		l.worker.Switch(l.cfg.Rules)
+	case 2, 3:
+		if l.worker.Filling() && !l.worker.Joining() {
+			l.beginFill()
+		}
+	case 4, 5:
+		if l.worker.snap == nil {
+			l.begin(l.wall)
+		}
+	case 6:
+		l.named()
+		cfg := l.cfg
+		if l.rng.IntN(2) == 0 {
+			cfg.Rules = randomRules(t, l.rng, 1)
+		}
+		l.crash(t, l.rng.IntN(len(l.snapshots)), cfg, Conditions{Wall: l.wall})
+		l.named()
+	case 7, 8, 9:
+		l.commit()
+	default:
+		for l.worker.snap != nil && l.rng.IntN(4) > 0 {
+			l.slice(t, 1+l.rng.IntN(300))
+		}
+	}
 }

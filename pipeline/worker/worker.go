@@ -72,6 +72,7 @@ type Worker struct {
 	dead      offsets        // refused records since the dedup window's start
 	bootClock schemas.Millis // timers due up to here belong to the bootstrap
 	reviewing reviewing      // what a change of rules has left to do
+	ahead     []evaluated    // later than fired
 	snap      *slicer        // the snapshot under way, or nil
 	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
 	replaying *replay        // between New or Read and Resume, else nil
@@ -108,6 +109,12 @@ type member struct {
 type buyer struct {
 	orders [ordersKept]uint64
 	n      uint32 // orders ever put in
+}
+
+// evaluated is when a row was evaluated.
+type evaluated struct {
+	row int32
+	at  schemas.Millis
 }
 
 // Stats counts what a worker did since it came to life.
@@ -207,6 +214,9 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 	if w.mark.Bootstrap > 0 && w.mark.Next >= w.mark.Bootstrap && !w.Pending() {
 		w.mark.Bootstrap = 0
 	}
+	if !w.Pending() {
+		w.ahead = w.ahead[:0]
+	}
 	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
 }
 
@@ -224,6 +234,9 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 			w.fireUser(user, at, out)
 		}
 		user, touched, counts := w.count(r, user, w.mark.Clock)
+		if user >= 0 {
+			w.noteAhead(user, w.mark.Clock)
+		}
 		if !counts {
 			w.stats.Duplicates++
 			return
@@ -231,6 +244,28 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 		w.stats.Applied++
 		w.evaluate(user, w.mark.Clock, touched, w.because(r), w.mutedEvent(r), at, out)
 	}
+}
+
+// noteAhead notes that a user was evaluated at a moment that is later than fired, as it is
+// while timers of others are due: who recovers here has to know of it.
+func (w *Worker) noteAhead(user int32, at schemas.Millis) {
+	fired := w.fired()
+	for n := len(w.ahead); n > 0 && w.ahead[n-1].at <= fired; n-- {
+		w.ahead = w.ahead[:n-1]
+	}
+	if len(w.ahead) > 2*w.rows.Len()+100 { // of each row the last is enough
+		last := map[int32]schemas.Millis{}
+		for _, e := range w.ahead {
+			last[e.row] = e.at
+		}
+		w.ahead = w.ahead[:0]
+		for row := range int32(w.rows.Len()) {
+			if at := last[row]; at > fired {
+				w.ahead = append(w.ahead, evaluated{row, at})
+			}
+		}
+	}
+	w.ahead = append(w.ahead, evaluated{user, at})
 }
 
 // advance moves the clock to a record that was accepted (step 2).
@@ -270,17 +305,17 @@ func (w *Worker) accept(r *Record, at Conditions, out *Output) bool {
 		w.refuse(r, refused.Reason, refused.Detail, out)
 		return false
 	}
-	if detail := w.ahead(r, at.Wall); detail != "" {
+	if detail := w.tooEarly(r, at.Wall); detail != "" {
 		w.refuse(r, schemas.Future, detail, out)
 		return false
 	}
 	return true
 }
 
-// ahead says in which way the record in w.event is too far ahead of its time, if it is
+// tooEarly says in which way the record in w.event is too far ahead of its time, if it is
 // (step 2). No difference of two times is taken: any of them may be the greatest or
 // the least there is.
-func (w *Worker) ahead(r *Record, wall schemas.Millis) string {
+func (w *Worker) tooEarly(r *Record, wall schemas.Millis) string {
 	switch {
 	case w.event.At-w.cfg.Ahead > r.Time:
 		return fmt.Sprintf("time: got %d, want at most %d ms after the record's timestamp, %d", w.event.At, w.cfg.Ahead, r.Time)
@@ -371,8 +406,12 @@ func (w *Worker) fireUser(user int32, at Conditions, out *Output) {
 }
 
 // fire fires timers of anybody due at or before the clock, at most budget, and
-// returns what is left of the budget.
+// returns what is left of the budget. While not everybody has been evaluated under new
+// rules nobody knows which is next, and fired must not pass it.
 func (w *Worker) fire(budget int, at Conditions, out *Output) int {
+	if !w.reviewing.over() {
+		return budget
+	}
 	for ; budget > 0; budget-- {
 		user, due := w.wheel.turn(w.mark.Clock)
 		if user < 0 {
