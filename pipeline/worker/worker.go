@@ -250,8 +250,9 @@ func (w *Worker) apply(r *Record, at Conditions, out *Output) {
 // while timers of others are due: who recovers here has to know of it.
 func (w *Worker) noteAhead(user int32, at schemas.Millis) {
 	fired := w.fired()
-	for n := len(w.ahead); n > 0 && w.ahead[n-1].at <= fired; n-- {
-		w.ahead = w.ahead[:n-1]
+	if at <= fired { // and so are all before it
+		w.ahead = w.ahead[:0]
+		return
 	}
 	if len(w.ahead) > 2*w.rows.Len()+100 { // of each row the last is enough
 		last := map[int32]schemas.Millis{}

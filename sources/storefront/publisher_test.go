@@ -284,10 +284,14 @@ func TestCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	publish := func() error { return p.Publish(ctx, Record{Key: []byte("k"), Value: []byte("v")}) }
+	if err := publish(); err != nil { // one that is never acknowledged, for Close to tell of
+		t.Fatal(err)
+	}
 	done := make(chan error)
 	go func() {
 		for {
-			if err := p.Publish(ctx, Record{Key: []byte("k"), Value: []byte("v")}); err != nil {
+			if err := publish(); err != nil {
 				done <- err
 				return
 			}
