@@ -100,6 +100,17 @@ func (e *LostError) Error() string {
 // recovery begins again then, until somebody does; the partitions beside it go on.
 var ErrAway = errors.New("no answer")
 
+// Past is what the archive has of the input, for records that retention has removed from
+// the log. A search for history is all that reads it: recovery needs nothing but the log.
+type Past interface {
+	// Older gives the input records with offset < before that were not refused, in runs, in
+	// order of offset. What the contract means by a record is the same as of the one in the
+	// log; its bytes need not be. kept is how many of these offsets are known, refused ones
+	// too; what is missing was never archived, or is a transaction's marker. Every error
+	// that is not the caller's or the context's wraps ErrAway: it is asked again.
+	Older(ctx context.Context, partition int32, before int64, each func([]worker.Record) error) (kept int64, err error)
+}
+
 // History is what recovery reads.
 type History interface {
 	// Bounds returns the input partition's first offset and its end (last stable offset).

@@ -187,6 +187,7 @@ func (f FillingWaits) Log() (zapcore.Level, string, []zap.Field) {
 func (f Filled) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.InfoLevel, "history found of what new rules ask for", []zap.Field{
 		zap.Int32("partition", f.Partition), zap.Int64("from", f.From), zap.Int64("to", f.To), zap.Int64("records", f.Records),
+		zap.Int64("from_clickhouse", f.Archived), zap.Int64("in_neither", f.Missing),
 	}
 }
 

@@ -82,8 +82,8 @@ func (part *partition) noteSettled(now schemas.Millis) {
 }
 
 // filling is the search for the history of cells that the rules ask for and the
-// partition never kept: a goroutine of its own reads the log from its beginning into a
-// filler and hands it back; the live worker goes on meanwhile. It ends when it is done,
+// partition never kept: a goroutine of its own reads the log from its beginning, and of
+// what retention has removed from it the archive, into a filler and hands it back; the live worker goes on meanwhile. It ends when it is done,
 // when the rules are switched, or with the ownership.
 type filling struct {
 	cancel  context.CancelFunc
@@ -94,10 +94,12 @@ type filling struct {
 
 // filled is what came of it.
 type filled struct {
-	filler  *worker.Worker
-	records int64
-	from    int64
-	err     error
+	filler   *worker.Worker
+	from     int64 // first offset found, or where the log begins
+	records  int64
+	archived int64 // of them, from the archive
+	missing  int64 // offsets that the log has no more, and the archive has not
+	err      error
 }
 
 // fill begins to look for a missing history, or gives the worker what was found.
@@ -131,7 +133,10 @@ func (part *partition) fill() error {
 	}
 	part.worker.Fill(got.filler)
 	part.refresh = true
-	part.p.cfg.Report(Filled{Partition: part.number, From: got.from, To: part.worker.FilledUpTo(), Records: got.records})
+	part.p.cfg.Report(Filled{
+		Partition: part.number, From: got.from, To: part.worker.FilledUpTo(),
+		Records: got.records, Archived: got.archived, Missing: got.missing,
+	})
 	return nil
 }
 
@@ -169,15 +174,19 @@ func (part *partition) beginFilling(n uint64, attempt int) {
 	})
 }
 
-// findHistory replays the log up to offset to into a filler, without the records that
-// were refused.
+// findHistory replays the archive and the log up to offset to into a filler, without the
+// records that were refused.
 func (part *partition) findHistory(ctx context.Context, got *filled, to int64, n uint64) {
-	history := part.p.cfg.History
-	if got.from, _, got.err = history.Bounds(ctx, part.number); got.err != nil {
+	history, past := part.p.cfg.History, part.p.cfg.Past
+	start, _, err := history.Bounds(ctx, part.number)
+	if err != nil {
+		got.err = err
 		return
 	}
-	got.filler.Reach(min(got.from, to))
-	if got.from >= to {
+	start = min(start, to) // the log's
+	got.from, got.missing = start, start
+	defer got.filler.Reach(to)
+	if start == to && past == nil {
 		return
 	}
 	got.err = history.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
@@ -186,14 +195,22 @@ func (part *partition) findHistory(ctx context.Context, got *filled, to int64, n
 		}
 		return nil
 	})
-	if got.err != nil {
-		return
-	}
-	got.err = history.Input(ctx, part.number, got.from, to, func(run []worker.Record) error {
+	replay := func(run []worker.Record) error {
+		if got.records == 0 {
+			got.from = run[0].Offset
+		}
 		got.records += int64(len(run))
 		return got.filler.Replay(run)
-	})
-	got.filler.Reach(to)
+	}
+	if got.err == nil && start > 0 && past != nil {
+		var kept int64
+		kept, got.err = past.Older(ctx, part.number, start, replay)
+		got.archived, got.missing = got.records, start-kept
+	}
+	if got.err == nil && start < to {
+		got.filler.Reach(start)
+		got.err = history.Input(ctx, part.number, start, to, replay)
+	}
 }
 
 // giveUpFilling ends a search under way.
@@ -227,9 +244,11 @@ type (
 		Partition int32
 		From, To  int64 // input offsets
 		Records   int64
+		Archived  int64 // of them, from the archive: the log has them no more
+		Missing   int64 // offsets that the log has no more and the archive has not; markers of transactions too
 	}
-	// FillingWaits says that the search for it begins again: the log is away, or
-	// retention has removed some of what was being read.
+	// FillingWaits says that the search for it begins again: the log or the archive is away,
+	// or retention has removed some of what was being read.
 	FillingWaits struct {
 		Partition int32
 		Attempt   int

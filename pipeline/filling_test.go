@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,6 +183,87 @@ func TestSwitchFillsFromTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// archived is an archive of a partition's input.
+type archived struct {
+	records []worker.Record
+	without int   // as many of the oldest are missing
+	away    error // nil: it answers
+	asked   int
+}
+
+func (a *archived) Older(_ context.Context, _ int32, before int64, each func([]worker.Record) error) (kept int64, err error) {
+	if a.asked++; a.asked < 3 && a.away != nil {
+		return 0, a.away
+	}
+	for _, r := range a.records[a.without:before] {
+		kept++
+		if string(r.Value) == "{" {
+			continue // it was refused
+		}
+		if err := each([]worker.Record{r}); err != nil {
+			return 0, err
+		}
+	}
+	return kept, nil
+}
+
+// What retention has removed from the log is found in the archive; what is in neither is
+// counted, and an archive that does not answer is asked again.
+func TestSwitchFillsFromTheArchive(t *testing.T) {
+	for name, c := range map[string]struct {
+		past *archived
+		want pipeline.Filled
+		to   string
+	}{
+		"whole":                      {&archived{}, pipeline.Filled{Records: 10, Archived: 8, To: 18}, "platinum"},
+		"away":                       {&archived{away: errors.Join(errTest, pipeline.ErrAway)}, pipeline.Filled{Records: 10, Archived: 8, To: 18}, "platinum"},
+		"without its oldest records": {&archived{without: 14}, pipeline.Filled{From: 14, Records: 3, Archived: 1, Missing: 14, To: 18}, "gold"},
+		"none":                       {nil, pipeline.Filled{From: 16, Records: 2, Missing: 16, To: 18}, "silver"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.cfg.SnapshotEvery = schemas.Hour
+				b.member.Give(0)
+				if c.past != nil {
+					b.cfg.Past = c.past
+				}
+				l := b.run()
+				synctest.Wait()
+				for i := range 9 {
+					b.spend("rich", i)
+				}
+				b.committed(0)
+				if c.past != nil {
+					if err := b.member.Input(t.Context(), 0, 0, 18, func(run []worker.Record) error {
+						c.past.records = run
+						return nil
+					}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				b.log.Retain(0, 16)
+				l.Switch(b.rulesOf("loyalty", "lifecycle"))
+				b.settled(1)
+				b.committed(0)
+				if n, last := b.setOf("loyalty", "rich"); n != 1 || last.Names.To != c.to {
+					t.Errorf("%d loyalty transitions, the last %+v, want one, to %s", n, last, c.to)
+				}
+				b.mu.Lock()
+				if !slices.Contains(b.facts, pipeline.Fact(c.want)) {
+					t.Errorf("want %+v among %+v", c.want, b.facts)
+				}
+				b.mu.Unlock()
+				if c.past != nil && c.past.away != nil && count[pipeline.FillingWaits](b) != 2 {
+					t.Errorf("%d times away, want 2", count[pipeline.FillingWaits](b))
+				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
 }
 
 // A process that dies while it looks for the history leaves it to the next, which says

@@ -24,6 +24,7 @@ type Config struct {
 	Source    Source
 	Committer Committer
 	History   History
+	Past      Past // of what the log has no more; nil: there is no archive
 	Snapshots *snapshot.Store
 	Layout    Layout // of the input; empty: not checked
 

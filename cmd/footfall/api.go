@@ -85,7 +85,7 @@ type PartitionStatus struct {
 	Sets        []SetStatus      `json:"sets"`              // of every set, in the order of the configuration
 	Reviewing   bool             `json:"reviewing"`         // not everyone has been evaluated under the rules in force
 	Reviewed    float64          `json:"reviewed"`          // share of users who have been, 0 to 1
-	Filling     bool             `json:"filling"`           // the history of what they ask for is looked for in the log
+	Filling     bool             `json:"filling"`           // the history of what they ask for is looked for
 	Epoch       uint64           `json:"epoch"`             // of the bounds of quantiles; 0: none
 }
 

@@ -135,6 +135,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 			*kafka.Session // Bounds, Input
 			said
 		}{e.session, sink},
+		Past:      e.past(),
 		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
 		Layout:    pipeline.Layout{Topic: topics.Events, ID: e.session.TopicID(), Partitions: e.session.Partitions()},
 		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
@@ -193,6 +194,14 @@ type said interface {
 	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 	Last(ctx context.Context, partition int32) (n uint64, err error)
+}
+
+// past is what ClickHouse has of records that retention has removed from the log.
+func (e *engine) past() pipeline.Past {
+	if !e.conf.ClickHouse.Enabled {
+		return nil
+	}
+	return &clickhouse.Past{DSN: e.conf.clickhouseDSN(), Topic: e.conf.Kafka.Topics.Events}
 }
 
 // backoff waits before attempt n: 10 ms, doubled up to 2 s, with jitter.

@@ -49,7 +49,7 @@ func partitionMetrics() []metric {
 		{name: "footfall_users", help: "Users known."},
 		{name: "footfall_rules_settled", help: "1 when everyone has been evaluated under the rules in force; after a change of rules or bounds, 0 for a while."},
 		{name: "footfall_rules_reviewed_ratio", help: "Share of users who have been evaluated under the rules in force."},
-		{name: "footfall_rules_filling", help: "1 while the history of what the rules ask for is looked for in the log: some sets say nothing yet."},
+		{name: "footfall_rules_filling", help: "1 while the history of what the rules ask for is looked for: some sets say nothing yet."},
 		{name: "footfall_quantiles_epoch", help: "Number of the epoch of the bounds that score() goes by: days since 1970-01-01. 0: none yet."},
 		{name: "footfall_dedup_window_seconds", help: "How far back event ids are really known."},
 		{name: "footfall_snapshot_offset", help: "Input offset of the newest snapshot: replay after a crash begins there."},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
@@ -127,6 +128,52 @@ func TestEndToEndRules(t *testing.T) {
 	}
 	h.stop(instance)
 	t.Logf("%d events, %d users; %d triggers, %d muted", report.Applied, users, report.Triggers, report.Muted)
+}
+
+// Retention has removed most of what a new set asks for: it is found in ClickHouse, and the
+// set's members are then those that ClickHouse's own count gives.
+func TestEndToEndPast(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "viewers.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(viewersAfter, ">= 10", ">= 60", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, localKafka(t), schemas.Replay, "clock.max_age=3650d", "kafka.partitions=4")
+	instance := h.start()
+	h.ready()
+	h.publishShop(4_000)
+	h.applied(time.Minute)
+	h.archived()
+	h.stop(instance) // with a snapshot of all of it
+
+	cl, err := h.conf.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	gone := kadm.Offsets{}
+	for p, m := range h.marks() {
+		gone.AddOffset(h.conf.Kafka.Topics.Events, p, m.Next*3/4, -1)
+	}
+	if _, err := kadm.NewClient(cl).DeleteRecords(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	instance = h.start("--set", "segments.sets=lifecycle,"+file)
+	h.everywhere("the new set has its history", func(p *PartitionStatus) bool { return !p.Reviewing && !p.Filling && len(p.Sets) == 2 })
+	if !h.logged("from_clickhouse") {
+		t.Error("no line of the log says that history came from ClickHouse")
+	}
+	got := fmt.Sprintf("%d\t%d", h.inSet("viewers", "curious"), h.inSet("viewers", ""))
+	want := h.sql("SELECT countIf(products >= 60), count() FROM (SELECT uniqExactIf(product_id, type = 'view' AND product_id != '') AS products FROM events_once GROUP BY user_id)")
+	if got != want {
+		t.Errorf("curious and all: got %q, ClickHouse counts %q", got, want)
+	}
+	instance.kill()
+	instance = h.start("--set", "segments.sets=lifecycle,"+file)
+	h.everywhere("a kill forgets nothing", func(p *PartitionStatus) bool { return !p.Reviewing && !p.Filling && len(p.Sets) == 2 })
+	if again := fmt.Sprintf("%d\t%d", h.inSet("viewers", "curious"), h.inSet("viewers", "")); again != want {
+		t.Errorf("after a kill: got %q, want %q", again, want)
+	}
+	h.stop(instance)
 }
 
 // forecasts holds what the command foresees against what ClickHouse has been told.

@@ -30,8 +30,8 @@ lost or doubled by that either, the next start only takes longer.
 SIGHUP reads the segment sets again (segments.* and shop.zone; everything else needs a
 restart). New rules hold for everyone without a restart from scratch: shoppers are evaluated
 behind live events, differences are muted (rules), and sets that ask for what was never kept
-have it looked for in the log first. Rules that are wrong change nothing, and the log says
-why. Send it to every instance of the group.
+have it looked for first: in the log and, of what the log has no more, in ClickHouse. Rules
+that are wrong change nothing, and the log says why. Send it to every instance of the group.
 
 On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /status,
 /explain. Log lines go to standard error.`,

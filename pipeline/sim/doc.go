@@ -105,7 +105,8 @@
 //	everybody ends where new rules want them                   "a switch leaves users where they are until something happens",
 //	                                                           "a switch forgets cells", worker.TestSwitchedRulesEndWhereTheyWouldHave
 //	chains go on when a set comes back                         "a switch forgets where users are in sets that are gone"
-//	a new set has the history that the log has                 "the search for history skips the first record",
+//	a new set has the history that the log has, and of         "the search for history skips the first record",
+//	what it has no more what the archive has                   "the search for history leaves the archive out",
 //	                                                           "the search for history counts what was refused",
 //	                                                           worker.TestARebuiltWorkerIsNotSettledWithoutHistory
 //	a snapshot is one of its cut, whatever is found meanwhile  "rows of a snapshot have cells that were found after its cut",
@@ -117,6 +118,7 @@
 //	policies remember what was said aloud                      "snapshots leave out what was said aloud",
 //	                                                           "snapshots leave out when the last triggers were said",
 //	                                                           "a switch forgets what was said aloud", "what is read back was not said aloud",
+//	                                                           "a switch forgets what sets that are gone have said",
 //	                                                           "what a policy mutes counts as said"
 //	quiet hours change nothing but what is told of contact     "quiet hours move somebody", worker.TestQuietHoursAreSwitched
 package sim

@@ -68,6 +68,38 @@ func (p *process) Input(ctx context.Context, partition int32, from, to int64, ea
 	return nil
 }
 
+// Older is pipeline.Past: an archive that has everything, and does not always answer.
+func (p *process) Older(ctx context.Context, partition int32, before int64, each func([]worker.Record) error) (int64, error) {
+	part := p.parts[partition]
+	refused := map[int64]bool{}
+	for i := range part.outputs {
+		if d := part.outputs[i].Item.DeadLetter; d != nil {
+			refused[d.Pos.Offset] = true
+		}
+	}
+	kept := int64(0)
+	for i := 0; i < len(part.input) && part.input[i].Offset < before; i++ {
+		r := part.input[i]
+		if r.Control {
+			continue
+		}
+		if kept++; refused[r.Offset] {
+			continue
+		}
+		p.at("read the archive", 400)
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if p.away == TableAway || p.chance("not answered: the archive", 400) {
+			return 0, fmt.Errorf("the archive: %w", errAway)
+		}
+		if err := each([]worker.Record{r}); err != nil {
+			return 0, err
+		}
+	}
+	return kept, nil
+}
+
 // Said is pipeline.History: it waits for the markers that lag.
 func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
 	part := p.parts[partition]

@@ -36,7 +36,11 @@ func setMutants() []mutant {
 		},
 		{
 			"the search for history skips the first record", "pipeline/filling.go",
-			"history.Input(ctx, part.number, got.from, to,", "history.Input(ctx, part.number, got.from+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
+			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
+		},
+		{
+			"the search for history leaves the archive out", "pipeline/filling.go",
+			"start > 0 && past != nil {", "start > 0 && past != nil && !ON {", seedsFrom(1),
 		},
 		{
 			"the search for history counts what was refused", "pipeline/filling.go",
@@ -76,6 +80,10 @@ func setMutants() []mutant {
 		{
 			"a switch forgets what was said aloud", "pipeline/worker/policy.go",
 			"\tif i := slices.IndexFunc(before, same); i >= 0 {", "\tif i := slices.IndexFunc(before, same); i >= 0 && !ON {", seedsFrom(60),
+		},
+		{
+			"a switch forgets what sets that are gone have said", "pipeline/worker/policy.go",
+			"\tfor _, slot := range before.entries {\n", "\tfor _, slot := range before.entries {\n\t\tif ON {\n\t\t\tbreak\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
 			"what is read back was not said aloud", "pipeline/worker/rebuild.go",

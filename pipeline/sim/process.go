@@ -107,9 +107,13 @@ func (p *process) config(rebuild bool) pipeline.Config {
 	if p.opt.Large {
 		outputs, bytes = 0, 0
 	}
+	var past pipeline.Past
+	if p.opt.Past {
+		past = p
+	}
 	return pipeline.Config{
 		Worker:  p.workerConfig(p.slice, p.using),
-		Decoder: p.using.decoder, Source: p, Committer: p, History: p,
+		Decoder: p.using.decoder, Source: p, Committer: p, History: p, Past: past,
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
 		Layout:    pipeline.Layout{Topic: events, ID: p.topic, Partitions: int32(len(p.parts))},
 		Now:       p.now,
@@ -148,6 +152,9 @@ func (p *process) report(f pipeline.Fact) {
 		p.settled[f.Partition] = f.Epoch
 	case pipeline.Filled:
 		p.result.Filled++
+		if f.Archived > 0 {
+			p.result.Archived++
+		}
 	case pipeline.FillingWaits:
 		p.fault("a search for history waited")
 	case pipeline.RecoveryWaits:

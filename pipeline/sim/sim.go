@@ -66,6 +66,7 @@ type Options struct {
 	// Sets has rules of several sets, which are switched while lives live (sets.go). The
 	// oracle judges lifecycle among them.
 	Sets bool
+	Past bool // an archive has what retention has removed, for histories of new sets
 
 	absent bool // the table cannot be reached until faults stop; no time passes for it
 
@@ -113,6 +114,7 @@ type Result struct {
 	Reviewed  int            // transitions said for new rules
 	Switches  int            // of a process's rules, while it lived
 	Filled    int            // histories found
+	Archived  int            // of them, with records that the log had no more
 	Epochs    int            // transitions said for other bounds of quantiles
 	Withheld  int            // transitions muted by policies
 	Remade    int            // transitions recomputed from the user's events

@@ -87,6 +87,7 @@ func options(seed uint64) Options {
 		o.Overtake, o.Expire, o.Rules = true, true, true
 	}
 	o.Sets = seed/3%4 == 1 && !o.Rules
+	o.Past = o.Sets && seed%5 < 3
 	if o.lineageBroken() {
 		o.Years = false // whoever rebuilds looks at the clock first
 	}
@@ -116,8 +117,8 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d processes, %d killed, %d commits, %d refusals to begin, %d rebuilds, %d transitions for new rules, %d rows in tables",
 		all.Lives, all.Crashes, all.Commits, all.Refusals, all.Rebuilds, all.Reviewed, all.Rows)
-	t.Logf("%d rules switched, %d histories filled, %d transitions for other epochs, %d withheld by policies, %d recomputed, %d segments rehearsed",
-		all.Switches, all.Filled, all.Epochs, all.Withheld, all.Remade, all.Rehearsed)
+	t.Logf("%d rules switched, %d histories filled, %d with the archive, %d transitions for other epochs, %d withheld by policies, %d recomputed, %d segments rehearsed",
+		all.Switches, all.Filled, all.Archived, all.Epochs, all.Withheld, all.Remade, all.Rehearsed)
 	if spent := cpu(); spent > 0 {
 		t.Logf("%.0f seeds a minute a core", float64(len(runs))/spent.Minutes())
 	}
@@ -174,6 +175,7 @@ func (r *Result) add(o *Result) {
 	r.Rows += o.Rows
 	r.Switches += o.Switches
 	r.Filled += o.Filled
+	r.Archived += o.Archived
 	r.Epochs += o.Epochs
 	r.Withheld += o.Withheld
 	r.Remade += o.Remade
@@ -231,7 +233,7 @@ func TestHistoryIsMuted(t *testing.T) {
 func TestSetsAreMet(t *testing.T) {
 	all := Result{Faults: map[string]int{}}
 	for s := uint64(1); s <= 30; s++ {
-		o := Options{Seed: s, Steps: 250, Sets: true, LogTime: s%2 == 0, Processes: 1 + int(s%3), Zombies: s%5 == 0, Retain: s%3 == 0, Calm: s%10 == 0}
+		o := Options{Seed: s, Steps: 250, Sets: true, LogTime: s%2 == 0, Processes: 1 + int(s%3), Zombies: s%5 == 0, Retain: s%3 == 0, Past: s%3 == 0, Calm: s%10 == 0}
 		r, err := Run(o)
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%+v", s, err, o)
@@ -239,7 +241,7 @@ func TestSetsAreMet(t *testing.T) {
 		all.add(r)
 	}
 	for what, n := range map[string]int{
-		"rules switched": all.Switches, "histories filled": all.Filled, "transitions for other epochs": all.Epochs, "transitions for new rules": all.Reviewed,
+		"rules switched": all.Switches, "histories filled": all.Filled, "histories of what the log had no more": all.Archived, "transitions for other epochs": all.Epochs, "transitions for new rules": all.Reviewed,
 		"transitions withheld by policies": all.Withheld, "transitions recomputed": all.Remade, "segments rehearsed": all.Rehearsed,
 	} {
 		if n < 20 {

@@ -29,7 +29,8 @@ type entrySlot struct {
 }
 
 // usePolicies makes room for what the policies of the rules ask for, and keeps what is
-// known of it.
+// known: of sets and policies that are gone too, for they may come back, and once is once
+// ever.
 func (w *Worker) usePolicies() {
 	before := w.spoken
 	w.spoken = spoken{recent: before.recent}
@@ -38,6 +39,11 @@ func (w *Worker) usePolicies() {
 			if p := w.cfg.Rules.Reentry(set, uint16(own)); p.Kind != segment.ReentryAlways {
 				w.addEntrySlot(entrySlot{set: place, segment: w.to[set][own], kind: p.Kind}, before.entries)
 			}
+		}
+	}
+	for _, slot := range before.entries {
+		if w.spoken.slot(slot.set, slot.segment) == nil {
+			w.addEntrySlot(slot, before.entries)
 		}
 	}
 	most := w.cfg.Rules.Cap().Triggers

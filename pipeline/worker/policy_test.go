@@ -87,11 +87,13 @@ func randomPolicies(t *testing.T, rng *rand.Rand, contract uint64) *policyRules 
 type era struct {
 	from  uint64
 	rules *policyRules
+	gone  bool // it came and went between a snapshot and the crash that took everything since
 }
 
 // policyOracle says of a user's transitions which must be muted by policies, as SEGMENTS.md has
 // it ("Not too often"), from the transitions alone. What was said before a policy came
-// into force may count or not.
+// into force may count or not; what was said since counts, also when the set or the policy
+// was gone meanwhile.
 type policyOracle struct {
 	eras []era
 	said []heard // aloud
@@ -142,7 +144,11 @@ func (o *policyOracle) reentry(t heard) (must, may bool) {
 	if kind(policy) == "" {
 		return false, false
 	}
-	since := o.since(t.era, func(r *policyRules) bool { return kind(r.sets[t.set][t.segment]) == kind(policy) })
+	kindIn := func(r *policyRules) string { return kind(r.sets[t.set][t.segment]) }
+	since := o.since(t.era, func(r *policyRules) bool { return kindIn(r) == "" || kindIn(r) == kind(policy) })
+	for kindIn(o.eras[since].rules) == "" || o.eras[since].gone && since < t.era { // nothing was asked to be kept
+		since++
+	}
 	for _, before := range slices.Backward(o.said) { // the last one
 		if before.set != t.set || before.segment != t.segment {
 			continue
@@ -253,7 +259,7 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 		log := newLogger(rng, schemas.Live).write(20 + rng.IntN(300))
 		l := newLife(t, rng, cfg, log, rng.Int64N(10))
 		l.ticks = true
-		eras := []era{{0, now}}
+		eras := []era{{rules: now}}
 		for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
 			rest := l.between(l.worker.Mark().Next, 1<<62)
 			l.batch(rest[:min(len(rest), 1+l.rng.IntN(12))])
@@ -267,7 +273,7 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 				now = randomPolicies(t, rng, 1)
 				l.cfg.Rules = now.program
 				l.worker.Switch(now.program)
-				eras = append(eras, era{l.worker.Mark().N, now})
+				eras = append(eras, era{from: l.worker.Mark().N, rules: now})
 			case 1:
 				l.fill()
 			case 2, 3:
@@ -280,9 +286,13 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 			case 5:
 				eras = slices.DeleteFunc(eras, func(e era) bool { return e.from > l.committed.N })
 				if eras[len(eras)-1].rules != now {
-					eras = append(eras, era{l.committed.N, now})
+					eras = append(eras, era{from: l.committed.N, rules: now})
 				}
-				l.crash(t, rng.IntN(len(l.snapshots)), l.cfg, Conditions{Wall: l.wall})
+				from := rng.IntN(len(l.snapshots))
+				for i := range eras[:len(eras)-1] {
+					eras[i].gone = eras[i].gone || eras[i].from >= l.snapshots[from].cut.N
+				}
+				l.crash(t, from, l.cfg, Conditions{Wall: l.wall})
 				l.named()
 			case 6:
 				l.apply(nil, Conditions{Wall: l.wall, Paused: true})

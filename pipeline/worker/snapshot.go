@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"footfall/pipeline/profile"
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
@@ -250,7 +251,7 @@ type cellMap struct {
 type layout struct {
 	sets   []setMap
 	cells  []cellMap
-	spoken []int // of the worker's spoken entries; -1: the rules have no such policy any more
+	spoken []int // of the worker's spoken entries; -1: by the rules they are of another kind
 	recent int
 	ahead  []aheadMap
 }
@@ -369,11 +370,18 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 		if r.err != nil {
 			return
 		}
-		place := w.setNumber(set)
-		slot := slices.IndexFunc(w.spoken.entries, func(s entrySlot) bool {
-			return s.set == place && w.names[place].Segments[s.segment] == name && s.counts() == carts
-		})
-		in.spoken = append(in.spoken, slot)
+		slot := entrySlot{set: w.setNumber(set), kind: segment.ReentryOnce}
+		if slot.segment = w.segmentNumber(slot.set, name); carts {
+			slot.kind = segment.ReentryCart
+		}
+		if w.spoken.slot(slot.set, slot.segment) == nil {
+			w.addEntrySlot(slot, nil)
+		}
+		at := w.spoken.slots[slot.set][slot.segment]
+		if w.spoken.entries[at].counts() != carts {
+			at = -1
+		}
+		in.spoken = append(in.spoken, at)
 	}
 	in.recent = int(r.u8())
 }

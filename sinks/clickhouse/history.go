@@ -59,12 +59,17 @@ func (db *DB) CountEvents(ctx context.Context, s EventSelection) (n uint64, err 
 // timestamp so far in each partition. What the contract means by a record is the same as
 // of the record in Kafka; its bytes are not.
 func (db *DB) EachEvent(ctx context.Context, s EventSelection, each func(*Event) error) error {
+	return db.records(ctx, "events_accepted WHERE "+s.where()+`
+		ORDER BY max(_time) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), _partition, _offset`, each)
+}
+
+// records makes records again of rows of events, as from selects them.
+func (db *DB) records(ctx context.Context, from string, each func(*Event) error) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": int(historyMax.Seconds())}))
 	rows, err := db.Query(ctx, `SELECT _partition, _offset, toUnixTimestamp64Milli(_time), _lane, user_id, event_id, type, toUnixTimestamp64Milli(time),
 		session_id, product_id, category, brand, cart_id, order_id, channel, campaign, url, timezone, birthday, currency,
 		ifNull(toString(price), ''), ifNull(toString(quantity), ''), ifNull(toString(revenue), ''), items
-		FROM events_accepted WHERE `+s.where()+`
-		ORDER BY max(_time) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), _partition, _offset`)
+		FROM `+from)
 	if err != nil {
 		return fmt.Errorf("clickhouse: read events: %w", plain(err))
 	}

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -9,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"footfall/pipeline"
 	"footfall/pipeline/archive"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdbtest"
 )
@@ -109,5 +112,83 @@ func TestEachEvent(t *testing.T) {
 	})
 	if err != nil || seen != 399 {
 		t.Errorf("got %d events, %v, want 399", seen, err)
+	}
+}
+
+// What the archive has of the input before an offset comes back in order, once, without what
+// was refused, and says how much it is; over several spans, and with gaps.
+func TestOlder(t *testing.T) {
+	db, dsn := open(t)
+	past := Past{DSN: dsn, Topic: "in"}
+	var got []worker.Record
+	take := func(run []worker.Record) error {
+		for _, r := range run {
+			if n := len(got); n > 0 && r.Offset <= got[n-1].Offset {
+				t.Fatalf("offset %d after %d", r.Offset, got[n-1].Offset)
+			}
+			got = append(got, r)
+		}
+		return nil
+	}
+	if kept, err := past.Older(t.Context(), 1, 1000, take); kept != 0 || err != nil || len(got) > 0 {
+		t.Errorf("of nothing: %d kept, %v, %d records", kept, err, len(got))
+	}
+
+	rng := rand.New(rand.NewPCG(6, 6))
+	tables := testTables()
+	tables.contract.Rates = map[string]string{"USD": "0.9"}
+	tables.db = db
+	rows := tables.Rows()
+	written := map[int64]archive.Record{}
+	clock := schemas.Millis(1767225600000)
+	const last = 2*pastSpan + 50
+	for range 2 { // some were sent twice
+		for _, offset := range []int64{0, 1, 2, 7, pastSpan - 1, pastSpan, pastSpan + 700, last} {
+			clock += schemas.Millis(rng.IntN(60_000))
+			rec, again := written[offset]
+			if !again {
+				rec = archive.Record{Offset: offset, Time: clock, Value: []byte(randomEvent(rng, offset)), Headers: []schemas.Header{{Key: schemas.LaneHeader, Value: []byte("backfill")}}}
+				rec.Key = []byte(userOf.FindStringSubmatch(string(rec.Value))[1])
+			}
+			for _, partition := range []int32{1, 2} {
+				if !rows.Decode(archive.Partition{Topic: "in", Number: partition}, &rec) {
+					t.Fatalf("%s gives no row", rec.Value)
+				}
+				rows.Add(archive.Hash(&rec))
+			}
+			written[offset] = rec
+		}
+	}
+	if err := rows.Insert(t.Context(), "token"); err != nil {
+		t.Fatal(err)
+	}
+	chdbtest.Exec(t, dsn, fmt.Sprintf("INSERT INTO dead_letters (_topic, _partition, _offset, reason, source_topic, source_partition, source_offset) VALUES ('dead', 1, 1, 'future', 'in', 1, 7), ('dead', 1, 2, 'json', 'in', 1, %d), ('dead', 2, 1, 'json', 'in', 2, 1)", pastSpan+3))
+
+	kept, err := past.Older(t.Context(), 1, last, take)
+	if kept != 8 || err != nil || len(got) != 6 {
+		t.Fatalf("%d kept, %v, %d records, want 8 (two of them refused) and 6 records", kept, err, len(got))
+	}
+	there, back := decoder(t, tables.contract), decoder(t, tables.contract)
+	for _, r := range got {
+		rec := written[r.Offset]
+		if r.Time != rec.Time || r.Lane != schemas.Backfill || string(r.Key) != string(rec.Key) {
+			t.Errorf("got %+v, want %+v", r, rec)
+		}
+		var got, want schemas.Event
+		if err := errors.Join(back.Decode(r.Key, r.Value, &got), there.Decode(rec.Key, rec.Value, &want)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(schemas.Event{}, "Properties", "Extra"), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s came back as %s (-want +got):\n%s", rec.Value, r.Value, diff)
+		}
+	}
+
+	theirs := errors.New("enough")
+	if _, err := past.Older(t.Context(), 1, last, func([]worker.Record) error { return theirs }); !errors.Is(err, theirs) || errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("the caller's error: got %v", err)
+	}
+	past.DSN = "http://127.0.0.1:1/footfall"
+	if _, err := past.Older(t.Context(), 1, last, take); !errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("nobody there: got %v, want one that wraps ErrAway", err)
 	}
 }
