@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"footfall/pipeline/oracle"
+	"footfall/schemas"
+	"footfall/sinks/clickhouse"
+)
+
+// demoReport is the JSON line at the end.
+type demoReport struct {
+	RecordsPublished int64            `json:"records_published"`
+	EventsApplied    int              `json:"events_applied"`
+	Duplicates       int              `json:"duplicates"`
+	DeadLetters      demoDeadLetters  `json:"dead_letters"`
+	Transitions      int              `json:"transitions"`
+	Triggers         int              `json:"triggers"`
+	Muted            int              `json:"muted"`
+	Users            int              `json:"users"`
+	Segments         map[string]int   `json:"segments"` // of the lifecycle set, by the oracle; empty where there is none
+	Sets             []SetStatus      `json:"sets"`     // of every set, by the engine
+	Judged           bool             `json:"lifecycle_judged"`
+	Others           int              `json:"transitions_of_other_sets"`
+	Latency          demoLatency      `json:"latency_ms"`
+	ClickHouse       map[string]int64 `json:"clickhouse"`
+	Lost             int              `json:"lost"`
+	Doubled          int              `json:"doubled"`
+
+	wrong    int
+	findings error
+}
+
+type demoDeadLetters struct {
+	Total    int            `json:"total"`
+	ByReason map[string]int `json:"by_reason"`
+}
+
+type demoLatency struct {
+	P50 *float64 `json:"p50"`
+	P99 *float64 `json:"p99"`
+	N   int      `json:"n"`
+}
+
+// judge reads all topics back and has the oracle compare them, and counts what is
+// in ClickHouse by SQL.
+func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population []SetStatus) (*demoReport, error) {
+	dump, marks, err := d.readBack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if d.o.dump != "" {
+		if err := writeDump(d.o.dump, dump); err != nil {
+			return nil, err
+		}
+	}
+	topics := &d.conf.Kafka.Topics
+	judged := dump.Judge(oracle.Options{
+		Currency: d.conf.Shop.Currency, Rates: d.conf.Shop.Rates, InputTopic: topics.Events, Group: d.conf.Kafka.Group,
+		Rules: fmt.Sprintf("%016x", d.engine.rules().Hash()), Lane: d.lane.String(),
+		DedupWindow: int64(d.tempo.window), DedupBudget: int64(d.conf.Dedup.Budget), FutureLimit: int64(ahead),
+		MaxSkew: int64(d.tempo.maxSkew), WallTicks: d.lane == schemas.Live, Marks: marks, Sets: setNames(d.engine.rules().Names()),
+	})
+	r := &demoReport{
+		RecordsPublished: int64(len(dump.Input)), EventsApplied: judged.Applied, Duplicates: judged.Duplicates,
+		DeadLetters: demoDeadLetters{Total: judged.DeadLetters, ByReason: judged.Reasons},
+		Transitions: judged.Triggers + judged.Muted, Triggers: judged.Triggers, Muted: judged.Muted,
+		Users: judged.Users, Segments: map[string]int{}, Sets: population, Others: judged.Others, Latency: watch.latency(),
+		Lost: judged.LostCount, Doubled: judged.DoubledCount, wrong: judged.WrongCount, findings: judged.Err(),
+	}
+	if r.Judged = setIndex(d.engine.rules().Names(), lifecycleSet) >= 0; r.Judged {
+		r.Segments = judged.Segments
+	}
+	return r, d.judgeClickHouse(ctx, r, len(dump.DeadLetters))
+}
+
+// judgeClickHouse counts rows: a row missing is lost, one too many doubled.
+func (d *demonstration) judgeClickHouse(ctx context.Context, r *demoReport, dead int) error {
+	db, err := clickhouse.Open(d.conf.clickhouseDSN())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	r.ClickHouse = map[string]int64{}
+	for _, t := range []struct {
+		name, query string
+		want        int
+	}{
+		{"events", "SELECT count(), uniqExact(_topic, _partition, _offset) FROM events WHERE (_topic, _partition, _offset) NOT IN (SELECT source_topic, source_partition, source_offset FROM dead_letters)", r.EventsApplied + r.Duplicates},
+		{"transitions", "SELECT count(), uniqExact(_topic, _partition, _offset) FROM transitions", r.Transitions},
+		{"dead_letters", "SELECT count(), uniqExact(_topic, _partition, _offset) FROM dead_letters", dead},
+	} {
+		var rows, distinct uint64
+		if err := db.QueryRow(ctx, t.query).Scan(&rows, &distinct); err != nil {
+			return fmt.Errorf("count %s in ClickHouse: %w", t.name, err)
+		}
+		r.Doubled += int(rows - distinct)
+		r.Lost += max(0, t.want-int(distinct))
+		r.wrong += max(0, int(distinct)-t.want)
+		if t.name != "dead_letters" {
+			r.ClickHouse[t.name] = int64(rows)
+		}
+	}
+	return nil
+}
+
+// summarise prints the report. Something lost, doubled or wrong is a failure.
+func (d *demonstration) summarise(r *demoReport) error {
+	if d.o.output == "json" {
+		if err := json.NewEncoder(d.out).Encode(r); err != nil {
+			return err
+		}
+	} else if err := r.print(d.out); err != nil {
+		return err
+	}
+	if r.Lost+r.Doubled+r.wrong > 0 {
+		return errors.Join(fmt.Errorf("%d lost, %d doubled, %d wrong", r.Lost, r.Doubled, r.wrong), r.findings)
+	}
+	return nil
+}
