@@ -55,6 +55,7 @@ type boundWant struct {
 	set    int
 	id     string         // of the user, as a step has it
 	moment schemas.Millis // where at: is given
+	quiet  schemas.Millis // until when, where not_before: is given; 0: it does not come in quiet hours
 }
 
 // layouts are the ways to write a moment; those without an offset are in the file's
@@ -223,6 +224,9 @@ func (b *binder) wants(e *example, out *bound) {
 			if at, ok := b.moment(w.at, "at", before); ok {
 				bw.moment, before = at, at
 			}
+		}
+		if w.notBefore.at != nil && w.notBefore.text != anytime {
+			bw.quiet, _ = b.moment(w.notBefore, "not_before", bw.moment)
 		}
 		out.wants = append(out.wants, bw)
 	}

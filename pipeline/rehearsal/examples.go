@@ -80,6 +80,7 @@ type membership struct {
 type want struct {
 	set, user, from, to word
 	at, cause, muted    word
+	notBefore           word // a moment, or no
 	key                 *token.Token
 }
 
@@ -285,14 +286,14 @@ func (s *step) add(name string, value []byte) {
 
 func (r *yamlReader) want(node ast.Node) want {
 	w := want{key: node.GetToken()}
-	into := map[string]*word{"set": &w.set, "user": &w.user, "from": &w.from, "to": &w.to, "at": &w.at, "cause": &w.cause, "muted": &w.muted}
+	into := map[string]*word{"set": &w.set, "user": &w.user, "from": &w.from, "to": &w.to, "at": &w.at, "cause": &w.cause, "muted": &w.muted, "not_before": &w.notBefore}
 	for _, p := range r.pairs(node, "a transition") {
 		key := p.Key.GetToken()
 		w.key = first(w.key, key)
 		target := into[key.Value]
 		switch {
 		case target == nil:
-			r.unknown(key, "set", "user", "from", "to", "at", "cause", "muted")
+			r.unknown(key, "set", "user", "from", "to", "at", "cause", "muted", "not_before")
 		case key.Value == "from" && isNull(p.Value):
 			*target = word{"null", p.Value.GetToken()}
 		default:
@@ -313,8 +314,12 @@ func (r *yamlReader) want(node ast.Node) want {
 	return w
 }
 
-// aloud is what an expectation says of a transition that is not muted.
-const aloud = "no"
+// What an expectation says of a transition that is not muted, and of one that does not
+// come in quiet hours.
+const (
+	aloud   = "no"
+	anytime = "no"
+)
 
 // causeTimer is the cause of what silence alone brings.
 const causeTimer = "timer"

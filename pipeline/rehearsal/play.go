@@ -303,7 +303,8 @@ func (p *player) meets(t *schemas.Transition, w *boundWant) bool {
 		(w.from.at == nil || w.from.text == from) &&
 		(w.at.at == nil || w.moment == t.At) &&
 		(w.cause.at == nil || w.cause.text == cause(t)) &&
-		(w.muted.at == nil || w.muted.text == muted(t))
+		(w.muted.at == nil || w.muted.text == muted(t)) &&
+		(w.notBefore.at == nil || w.quiet == t.Contact.NotBefore)
 }
 
 func (p *player) name(set, segment uint16) string {
@@ -332,6 +333,9 @@ func (p *player) transition(t *schemas.Transition) string {
 	if t.Muted != schemas.NotMuted {
 		line += ", muted: " + t.Muted.String()
 	}
+	if t.Contact.NotBefore > 0 {
+		line += ", not before " + p.when(t.Contact.NotBefore)
+	}
 	if t.Evidence.Clause != "" {
 		was, is := p.rules.Words(t.Evidence)
 		line += fmt.Sprintf("   %s: %s, was %s", t.Evidence.Clause, is, was)
@@ -350,6 +354,12 @@ func (p *player) expectation(w *boundWant) string {
 	}
 	if w.muted.at != nil {
 		line = strings.TrimRight(line, " ") + ", muted: " + w.muted.text
+	}
+	switch {
+	case w.quiet > 0:
+		line = strings.TrimRight(line, " ") + ", not before " + p.when(w.quiet)
+	case w.notBefore.at != nil:
+		line = strings.TrimRight(line, " ") + ", at any time"
 	}
 	if w.from.at != nil {
 		line += " from " + w.from.text

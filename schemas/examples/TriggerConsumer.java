@@ -17,7 +17,8 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  * What matters: read_committed, because an uncommitted trigger may never come to be; the ce_id
  * (group/partition/n), by which a repeated trigger is known: within a partition n only grows, so the last one acted on
  * is all there is to remember, best where the action is recorded; and committing after acting. Gaps in n are normal:
- * muted transitions and dead letters are counted too.
+ * muted transitions and dead letters are counted too. A value with not_before was said in the user's quiet hours, at
+ * once all the same: whoever sends the mail puts it off until then.
  */
 public final class TriggerConsumer {
   public static void main(String[] args) {
