@@ -20,7 +20,7 @@ func (w *world) checkSets(p *part) error {
 	if err := w.checkPolicies(p); err != nil {
 		return err
 	}
-	if p.start > p.folded && !(w.opt.Past && p.folded == 0) {
+	if p.start > p.folded && (!w.opt.Past || p.folded > 0) {
 		return nil // the history of a set may have been gone when it came
 	}
 	if err := w.checkMade(p); err != nil {
