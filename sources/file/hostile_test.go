@@ -251,6 +251,7 @@ func TestYAMLLimits(t *testing.T) {
 		"many names":    {names(1 << 15), "f.yaml: more than 20000 words and signs"},
 		"size":          {strings.Repeat("#", YAMLMax+1), "f.yaml: more than 1048576 bytes"},
 		"anchors":       {"a: &a [x]\n", "f.yaml:1:4: anchors, aliases and merge keys are not supported"},
+		"tags":          {"a: !b [x]\n", "f.yaml:1:4: tags such as !b are not supported"},
 		"merge":         {"<<: {a: 1}\n", "f.yaml:1:1: anchors, aliases and merge keys are not supported"},
 		"laughs":        {"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "f.yaml:1:4: anchors"},
 		"as many names": {names(yamlTokensMax/3 - 1), ""},
