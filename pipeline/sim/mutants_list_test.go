@@ -269,8 +269,12 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: nobody asks who has a revoked partition", "sources/kafka/ownership.go",
-			"\tif !same && len(partitions) > 0 {",
-			"\tif !same && len(partitions) > 0 && !ON {", test("sources/kafka", "TestRevokedAndAlreadyGivenAway"),
+			"\tcase as == was || len(partitions) == 0:",
+			"\tcase as == was || len(partitions) == 0 || ON:", test("sources/kafka", "TestRevokedAndAlreadyGivenAway"),
+		},
+		{
+			"kafka: a member that was expelled keeps what it had", "sources/kafka/ownership.go",
+			"\tif !o.expelled(as) {", "\tif !o.expelled(as) || ON {", test("sources/kafka", "TestExpelledMemberComesBack"),
 		},
 		{
 			"kafka: an unknown outcome is called an abort", "sources/kafka/producer.go",

@@ -284,6 +284,58 @@ func TestRevokedAndAlreadyGivenAway(t *testing.T) {
 	<-done
 }
 
+// A member that was expelled and has joined again has nothing left of what it had, whatever
+// the group gives it now: others may have had it meanwhile.
+func TestExpelledMemberComesBack(t *testing.T) {
+	asked := false
+	ask := func(ps []int32) []int32 { asked = true; return ps }
+	for name, c := range map[string]struct {
+		back           func(*ownership)
+		lost, assigned []int32
+	}{
+		"and keeps all":             {func(o *ownership) { o.assigned(membership{"again", 3}, nil) }, []int32{0, 1}, []int32{0, 1}},
+		"and gets one more":         {func(o *ownership) { o.assigned(membership{"again", 3}, []int32{2}) }, []int32{0, 1}, []int32{0, 1, 2}},
+		"and one is revoked":        {func(o *ownership) { o.revoked(membership{"again", 3}, []int32{0}, limit, ask) }, []int32{0, 1}, []int32{1}},
+		"and one is lost":           {func(o *ownership) { o.lost(membership{"again", 3}, []int32{0}) }, []int32{0, 1}, nil},
+		"in the next generation":    {func(o *ownership) { o.assigned(membership{"again", 2}, nil) }, []int32{0, 1}, []int32{0, 1}},
+		"missing only a generation": {func(o *ownership) { o.revoked(membership{"m", 3}, []int32{0}, limit, ask) }, []int32{0}, nil},
+		"never having been away":    {func(o *ownership) { o.assigned(membership{"m", 2}, nil) }, nil, nil},
+		"to a broker that is careful": {func(o *ownership) {
+			o.follow(func() membership { return membership{"m", 3} })
+			o.assigned(membership{"again", 3}, nil)
+		}, nil, nil},
+	} {
+		o := newOwnership()
+		o.assigned(membership{"m", 1}, []int32{0, 1})
+		var b pipeline.Batch
+		o.poll(&b, nil)
+		c.back(o)
+		var lost, assigned []int32
+		for range 5 {
+			var b pipeline.Batch
+			o.poll(&b, nil)
+			lost = append(lost, b.Lost...)
+			if len(b.Revoked) > 0 {
+				t.Errorf("%s: %v may still be committed", name, b.Revoked)
+			}
+			for _, a := range b.Assigned {
+				assigned = append(assigned, a.Partition)
+				if a.Epoch <= 2 {
+					t.Errorf("%s: partition %d comes under the epoch of before", name, a.Partition)
+				}
+			}
+		}
+		slices.Sort(lost)
+		slices.Sort(assigned)
+		if !slices.Equal(lost, c.lost) || !slices.Equal(assigned, c.assigned) {
+			t.Errorf("%s: lost %v and assigned %v, want %v and %v", name, lost, assigned, c.lost, c.assigned)
+		}
+	}
+	if asked {
+		t.Error("who has it now was asked: that does not say who had it")
+	}
+}
+
 // A release that never comes ends at the limit, and the pipeline is told.
 func TestReleaseLimit(t *testing.T) {
 	o := newOwnership()

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,9 @@ type membership struct {
 //   - A partition in the table was given or kept by that callback, or taken away by
 //     it with nobody else having it before we let go. So a commit under as is
 //     refused, or harms nobody.
+//   - It was ours all the time since its epoch was given. Another member id says that
+//     we were expelled meanwhile, and others may have had it: then it is taken for lost,
+//     and for given anew where it is ours again.
 //   - An epoch is given once.
 //
 // mu is never held while waiting for anything: the callbacks need it, and what
@@ -94,11 +98,12 @@ func (o *ownership) follow(live func() membership) {
 func (o *ownership) assigned(as membership, partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.move(as)
 	if o.closing {
+		o.move(as)
 		return
 	}
-	var lost, given []pipeline.Assignment
+	lost, given := o.comeBack(as, partitions)
+	o.move(as)
 	slices.Sort(partitions)
 	for _, p := range partitions {
 		if old := o.owned[p]; old != nil { // given without having been taken: a new ownership all the same
@@ -113,6 +118,39 @@ func (o *ownership) assigned(as membership, partitions []int32) {
 	o.tell(changeAssigned, given)
 }
 
+// comeBack gives every partition but some a new ownership where the member was expelled
+// since the last callback, and has joined again under another id: its client (franz-go
+// 1.22.2) has told nobody that it had lost them. (1) Our session expires, and another
+// member gets them and commits; (2) it leaves, or gives them back; (3) we join again,
+// claim them, and are given what we claim. Nothing is revoked and nothing assigned, so
+// what was applied in (1) would be committed twice.
+func (o *ownership) comeBack(as membership, but []int32) (lost, given []pipeline.Assignment) {
+	if !o.expelled(as) {
+		return nil, nil
+	}
+	for _, p := range slices.Sorted(maps.Keys(o.owned)) {
+		if slices.Contains(but, p) {
+			continue
+		}
+		old := o.owned[p]
+		lost = append(lost, pipeline.Assignment{Partition: p, Epoch: old.epoch})
+		o.drop(p)
+		if old.going {
+			continue
+		}
+		o.epoch++
+		o.owned[p] = &owned{epoch: o.epoch, gone: make(chan struct{})}
+		given = append(given, pipeline.Assignment{Partition: p, Epoch: o.epoch})
+	}
+	return lost, given
+}
+
+// expelled tells that a member was, since the last callback. (Under the protocol Consumer
+// its client says so.)
+func (o *ownership) expelled(as membership) bool {
+	return o.live == nil && len(o.owned) > 0 && as.member != o.as.member
+}
+
 // revoked is the callback that takes partitions away. Those of them that nobody
 // else has yet, as free says, may be committed until they are released, or until
 // the limit; it returns then.
@@ -123,19 +161,26 @@ func (o *ownership) assigned(as membership, partitions []int32) {
 // returned; but that is the doing of the member that leads the group, which may be
 // another client with other ideas. So it is not assumed. With the membership
 // unchanged since the partition was given (we are leaving), nobody else can have
-// it. Otherwise free asks the broker for the assignment of the generation.
+// it. Otherwise free asks the broker for the assignment of the generation. What was before
+// that generation it can't tell: where we were expelled, or were in a generation that we
+// have not heard of, nothing may be committed.
 func (o *ownership) revoked(as membership, partitions []int32, limit time.Duration, free func([]int32) []int32) {
 	o.mu.Lock()
-	same := as == o.as
+	was := o.as
 	o.mu.Unlock()
 	going := partitions
-	if !same && len(partitions) > 0 {
+	switch next := (membership{was.member, was.generation + 1}); {
+	case as == was || len(partitions) == 0:
+	case as == next || o.live != nil:
 		going = free(partitions)
+	default:
+		going = nil
 	}
 
 	o.mu.Lock()
+	lost, given := o.comeBack(as, partitions)
 	o.move(as)
-	var lost, revoked []pipeline.Assignment
+	var revoked []pipeline.Assignment
 	var wait []*owned
 	slices.Sort(partitions)
 	for _, p := range partitions {
@@ -155,6 +200,7 @@ func (o *ownership) revoked(as membership, partitions []int32, limit time.Durati
 	}
 	o.tell(changeLost, lost)
 	o.tell(changeRevoked, revoked)
+	o.tell(changeAssigned, given)
 	o.mu.Unlock()
 
 	timeout := time.NewTimer(limit)
@@ -175,6 +221,9 @@ func (o *ownership) revoked(as membership, partitions []int32, limit time.Durati
 func (o *ownership) lost(as membership, partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.expelled(as) {
+		partitions = slices.Collect(maps.Keys(o.owned))
+	}
 	o.move(as)
 	var lost []pipeline.Assignment
 	slices.Sort(partitions)
