@@ -64,7 +64,8 @@
 //	                                                           kafka.TestZombieIsFencedByTheBroker
 //	5       member and generation are those of the callback    kafka.TestOldGenerationWaitsForCallback,
 //	        that gave or kept the partition                    kafka.TestRevokedAndAlreadyGivenAway,
-//	                                                           kafka.TestKeptPartitionOverRebalance, "epoch not checked"
+//	                                                           kafka.TestKeptPartitionOverRebalance, "epoch not checked",
+//	                                                           kafka.TestExpelledMemberComesBack
 //	5       one gapless number for all outputs                 "numbers begin again after a recovery",
 //	                                                           triggers.TestSaidFindsBrokenInvariants
 //	5       collect every promise; never trust the client's    kafka.TestTransactUnderFaults,
