@@ -108,6 +108,7 @@ type Archive struct {
 // part is one partition that is ours.
 type part struct {
 	partition Partition
+	epoch     int64 // of the ownership
 	committed int64 // every row before it is in the table
 	next      int64 // first offset that was not polled; committed <= next
 	end       int64 // of the partition, as far as known
@@ -350,7 +351,7 @@ func (a *Archive) commit(ctx context.Context, underWay bool) error {
 		if underWay {
 			m.UnderWay, m.Next, m.Sum = true, s.Next, s.Sum
 		}
-		marks = append(marks, Commit{s.Partition, s.part.committed, m.Encode(s.part.committed)})
+		marks = append(marks, Commit{s.Partition, s.part.epoch, s.part.committed, m.Encode(s.part.committed)})
 	}
 	return a.write(ctx, marks)
 }

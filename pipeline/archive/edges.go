@@ -59,6 +59,7 @@ type Batch struct {
 // Assignment is a partition that is ours now, and what was committed for it.
 type Assignment struct {
 	Partition Partition
+	Epoch     int64  // of the ownership, larger than that of the one before
 	Committed bool   // false: nothing ever was, or it has expired
 	Next      int64  // first offset that is not archived
 	Metadata  string // of the commit
@@ -71,9 +72,11 @@ type Run struct {
 	End       int64 // the partition's end, as far as known
 }
 
-// Commit is the offset Next, written with its metadata.
+// Commit is the offset Next, written with its metadata, as long as the partition is ours
+// under the epoch.
 type Commit struct {
 	Partition Partition
+	Epoch     int64
 	Next      int64
 	Metadata  string
 }

@@ -9,7 +9,7 @@ import (
 // offset is settled first: what the commit says was under way, and what is there
 // although no commit says so (the commits have expired, or were moved by hand).
 func (a *Archive) assign(ctx context.Context, as *Assignment) error {
-	p := &part{partition: as.Partition}
+	p := &part{partition: as.Partition, epoch: as.Epoch}
 	var after, start int64
 	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
 		if start, p.end, err = a.cfg.Log.Bounds(ctx, as.Partition); err != nil {
@@ -54,7 +54,7 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 		p.ledger.add(p.committed, doubtful, sum, a.cfg.SealRows)
 		p.committed, p.next = doubtful, doubtful
 		m := Mark{Ledger: p.ledger}
-		if err := a.write(ctx, []Commit{{p.partition, p.committed, m.Encode(p.committed)}}); err != nil {
+		if err := a.write(ctx, []Commit{{p.partition, p.epoch, p.committed, m.Encode(p.committed)}}); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -261,4 +263,48 @@ func archiveCopiesEveryTopic(t *testing.T, over func(dsn string) string) {
 	b, _ := k.archive(db, nil)
 	k.drain(b)
 	expect(t, dsn, "SELECT count(), uniqExact(_topic, _partition, _offset) FROM events", "2005\t2005")
+}
+
+// A member that was expelled and has joined again begins anew with what it is given, and
+// nothing that it had collected before is committed.
+func TestExpelledArchiveBeginsAnew(t *testing.T) {
+	all := map[string][]int32{"in": {0, 1}}
+	p := func(n int32) archive.Partition { return archive.Partition{Topic: "in", Number: n} }
+	for name, c := range map[string]struct {
+		back            func(*Log)
+		lost, again, no []archive.Partition
+	}{
+		"and keeps all":         {func(l *Log) { l.gain("again", nil) }, []archive.Partition{p(0), p(1)}, []archive.Partition{p(0), p(1)}, nil},
+		"and gets one more":     {func(l *Log) { l.gain("again", map[string][]int32{"in": {2}}) }, []archive.Partition{p(0), p(1)}, []archive.Partition{p(0), p(1)}, nil},
+		"and one is revoked":    {func(l *Log) { l.revoke(t.Context(), "again", map[string][]int32{"in": {0}}) }, []archive.Partition{p(0), p(1)}, []archive.Partition{p(1)}, []archive.Partition{p(0)}},
+		"and one is lost":       {func(l *Log) { l.lose(map[string][]int32{"in": {0}}) }, []archive.Partition{p(0)}, nil, []archive.Partition{p(0)}},
+		"never having been out": {func(l *Log) { l.gain("m", nil) }, nil, nil, nil},
+	} {
+		l := &Log{owned: map[archive.Partition]int64{}, again: map[archive.Partition]bool{}}
+		l.gain("m", all)
+		l.assigned = nil // they were reported
+		epochs := maps.Clone(l.owned)
+		c.back(l)
+		order := func(a, b archive.Partition) int { return int(a.Number - b.Number) }
+		slices.SortFunc(l.lost, order)
+		again := slices.SortedFunc(maps.Keys(l.again), order)
+		if !slices.Equal(l.lost, c.lost) || !slices.Equal(again, c.again) {
+			t.Errorf("%s: lost %v, read again %v; want %v and %v", name, l.lost, again, c.lost, c.again)
+		}
+		for _, at := range c.again {
+			if l.owned[at] <= epochs[at] || !slices.Contains(l.assigned, at) {
+				t.Errorf("%s: %v has epoch %d after %d, reported %v", name, at, l.owned[at], epochs[at], l.assigned)
+			}
+		}
+		for _, at := range c.no {
+			if l.owned[at] != 0 {
+				t.Errorf("%s: %v is still ours", name, at)
+			}
+		}
+		for _, at := range c.lost { // there is no client: it would panic
+			if err := l.Commit(t.Context(), []archive.Commit{{Partition: at, Epoch: epochs[at], Next: 5}}); err != nil {
+				t.Errorf("%s: a commit of before: %v", name, err)
+			}
+		}
+	}
 }

@@ -47,12 +47,15 @@ type Log struct {
 	now    func() schemas.Millis
 	report func(archive.Fact)
 
-	mu       sync.Mutex // guards what follows; held by callbacks of the client
-	owned    map[archive.Partition]bool
+	mu       sync.Mutex                  // guards what follows; held by callbacks of the client
+	member   string                      // our id in the group, as of the last callback
+	epoch    int64                       // the last one given
+	owned    map[archive.Partition]int64 // epochs
 	lost     []archive.Partition
 	assigned []archive.Partition
-	going    *revocation        // that waits, or nil
-	wake     context.CancelFunc // ends the wait of a poll; nil: none waits
+	again    map[archive.Partition]bool // of assigned: the client is elsewhere than at the committed offset
+	going    *revocation                // that waits, or nil
+	wake     context.CancelFunc         // ends the wait of a poll; nil: none waits
 	closed   bool
 
 	headers []schemas.Header // of the records polled last
@@ -69,13 +72,13 @@ type revocation struct {
 // be a member; unless they choose a balancer, the group is a classic one.
 func NewLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*Log, error) {
 	base = append([]kgo.Opt{kgo.Balancers(kgo.CooperativeStickyBalancer())}, base...)
-	l := &Log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]bool{}}
+	l := &Log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]int64{}, again: map[archive.Partition]bool{}}
 	client, err := kgo.NewClient(append(append(slices.Clone(base), l.reading()...),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.gain(m) }),
-		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, m map[string][]int32) { l.revoke(ctx, m) }),
+		kgo.OnPartitionsAssigned(func(_ context.Context, cl *kgo.Client, m map[string][]int32) { l.gain(memberOf(cl), m) }),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, m map[string][]int32) { l.revoke(ctx, memberOf(cl), m) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { l.lose(m) }),
 	)...)
 	if err != nil {
@@ -116,22 +119,62 @@ func (l *Log) Close() {
 	l.client.Close()
 }
 
-func (l *Log) gain(m map[string][]int32) {
+func memberOf(cl *kgo.Client) string {
+	member, _ := cl.GroupMetadata()
+	return member
+}
+
+func (l *Log) gain(member string, m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.comeBack(member, m)
 	for p := range partitionsOf(m) {
-		l.owned[p] = true
-		l.assigned = append(l.assigned, p)
+		l.own(p)
 	}
+}
+
+// own begins an ownership. mu is held.
+func (l *Log) own(p archive.Partition) {
+	l.epoch++
+	l.owned[p] = l.epoch
+	l.assigned = append(l.assigned, p)
+}
+
+// comeBack begins a new ownership of every partition but some where the member was
+// expelled since the last callback, and has joined again under another id: its client
+// (franz-go 1.22.2) has told nobody that it had lost them, and reads on where it was,
+// whatever others have committed meanwhile. mu is held.
+func (l *Log) comeBack(member string, but map[string][]int32) (expelled bool) {
+	expelled = l.member != "" && member != l.member && len(l.owned) > 0
+	l.member = member
+	if !expelled {
+		return false
+	}
+	for p := range l.owned {
+		if slices.Contains(but[p.Topic], p.Number) {
+			continue
+		}
+		l.lost = append(l.lost, p)
+		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
+		l.own(p)
+		l.again[p] = true
+	}
+	return true
 }
 
 func (l *Log) lose(m map[string][]int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.dropAll(m)
+}
+
+// dropAll takes partitions for lost. mu is held.
+func (l *Log) dropAll(m map[string][]int32) {
 	l.going = nil
 	for p := range partitionsOf(m) {
-		if l.owned[p] {
+		if l.owned[p] > 0 {
 			delete(l.owned, p)
+			delete(l.again, p)
 			l.lost = append(l.lost, p)
 		}
 		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
@@ -140,16 +183,22 @@ func (l *Log) lose(m map[string][]int32) {
 
 // revoke keeps the rebalance waiting until the archive has settled what it has of the
 // partitions, or for too long: they are lost then.
-func (l *Log) revoke(ctx context.Context, m map[string][]int32) {
+func (l *Log) revoke(ctx context.Context, member string, m map[string][]int32) {
 	r := &revocation{settled: make(chan struct{})}
 	l.mu.Lock()
+	if l.comeBack(member, m) { // others may have had them meanwhile
+		l.dropAll(m)
+		l.mu.Unlock()
+		return
+	}
 	for p := range partitionsOf(m) {
 		fresh := len(l.assigned)
 		l.assigned = slices.DeleteFunc(l.assigned, func(q archive.Partition) bool { return q == p })
 		switch {
 		case len(l.assigned) < fresh: // not reported yet: nothing of it is in the making
 			delete(l.owned, p)
-		case l.owned[p]:
+			delete(l.again, p)
+		case l.owned[p] > 0:
 			r.partitions = append(r.partitions, p)
 		}
 	}
@@ -214,8 +263,8 @@ func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 	cancel()
 	l.mu.Lock()
 	l.wake = nil
-	lost, assigned := l.lost, l.assigned
-	l.lost, l.assigned = nil, nil
+	lost, assigned, again := l.lost, l.assigned, l.again
+	l.lost, l.assigned, l.again = nil, nil, map[archive.Partition]bool{}
 	if r := l.going; r != nil {
 		into.Revoked, r.reported = append(into.Revoked, r.partitions...), true
 	}
@@ -230,7 +279,35 @@ func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 	if err := l.errors(fetches); err != nil {
 		return err
 	}
-	l.fill(fetches, into)
+	if err := l.rewind(ctx, again, into.Assigned); err != nil {
+		return err
+	}
+	l.fill(fetches, again, into)
+	return nil
+}
+
+// rewind has the client read partitions from where they are committed.
+func (l *Log) rewind(ctx context.Context, again map[archive.Partition]bool, assigned []archive.Assignment) error {
+	to := map[string]map[int32]kgo.EpochOffset{}
+	for _, a := range assigned {
+		p := a.Partition
+		if !again[p] {
+			continue
+		}
+		if !a.Committed {
+			var err error
+			if a.Next, _, err = l.Bounds(ctx, p); err != nil {
+				return err
+			}
+		}
+		if to[p.Topic] == nil {
+			to[p.Topic] = map[int32]kgo.EpochOffset{}
+		}
+		to[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: a.Next}
+	}
+	if len(to) > 0 {
+		l.client.SetOffsets(to)
+	}
 	return nil
 }
 
@@ -246,7 +323,7 @@ func (l *Log) committed(ctx context.Context, assigned []archive.Partition, into 
 		offsets, err := l.admin.FetchOffsets(ctx, l.group)
 		if err == nil {
 			for _, p := range assigned {
-				a := archive.Assignment{Partition: p}
+				a := archive.Assignment{Partition: p, Epoch: l.epochOf(p)}
 				if o, ok := offsets.Lookup(p.Topic, p.Number); ok {
 					if o.Err != nil {
 						err = o.Err
@@ -317,7 +394,15 @@ func fatal(err error) bool {
 	return false
 }
 
-func (l *Log) fill(fetches kgo.Fetches, into *archive.Batch) {
+// epochOf is the epoch of a partition that is ours; 0: it is not.
+func (l *Log) epochOf(p archive.Partition) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owned[p]
+}
+
+// fill gives what was fetched, but of partitions that will be read again.
+func (l *Log) fill(fetches kgo.Fetches, again map[archive.Partition]bool, into *archive.Batch) {
 	clear(l.headers)
 	l.headers = l.headers[:0]
 	runs := into.Runs
@@ -325,10 +410,11 @@ func (l *Log) fill(fetches kgo.Fetches, into *archive.Batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) == 0 || !l.owned[archive.Partition{Topic: p.Topic, Number: p.Partition}] {
+		at := archive.Partition{Topic: p.Topic, Number: p.Partition}
+		if len(p.Records) == 0 || l.owned[at] == 0 || again[at] || l.again[at] {
 			return
 		}
-		run := archive.Run{Partition: archive.Partition{Topic: p.Topic, Number: p.Partition}, End: p.LastStableOffset}
+		run := archive.Run{Partition: at, End: p.LastStableOffset}
 		if n := len(into.Runs); n < cap(runs) {
 			run.Records = runs[:cap(runs)][n].Records[:0] // its memory
 		}
@@ -350,32 +436,38 @@ func (l *Log) record(r *kgo.Record) archive.Record {
 	}
 }
 
-// Commit writes marks for partitions that are still ours.
+// Commit writes marks for partitions that are still ours, and were all the time since
+// they were reported under that epoch.
 func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 	offsets := map[string]map[int32]kgo.EpochOffset{}
-	metadata := map[archive.Partition]string{}
+	current := map[archive.Partition]archive.Commit{}
 	l.mu.Lock()
 	for _, m := range marks {
 		p := m.Partition
-		if !l.owned[p] {
+		if l.owned[p] != m.Epoch {
 			continue
 		}
 		if offsets[p.Topic] == nil {
 			offsets[p.Topic] = map[int32]kgo.EpochOffset{}
 		}
 		offsets[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: m.Next}
-		metadata[p] = m.Metadata
+		current[p] = m
 	}
 	l.mu.Unlock()
-	if len(metadata) == 0 {
+	if len(current) == 0 {
 		return nil
 	}
+	// By now the request says under which membership it is made. One that has joined again
+	// since would have it accepted for partitions that others had in between.
 	with := kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
 				part := &req.Topics[i].Partitions[j]
-				text := metadata[archive.Partition{Topic: req.Topics[i].Topic, Number: part.Partition}]
-				part.Metadata = &text
+				m := current[archive.Partition{Topic: req.Topics[i].Topic, Number: part.Partition}]
+				if l.epochOf(m.Partition) != m.Epoch {
+					return fmt.Errorf("kafka: %s/%d has another owner, or had", m.Partition.Topic, m.Partition.Number)
+				}
+				part.Metadata = &m.Metadata
 			}
 		}
 		return nil
