@@ -106,7 +106,21 @@ func (e *env) config(instance string) Config {
 }
 
 // session starts one, closed at the end of the test.
+// session starts a session of which no predecessor has left anything under way.
 func (e *env) session(conf Config) *Session {
+	e.t.Helper()
+	s := e.firstSession(conf)
+	for _, at := range []chan *producer{s.idle, s.marking} {
+		for range len(at) {
+			p := <-at
+			p.predecessors = 0
+			at <- p
+		}
+	}
+	return s
+}
+
+func (e *env) firstSession(conf Config) *Session {
 	e.t.Helper()
 	ctx, cancel := context.WithTimeout(e.t.Context(), limit)
 	defer cancel()

@@ -443,6 +443,41 @@ func TestKilledAndRestarted(t *testing.T) {
 	})
 }
 
+// What the process of our name before us had sent when it was killed may arrive late, and
+// fence us: once that is taken for no twin.
+func TestPredecessorsLateRequest(t *testing.T) {
+	e := local(t, 1)
+	s := e.firstSession(e.config("a"))
+	a := assigned(t, s, 1)[0]
+	late := func() {
+		p := <-s.idle
+		defer func() { s.idle <- p }()
+		cl, err := kgo.NewClient(kgo.SeedBrokers(e.cluster.ListenAddrs()...), kgo.TransactionalID(p.id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if _, _, err := cl.ProducerID(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 { // whichever of the producers it is
+		late()
+		err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{output(a, int64(i+1), uint64(i+1))})
+		if err != nil && !errors.Is(err, pipeline.ErrAborted) {
+			t.Fatalf("got %v, want it to be sent again", err)
+		}
+	}
+	commitUntilDone(t, s, e.records(0, "two"), output(a, 4, 4))
+	for range 2 * producers {
+		late()
+		if err := s.Transact(t.Context(), e.records(0, "three"), []*worker.Output{output(a, 5, 5)}); errors.Is(err, pipeline.ErrFenced) {
+			return
+		}
+	}
+	t.Error("it never stops, however often it is fenced")
+}
+
 // Of two processes with one name the older stops; it does not take the name back.
 func TestTwinIsFenced(t *testing.T) {
 	onBrokers(t, 1, func(t *testing.T, e *env) {

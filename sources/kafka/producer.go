@@ -39,7 +39,15 @@ type producer struct {
 	// stragglers is how many InitProducerIDs of ours may still arrive at the broker,
 	// sent by a renewal that took long. Each will fence us.
 	stragglers int
+
+	// predecessors is how many may that the process of this name before us has sent when it
+	// was killed, as long as we are young.
+	predecessors int
+	made         time.Time
 }
+
+// youth is for how long a request of our predecessor may lie somewhere.
+const youth = time.Minute
 
 // A renewal that takes longer than slowRenewal has sent requests that may still be
 // under way, at most stragglersMax.
@@ -530,13 +538,18 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 //
 // Taking the id back from a twin would fence it in turn, for ever. So the victim
 // stops. It may have been fenced by itself, though: by an InitProducerID that the
-// broker got to long after we had given it up.
+// broker got to long after we had given it up, or by one of the process that had its name
+// before.
 func (s *Session) twin(p *producer, err error) bool {
 	if !fencing(err) {
 		return false
 	}
 	if p.stragglers > 0 {
 		p.stragglers--
+		return false
+	}
+	if p.predecessors > 0 && time.Since(p.made) < youth {
+		p.predecessors--
 		return false
 	}
 	p.fenced++

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -115,7 +116,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 
 // newProducer makes a producer and leaves it where it is found.
 func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
-	p := &producer{id: s.conf.transactional(name)}
+	p := &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
 	if err := p.renew(ctx, s); err != nil {
 		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
 	}
