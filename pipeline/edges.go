@@ -109,6 +109,10 @@ type Past interface {
 	// too; what is missing was never archived, or is a transaction's marker. Every error
 	// that is not the caller's or the context's wraps ErrAway: it is asked again.
 	Older(ctx context.Context, partition int32, before int64, each func([]worker.Record) error) (kept int64, err error)
+
+	// Refused gives the offsets before another of records that were refused. Retention may
+	// have removed their dead letters from the log, and not the records.
+	Refused(ctx context.Context, partition int32, before int64) ([]int64, error)
 }
 
 // History is what recovery reads.

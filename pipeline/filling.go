@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"footfall/pipeline/segment"
 	"footfall/pipeline/worker"
@@ -189,12 +190,7 @@ func (part *partition) findHistory(ctx context.Context, got *filled, to int64, n
 	if start == to && past == nil {
 		return
 	}
-	got.err = history.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
-		if d := it.DeadLetter; d != nil {
-			got.filler.Refuse(d.Pos.Offset)
-		}
-		return nil
-	})
+	got.err = part.findRefused(ctx, got.filler, to, n)
 	replay := func(run []worker.Record) error {
 		if got.records == 0 {
 			got.from = run[0].Offset
@@ -211,6 +207,28 @@ func (part *partition) findHistory(ctx context.Context, got *filled, to int64, n
 		got.filler.Reach(start)
 		got.err = history.Input(ctx, part.number, start, to, replay)
 	}
+}
+
+// findRefused tells a filler which records up to an offset were refused, as the log says
+// with its outputs up to n, and the archive.
+func (part *partition) findRefused(ctx context.Context, filler *worker.Worker, to int64, n uint64) error {
+	var refused []int64
+	err := part.p.cfg.History.SaidAll(ctx, part.number, n, func(it *worker.Item) error {
+		if d := it.DeadLetter; d != nil {
+			refused = append(refused, d.Pos.Offset)
+		}
+		return nil
+	})
+	if past := part.p.cfg.Past; err == nil && past != nil {
+		var more []int64
+		more, err = past.Refused(ctx, part.number, to)
+		refused = append(refused, more...)
+	}
+	slices.Sort(refused)
+	for _, offset := range slices.Compact(refused) {
+		filler.Refuse(offset)
+	}
+	return err
 }
 
 // giveUpFilling ends a search under way.

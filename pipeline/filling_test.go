@@ -209,6 +209,15 @@ func (a *archived) Older(_ context.Context, _ int32, before int64, each func([]w
 	return kept, nil
 }
 
+func (a *archived) Refused(_ context.Context, _ int32, before int64) (all []int64, err error) {
+	for _, r := range a.records[a.without:before] {
+		if string(r.Value) == "{" {
+			all = append(all, r.Offset)
+		}
+	}
+	return all, nil
+}
+
 // What retention has removed from the log is found in the archive; what is in neither is
 // counted, and an archive that does not answer is asked again.
 func TestSwitchFillsFromTheArchive(t *testing.T) {

@@ -38,6 +38,15 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 	if mark.UnderWay {
 		doubtful = max(doubtful, mark.Next)
 	}
+	if max(p.committed, doubtful) > p.end { // which was asked for before the others were: it may have grown
+		err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
+			start, p.end, err = a.cfg.Log.Bounds(ctx, as.Partition)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if err := inLog(p, start, doubtful); err != nil {
 		return err
 	}

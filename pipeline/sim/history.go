@@ -71,19 +71,14 @@ func (p *process) Input(ctx context.Context, partition int32, from, to int64, ea
 // Older is pipeline.Past: an archive that has everything, and does not always answer.
 func (p *process) Older(ctx context.Context, partition int32, before int64, each func([]worker.Record) error) (int64, error) {
 	part := p.parts[partition]
-	refused := map[int64]bool{}
-	for i := range part.outputs {
-		if d := part.outputs[i].Item.DeadLetter; d != nil {
-			refused[d.Pos.Offset] = true
-		}
-	}
+	refused := part.refused(before)
 	kept := int64(0)
 	for i := 0; i < len(part.input) && part.input[i].Offset < before; i++ {
 		r := part.input[i]
 		if r.Control {
 			continue
 		}
-		if kept++; refused[r.Offset] {
+		if kept++; slices.Contains(refused, r.Offset) {
 			continue
 		}
 		p.at("read the archive", 400)
@@ -98,6 +93,24 @@ func (p *process) Older(ctx context.Context, partition int32, before int64, each
 		}
 	}
 	return kept, nil
+}
+
+// Refused is pipeline.Past.
+func (p *process) Refused(_ context.Context, partition int32, before int64) ([]int64, error) {
+	if p.away == TableAway {
+		return nil, fmt.Errorf("the archive: %w", errAway)
+	}
+	return p.parts[partition].refused(before), nil
+}
+
+// refused are the records before an offset of which there was ever a dead letter.
+func (p *part) refused(before int64) (all []int64) {
+	for i := range p.outputs {
+		if d := p.outputs[i].Item.DeadLetter; d != nil && d.Pos.Offset < before {
+			all = append(all, d.Pos.Offset)
+		}
+	}
+	return all
 }
 
 // Said is pipeline.History: it waits for the markers that lag.

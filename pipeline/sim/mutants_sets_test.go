@@ -44,7 +44,7 @@ func setMutants() []mutant {
 		},
 		{
 			"the search for history counts what was refused", "pipeline/filling.go",
-			"\t\tif d := it.DeadLetter; d != nil {", "\t\tif d := it.DeadLetter; d != nil && !ON {", seedsFrom(1),
+			"\tfor _, offset := range slices.Compact(refused) {\n", "\tfor _, offset := range slices.Compact(refused) {\n\t\tif ON {\n\t\t\tbreak\n\t\t}\n", seedsFrom(1),
 		},
 		{
 			"a new set speaks before its history is found", "pipeline/worker/say.go",

@@ -88,7 +88,7 @@ func options(seed uint64) Options {
 	}
 	o.Sets = seed/3%4 == 1 && !o.Rules
 	o.Past = o.Sets && seed%5 < 3
-	o.Retain = o.Retain || o.Past
+	o.Retain = o.Retain || o.Past && !o.SetBack
 	if o.lineageBroken() {
 		o.Years = false // whoever rebuilds looks at the clock first
 	}

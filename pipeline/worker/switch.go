@@ -138,7 +138,7 @@ func (w *Worker) Filler(first int64, decoder *schemas.Decoder) *Worker {
 	return f
 }
 
-// Refuse tells a filler that a record was refused when it came.
+// Refuse tells a filler that a record was refused when it came; offsets rise.
 func (w *Worker) Refuse(offset int64) { w.dead.add(offset) }
 
 // Fill gives the missing cells the history that a filler has found. They are joined in

@@ -183,6 +183,9 @@ func TestOlder(t *testing.T) {
 		}
 	}
 
+	if refused, err := past.Refused(t.Context(), 1, last); err != nil || fmt.Sprint(refused) != fmt.Sprint([]int64{7, pastSpan + 3}) && fmt.Sprint(refused) != fmt.Sprint([]int64{pastSpan + 3, 7}) {
+		t.Errorf("refused: got %v, %v", refused, err)
+	}
 	theirs := errors.New("enough")
 	if _, err := past.Older(t.Context(), 1, last, func([]worker.Record) error { return theirs }); !errors.Is(err, theirs) || errors.Is(err, pipeline.ErrAway) {
 		t.Errorf("the caller's error: got %v", err)

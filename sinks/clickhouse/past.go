@@ -39,6 +39,34 @@ func (p *Past) Older(ctx context.Context, partition int32, before int64, each fu
 	return kept, nil
 }
 
+// Refused is pipeline.Past.
+func (p *Past) Refused(ctx context.Context, partition int32, before int64) (all []int64, err error) {
+	away := func(err error) error {
+		return fmt.Errorf("clickhouse: dead letters of %s/%d before offset %d: %w: %w", p.Topic, partition, before, pipeline.ErrAway, plain(err))
+	}
+	db, err := Open(p.DSN)
+	if err != nil {
+		return nil, away(err)
+	}
+	defer func() { _ = db.Close() }() // it was only read
+	rows, err := db.Query(ctx, fmt.Sprintf("SELECT DISTINCT source_offset FROM dead_letters WHERE source_topic = %s AND source_partition = %d AND source_offset < %d", literal(p.Topic), partition, before))
+	if err != nil {
+		return nil, away(err)
+	}
+	defer func() { _ = rows.Close() }() // Err says what went wrong
+	for rows.Next() {
+		var offset int64
+		if err := rows.Scan(&offset); err != nil {
+			return nil, away(err)
+		}
+		all = append(all, offset)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, away(err)
+	}
+	return all, nil
+}
+
 // callerError is what the caller's function has said, to be told from what went wrong here.
 type callerError struct{ error }
 
