@@ -56,23 +56,21 @@ func (d *DeadLetter) Encode(topic string, h *OutputHeaders, tooLarge bool) DeadL
 	}
 	out.Headers = make([]Header, 0, len(keep)+12)
 	out.Headers = append(out.Headers, keep...)
-	out.Headers = append(out.Headers,
-		Header{HeaderDeadReason, []byte(d.Reason.String())},
-		Header{HeaderDeadDetail, []byte(d.Detail)},
-		Header{HeaderDeadTopic, []byte(topic)},
-		Header{HeaderDeadPartition, strconv.AppendInt(nil, int64(d.Pos.Partition), 10)},
-		Header{HeaderDeadOffset, strconv.AppendInt(nil, d.Pos.Offset, 10)},
-		Header{HeaderDeadTime, strconv.AppendInt(nil, int64(d.Time), 10)},
-		Header{HeaderDeadN, strconv.AppendUint(nil, h.N, 10)},
-	)
+	w := headerWriter{headers: out.Headers}
+	w.text(HeaderDeadReason, d.Reason.String())
+	w.text(HeaderDeadDetail, d.Detail)
+	w.text(HeaderDeadTopic, topic)
+	w.number(HeaderDeadPartition, int64(d.Pos.Partition))
+	w.number(HeaderDeadOffset, d.Pos.Offset)
+	w.number(HeaderDeadTime, int64(d.Time))
+	w.text(HeaderDeadN, strconv.FormatUint(h.N, 10))
 	if tooLarge {
 		sum := sha256.Sum256(d.Value)
-		out.Headers = append(out.Headers,
-			Header{HeaderDeadSHA256, hex.AppendEncode(nil, sum[:])},
-			Header{HeaderDeadSize, strconv.AppendInt(nil, int64(len(d.Value)), 10)},
-		)
+		w.text(HeaderDeadSHA256, hex.EncodeToString(sum[:]))
+		w.number(HeaderDeadSize, int64(len(d.Value)))
 	}
-	out.Headers = appendMarkHeaders(out.Headers, h)
+	w.mark(h)
+	out.Headers = w.headers
 	return out
 }
 

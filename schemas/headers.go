@@ -48,29 +48,52 @@ func OutputID(group string, partition int32, n uint64) string {
 func SourceOf(group string) string { return "/footfall/" + group }
 
 // AppendTransitionHeaders appends the headers of a transition's record; source
-// is SourceOf the group.
-func AppendTransitionHeaders(dst []Header, h *OutputHeaders, source string, t *Transition) []Header {
-	at := appendTime(make([]byte, 0, 26), t.At)
-	dst = append(dst,
-		Header{HeaderSpecVersion, []byte("1.0")},
-		Header{HeaderID, []byte(h.ID)},
-		Header{HeaderSource, []byte(source)},
-		Header{HeaderType, []byte(TransitionType)},
-		Header{HeaderTime, at[1 : len(at)-1]}, // without the quotes
-		Header{HeaderSubject, []byte(t.User)},
-		Header{HeaderContentType, []byte("application/json")},
-		Header{HeaderN, strconv.AppendUint(nil, h.N, 10)},
-	)
-	return appendMarkHeaders(dst, h)
+// is SourceOf the group. The bytes of their values are appended to buf, which may be nil,
+// and returned with them.
+func AppendTransitionHeaders(dst []Header, buf []byte, h *OutputHeaders, source string, t *Transition) ([]Header, []byte) {
+	w := headerWriter{dst, buf}
+	w.text(HeaderSpecVersion, "1.0")
+	w.text(HeaderID, h.ID)
+	w.text(HeaderSource, source)
+	w.text(HeaderType, TransitionType)
+	at := len(w.buf)
+	w.buf = appendTime(w.buf, t.At)
+	w.headers = append(w.headers, Header{HeaderTime, w.buf[at+1 : len(w.buf)-1 : len(w.buf)-1]}) // without the quotes
+	w.text(HeaderSubject, t.User)
+	w.text(HeaderContentType, "application/json")
+	w.text(HeaderN, strconv.FormatUint(h.N, 10))
+	w.mark(h)
+	return w.headers, w.buf
 }
 
-// appendMarkHeaders appends next, clock and fired.
-func appendMarkHeaders(dst []Header, h *OutputHeaders) []Header {
-	return append(dst,
-		Header{HeaderNext, strconv.AppendInt(nil, h.Next, 10)},
-		Header{HeaderClock, strconv.AppendInt(nil, int64(h.Clock), 10)},
-		Header{HeaderFired, strconv.AppendInt(nil, int64(h.Fired), 10)},
-	)
+// headerWriter appends headers, and the bytes of their values.
+type headerWriter struct {
+	headers []Header
+	buf     []byte
+}
+
+// add appends a header whose value is buf from at on.
+func (w *headerWriter) add(key string, at int) {
+	w.headers = append(w.headers, Header{key, w.buf[at:len(w.buf):len(w.buf)]})
+}
+
+func (w *headerWriter) text(key, value string) {
+	at := len(w.buf)
+	w.buf = append(w.buf, value...)
+	w.add(key, at)
+}
+
+func (w *headerWriter) number(key string, value int64) {
+	at := len(w.buf)
+	w.buf = strconv.AppendInt(w.buf, value, 10)
+	w.add(key, at)
+}
+
+// mark appends next, clock and fired.
+func (w *headerWriter) mark(h *OutputHeaders) {
+	w.number(HeaderNext, h.Next)
+	w.number(HeaderClock, int64(h.Clock))
+	w.number(HeaderFired, int64(h.Fired))
 }
 
 // ParseTransitionHeaders reads the headers of a transition's record.

@@ -68,7 +68,7 @@ func load(t *testing.T, name string) (key, value []byte, headers []Header) {
 func TestTransitionHeaders(t *testing.T) {
 	tr := goldenTransitions()["transition-event"]
 	want := OutputHeaders{ID: OutputID("footfall-eu", 3, 17), N: 17, Next: 120_332, Clock: noon + 123, Fired: noon - 1}
-	headers := AppendTransitionHeaders([]Header{{"traceparent", []byte("00-1")}}, &want, SourceOf("footfall-eu"), &tr)
+	headers, _ := AppendTransitionHeaders([]Header{{"traceparent", []byte("00-1")}}, nil, &want, SourceOf("footfall-eu"), &tr)
 	golden(t, "transition-headers.json", dump(t, []byte(tr.User), nil, headers))
 	_, _, headers = load(t, "transition-headers.json")
 	got, err := ParseTransitionHeaders(headers)

@@ -107,10 +107,31 @@ func civil(year, month, day int) int {
 // nearest that can be said.
 func appendTime(dst []byte, t Millis) []byte {
 	const first, last Millis = -62_167_219_200_000, 253_402_300_799_999
-	t = min(max(t, first), last)
-	dst = append(dst, '"')
-	dst = time.UnixMilli(int64(t)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
-	return append(dst, '"')
+	t = min(max(t, first), last) - first // from the year 0 on
+	year, month, day := calendar(int(t / Day))
+	hour, minute, second, milli := int(t/Hour%24), int(t/Minute%60), int(t/Second%60), int(t%Second)
+	return append(dst, '"',
+		tens(year/100), ones(year/100), tens(year%100), ones(year%100), '-', tens(month), ones(month), '-', tens(day), ones(day), 'T',
+		tens(hour), ones(hour), ':', tens(minute), ones(minute), ':', tens(second), ones(second),
+		'.', '0'+byte(milli/100), tens(milli%100), ones(milli), 'Z', '"')
+}
+
+func tens(n int) byte { return '0' + byte(n/10) }
+func ones(n int) byte { return '0' + byte(n%10) }
+
+// calendar is the day of the proleptic Gregorian calendar so many days, 0 or more, after
+// the first of January of the year 0 (Hinnant, as above, civil_from_days).
+func calendar(days int) (year, month, day int) {
+	days += 146_097 - 60 // eras of 400 years begin on the first of March
+	era, dayOfEra := days/146_097-1, days%146_097
+	yearOfEra := (dayOfEra - dayOfEra/1460 + dayOfEra/36_524 - dayOfEra/146_096) / 365
+	dayOfYear := dayOfEra - (365*yearOfEra + yearOfEra/4 - yearOfEra/100)
+	march := (5*dayOfYear + 2) / 153 // months after March
+	year, month, day = era*400+yearOfEra, march+3, dayOfYear-(153*march+2)/5+1
+	if month > 12 {
+		year, month = year+1, month-12
+	}
+	return year, month, day
 }
 
 // appendTimeOrNull appends t, or null where 0 stands for none.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 	"slices"
 	"strings"
@@ -96,6 +97,9 @@ func (p *port) handler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /status", p.guarded(p.statusz))
 	mux.HandleFunc("GET /explain", p.guarded(p.explainz))
 	mux.HandleFunc("GET /forecast", p.guarded(p.forecastz))
+	mux.HandleFunc("GET /debug/pprof/", p.guarded(pprof.Index)) // heap, goroutine, mutex, ...
+	mux.HandleFunc("GET /debug/pprof/profile", p.guarded(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", p.guarded(pprof.Trace))
 	return mux
 }
 

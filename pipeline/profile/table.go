@@ -44,6 +44,27 @@ func (t *Table) Find(id []byte) int32 {
 	return row
 }
 
+// Guess gives the row that an id has, in all likelihood, or -1 where that takes more than
+// a look at one cell. It is for who wants to know early where memory will be looked at.
+func (t *Table) Guess(id []byte) int32 {
+	if len(t.cells) == 0 {
+		return -1
+	}
+	h := uint32(xxhash.Sum64(id))
+	if c := t.cells[int(h)&(len(t.cells)-1)]; uint32(c>>32) == h {
+		return int32(uint32(c)) - 1
+	}
+	return -1
+}
+
+// Touch loads the first bytes of a row's id into the cache, and what says where it is.
+func (t *Table) Touch(row int32) byte {
+	if r := t.refs.At(row); r.n > 0 {
+		return t.ids.get(r.at, 1)[0]
+	}
+	return 0
+}
+
 // FindOrAdd gives the row of an id and whether it is new. id is copied.
 func (t *Table) FindOrAdd(id []byte) (row int32, added bool) {
 	if (t.Len()+1)*8 > len(t.cells)*7 {

@@ -23,7 +23,7 @@ func FuzzSaid(f *testing.F) {
 	sets := outputOf(pipeline.Assignment{}, transition(1, 0)).Sets
 	said := func(item worker.Item, cut bool) *kgo.Record {
 		r := &kgo.Record{Partition: 1, Offset: 5}
-		s.fill(r, &item, sets, cut)
+		s.fill(&batch{}, r, &item, sets, cut)
 		return r
 	}
 	for _, r := range []*kgo.Record{said(transition(7, 0), false), said(transition(8, 1), false), said(deadLetter(9, "{"), false), said(deadLetter(10, "{"), true)} {

@@ -137,6 +137,38 @@ type batch struct {
 	records []*kgo.Record
 	items   []*worker.Item // items[i] is what records[i] says
 	cut     []bool         // records[i] is a dead letter without its value
+
+	// What records point at is cut from few large pieces.
+	bytes   []byte
+	headers []kgo.RecordHeader
+	scratch []schemas.Header
+}
+
+// Sizes of the pieces. A transition takes some 900 bytes, and eleven headers.
+const (
+	bytesPiece   = 64 << 10
+	bytesSpare   = 2 << 10
+	headersPiece = 1024
+)
+
+// room gives where to append the bytes of one more record.
+func (b *batch) room() []byte {
+	if cap(b.bytes)-len(b.bytes) < bytesSpare {
+		b.bytes = make([]byte, 0, bytesPiece)
+	}
+	return b.bytes
+}
+
+// kafka gives headers as the client has them.
+func (b *batch) kafka(from []schemas.Header) []kgo.RecordHeader {
+	if cap(b.headers)-len(b.headers) < len(from) {
+		b.headers = make([]kgo.RecordHeader, 0, max(headersPiece, len(from)))
+	}
+	at := len(b.headers)
+	for _, h := range from {
+		b.headers = append(b.headers, kgo.RecordHeader(h))
+	}
+	return b.headers[at:len(b.headers):len(b.headers)]
 }
 
 func (s *Sink) encode(outs []*worker.Output) *batch {
@@ -152,7 +184,7 @@ func (s *Sink) encode(outs []*worker.Output) *batch {
 			item := &out.Items[i]
 			r := &store[len(b.records)]
 			r.Partition, r.Timestamp = out.Mark.Partition, now
-			s.fill(r, item, out.Sets, false)
+			s.fill(b, r, item, out.Sets, false)
 			b.records, b.items = append(b.records, r), append(b.items, item)
 		}
 	}
@@ -160,12 +192,12 @@ func (s *Sink) encode(outs []*worker.Output) *batch {
 }
 
 // fill writes an item, a transition of one of sets, into a record whose partition is set.
-func (s *Sink) fill(r *kgo.Record, item *worker.Item, sets []schemas.SetNames, cut bool) {
+func (s *Sink) fill(b *batch, r *kgo.Record, item *worker.Item, sets []schemas.SetNames, cut bool) {
 	h := schemas.OutputHeaders{N: item.N, Next: item.Next, Clock: item.Clock, Fired: item.Fired}
 	if d := item.DeadLetter; d != nil {
 		rec := d.Encode(s.conf.Input, &h, cut)
 		r.Topic, r.Key, r.Value = s.conf.DeadLetters, rec.Key, rec.Value
-		r.Headers = kafkaHeaders(rec.Headers)
+		r.Headers = b.kafka(rec.Headers)
 		return
 	}
 	t := item.Transition
@@ -174,19 +206,16 @@ func (s *Sink) fill(r *kgo.Record, item *worker.Item, sets []schemas.SetNames, c
 	if t.Muted != schemas.NotMuted {
 		r.Topic = s.conf.Muted
 	}
-	r.Key = []byte(t.User)
-	r.Value = t.AppendJSON(make([]byte, 0, 768), &schemas.TransitionContext{
+	buf := append(b.room(), t.User...)
+	from := len(b.bytes)
+	r.Key = buf[from:len(buf):len(buf)]
+	from = len(buf)
+	buf = t.AppendJSON(buf, &schemas.TransitionContext{
 		ID: h.ID, Topic: s.conf.Input, Sets: sets, Currency: s.conf.Currency,
 	})
-	r.Headers = kafkaHeaders(schemas.AppendTransitionHeaders(make([]schemas.Header, 0, 12), &h, s.source, t))
-}
-
-func kafkaHeaders(from []schemas.Header) []kgo.RecordHeader {
-	into := make([]kgo.RecordHeader, len(from))
-	for i, h := range from {
-		into[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
-	}
-	return into
+	r.Value = buf[from:len(buf):len(buf)]
+	b.scratch, b.bytes = schemas.AppendTransitionHeaders(b.scratch[:0], buf, &h, s.source, t)
+	r.Headers = b.kafka(b.scratch)
 }
 
 // shrink takes the values out of the dead letters that are to blame, and says
@@ -206,7 +235,7 @@ func (s *Sink) shrink(b *batch, refused []*kgo.Record) bool {
 	for i, r := range b.records {
 		if blamed[r] && len(r.Value) >= largest/2 {
 			b.cut[i] = true
-			s.fill(r, b.items[i], nil, true)
+			s.fill(b, r, b.items[i], nil, true)
 		}
 	}
 	return len(blamed) > 0

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,6 +134,9 @@ func (b *bench) footfall(ctx context.Context, group string, one *outcome) error 
 	if err != nil {
 		return err
 	}
+	if b.profile != "" {
+		go b.keepProfile(ctx, p, group)
+	}
 	err = b.until(ctx, p, func() (bool, error) {
 		committed, err := b.admin.FetchOffsets(ctx, group)
 		if err != nil {
@@ -161,6 +166,26 @@ func (b *bench) footfall(ctx context.Context, group string, one *outcome) error 
 	one.BrokerCPU = after - before
 	one.PerCPU, one.PerSecond = float64(b.events)/one.CPU, float64(b.events)/wall
 	return b.count(ctx, group, one)
+}
+
+// keepProfile keeps a CPU profile of the first seconds of a run.
+func (b *bench) keepProfile(ctx context.Context, p *process, name string) {
+	time.Sleep(time.Second) // it has begun to listen
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.http+"/debug/pprof/profile?seconds=5", nil)
+	if err != nil {
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		fmt.Fprintln(b.log, "profile:", err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	profile, err := io.ReadAll(resp.Body)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.profile, name+".pprof"), profile, 0o600)
+	}
+	fmt.Fprintln(b.log, "profile:", name+".pprof", err)
 }
 
 func (b *bench) brokerCPU(ctx context.Context) (float64, error) {
