@@ -46,6 +46,11 @@ type Assignment struct {
 type Fetched struct {
 	Partition int32
 	Records   []worker.Record
+
+	// Free gives the memory of Records back, and of all they point at: whoever has applied
+	// them calls it, and looks at them no more. Nil: there is nothing to give back. Where
+	// nobody calls it, the garbage collector does the same, later.
+	Free func()
 }
 
 // End says that at wall time Wall (taken before asking), Offset was the end (last

@@ -13,6 +13,7 @@ import (
 // task is one thing for a partition to do.
 type task struct {
 	records []worker.Record
+	free    func() // of their memory, when they are applied; or nil
 	end     *End
 	ask     func(*worker.Worker)
 	drain   bool // commit, snapshot, and end
@@ -190,6 +191,9 @@ func (part *partition) step(t task) error {
 		out := &worker.Output{}
 		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
+		if t.free != nil {
+			t.free()
+		}
 		//failpoint:step.applied
 		if err := part.push(out); err != nil {
 			return err

@@ -189,10 +189,10 @@ func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
 	}
 	for i := range b.Fetched {
 		f := &b.Fetched[i]
-		if err := p.give(ctx, f.Partition, task{records: f.Records}); err != nil {
+		if err := p.give(ctx, f.Partition, task{records: f.Records, free: f.Free}); err != nil {
 			return err
 		}
-		f.Records = nil // the partition's now; the next poll must not fill it
+		f.Records, f.Free = nil, nil // the partition's now; the next poll must not fill it
 	}
 	for _, e := range b.Ends {
 		if err := p.give(ctx, e.Partition, task{end: &e}); err != nil {

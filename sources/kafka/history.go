@@ -116,14 +116,13 @@ func (s *Session) listOffsets(ctx context.Context, topic string, partitions []in
 // Input gives the committed input records with from <= offset < to, and the markers
 // between them.
 func (s *Session) Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error {
-	var records []worker.Record
 	return s.readRange(ctx, s.conf.Topic, partition, from, to, func(batch []*kgo.Record) error {
-		var err error
-		records, err = appendRecords(records[:0], batch, s.conf.Lane)
-		if err != nil {
+		r := newRun(batch)
+		defer r.free()
+		if err := r.read(s.conf.Lane); err != nil {
 			return err
 		}
-		return each(records)
+		return each(r.records)
 	})
 }
 

@@ -16,8 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"footfall/pipeline"
-	"footfall/pipeline/worker"
-	"footfall/schemas"
 )
 
 // Session is one process in the group: its membership, its reading and its
@@ -167,6 +165,7 @@ func (s *Session) dial(ctx context.Context) error {
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(fetchMaxBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
+		kgo.WithPools(fetchMemory{}),
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
@@ -259,13 +258,11 @@ func (s *Session) fill(into *pipeline.Batch, fetches kgo.Fetches) error {
 				s.conf.Topic, f.Partition, first, cur.next))
 			return
 		}
-		run := extend(&into.Fetched)
-		run.Partition = f.Partition
-		var err error
-		run.Records, err = appendRecords(run.Records[:0], f.Records, s.conf.Lane)
-		if err != nil {
+		r := newRun(f.Records)
+		if err := r.read(s.conf.Lane); err != nil {
 			errs = append(errs, err)
 		}
+		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: f.Partition, Records: r.records, Free: r.free})
 		cur.next = f.Records[len(f.Records)-1].Offset + 1
 		s.countMisplaced(f.Partition, f.Records)
 	})
@@ -290,16 +287,6 @@ func (s *Session) countMisplaced(partition int32, records []*kgo.Record) {
 // their key (see PartitionOf): producers with different partitioners count one
 // user as two.
 func (s *Session) Misplaced() int64 { return s.misplaced.Load() }
-
-// extend lengthens runs by one, with the memory of the one that stood there.
-func extend(runs *[]pipeline.Fetched) *pipeline.Fetched {
-	if n := len(*runs); n < cap(*runs) {
-		*runs = (*runs)[:n+1]
-	} else {
-		*runs = append(*runs, pipeline.Fetched{})
-	}
-	return &(*runs)[len(*runs)-1]
-}
 
 // fetchError explains an error that kgo does not retry by itself, or returns nil
 // for one that only says that waiting has ended.
@@ -390,39 +377,6 @@ func (s *Session) Close(ctx context.Context) {
 			cl.Close()
 		}
 	}
-}
-
-// appendRecords copies what the broker gave into records. Keys, values and header
-// values alias the fetch, which lives as long as they do.
-func appendRecords(into []worker.Record, from []*kgo.Record, lane schemas.Lane) ([]worker.Record, error) {
-	n := 0
-	for _, r := range from {
-		n += len(r.Headers)
-	}
-	headers := make([]schemas.Header, 0, n)
-	for i, r := range from {
-		if i > 0 && r.Offset <= from[i-1].Offset {
-			return into, fmt.Errorf("kafka: %s/%d: offset %d came after %d in one fetch; restart, and report this",
-				r.Topic, r.Partition, r.Offset, from[i-1].Offset)
-		}
-		rec := worker.Record{Offset: r.Offset, Time: schemas.Millis(r.Timestamp.UnixMilli()), Lane: lane}
-		if r.Attrs.IsControl() {
-			rec.Control = true
-			into = append(into, rec)
-			continue
-		}
-		rec.Key, rec.Value = r.Key, r.Value
-		at := len(headers)
-		for _, h := range r.Headers {
-			headers = append(headers, schemas.Header{Key: h.Key, Value: h.Value})
-		}
-		if len(r.Headers) > 0 {
-			rec.Headers = headers[at:len(headers):len(headers)]
-			rec.Lane, _ = schemas.LaneOf(rec.Headers, lane)
-		}
-		into = append(into, rec)
-	}
-	return into, nil
 }
 
 // maxMessageBytes returns max.message.bytes of the topics, where it may be read:
