@@ -25,9 +25,25 @@ type Decoder struct {
 	scan    scanner
 	fields  [fields]token // of the record, the last of each name
 	unknown []member      // in the order in which they were sent
+	leads   [leadsMax]lead
 	order   []int32       // of unknown, while repeated names are looked for
 	scratch []byte        // strings without their escapes, and Extra
 }
+
+// lead is what stood before a field's value in the event before: a comma, the name, a
+// colon. One sender's events have the same fields in the same order, so that most of an
+// event is known by comparing.
+type lead struct {
+	text  [leadMax]byte
+	n     int // 0: none is known
+	field field
+}
+
+// Limits of what is remembered.
+const (
+	leadsMax = 24
+	leadMax  = 24
+)
 
 // member is a field with its name.
 type member struct {
@@ -144,23 +160,40 @@ func (d *Decoder) split(value []byte) *RefusedError {
 // members notes the fields of the event, whose brace is before i.
 func (d *Decoder) members(i int) int {
 	s := &d.scan
-	for first := true; ; first = false {
-		key, val, next := s.member(i, 1, first)
+	for k := 0; ; k++ {
+		if k < leadsMax {
+			if l := &d.leads[k]; l.n > 0 && len(s.text)-i >= l.n && string(s.text[i:i+l.n]) == string(l.text[:l.n]) {
+				val, next := s.value(s.space(i+l.n), 1)
+				if next < 0 {
+					return next
+				}
+				d.fields[l.field], i = val, next
+				continue
+			}
+		}
+		key, val, next := s.member(i, 1, k == 0)
 		if next < 0 || key.kind == absent {
 			return next
 		}
-		i = next
 		var name []byte
 		if key.escaped {
 			name, d.scratch = s.unquote(key, d.scratch)
 		} else {
 			name = s.inner(key)
 		}
-		if f := fieldOf(name); f < fields {
+		f := fieldOf(name)
+		if f < fields {
 			d.fields[f] = val
 		} else {
 			d.unknown = append(d.unknown, member{key: key, val: val, name: name})
 		}
+		if k < leadsMax {
+			d.leads[k].n = 0
+			if before := s.text[i:val.start]; f < fields && !key.escaped && len(before) <= leadMax {
+				d.leads[k].n, d.leads[k].field = copy(d.leads[k].text[:], before), f
+			}
+		}
+		i = next
 	}
 }
 
