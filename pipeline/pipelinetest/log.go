@@ -299,7 +299,7 @@ func (m *Member) fill(into *pipeline.Batch) (some bool) {
 		}
 		end := int64(len(p.input))
 		if count := min(end-s.next, int64(m.PollMax)); count > 0 {
-			into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: n, Records: slices.Clone(p.input[s.next : s.next+count])})
+			into.Fetched = append(into.Fetched, lend(n, p.input[s.next:s.next+count]))
 			s.next += count
 			m.read[n] += int(count)
 		}
@@ -390,6 +390,30 @@ func (m *Member) Bounds(_ context.Context, partition int32) (start, end int64, e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.parts[partition].start, int64(len(m.parts[partition].input)), nil
+}
+
+// lend gives copies of records that are written over when they are freed, as what a client
+// fetches next does.
+func lend(partition int32, records []worker.Record) pipeline.Fetched {
+	lent := slices.Clone(records)
+	var all [][]byte
+	for i := range lent {
+		r := &lent[i]
+		r.Key, r.Value, r.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
+		all = append(all, r.Key, r.Value)
+		for j := range r.Headers {
+			r.Headers[j].Value = slices.Clone(r.Headers[j].Value)
+			all = append(all, r.Headers[j].Value)
+		}
+	}
+	return pipeline.Fetched{Partition: partition, Records: lent, Free: func() {
+		for _, b := range all {
+			for i := range b {
+				b[i] = 0xff
+			}
+		}
+		clear(lent)
+	}}
 }
 
 // Input is pipeline.History.

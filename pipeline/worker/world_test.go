@@ -65,11 +65,44 @@ func newWorld(tb testing.TB, cfg Config, bootstrap int64) *world {
 	return w
 }
 
-// apply gives records to the worker and keeps what it says.
+// apply gives records to the worker and keeps what it says. Their memory is another's
+// when the call has returned.
 func (w *world) apply(records []Record, at Conditions) []Item {
-	w.worker.Apply(records, at, &w.out)
+	lent := lend(records)
+	w.worker.Apply(lent, at, &w.out)
+	spoil(lent)
 	w.said = append(w.said, w.out.Items...)
 	return w.out.Items
+}
+
+// lend copies records, and all they point at.
+func lend(records []Record) []Record {
+	lent := slices.Clone(records)
+	for i := range lent {
+		r := &lent[i]
+		r.Key, r.Value, r.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
+		for j := range r.Headers {
+			r.Headers[j].Value = slices.Clone(r.Headers[j].Value)
+		}
+	}
+	return lent
+}
+
+// spoil writes over records that were lent, as what is fetched next does.
+func spoil(lent []Record) {
+	for i := range lent {
+		r := &lent[i]
+		all := [][]byte{r.Key, r.Value}
+		for _, h := range r.Headers {
+			all = append(all, h.Value)
+		}
+		for _, b := range all {
+			for j := range b {
+				b[j] = 0xff
+			}
+		}
+		lent[i] = Record{Offset: -1}
+	}
 }
 
 // settle lets the worker do what it has left.
