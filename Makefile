@@ -30,7 +30,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,11 @@ fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: on
 
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
+
+bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE of the latency runs, 0: none)
+	@if [ ! -x "$(abspath $(PEERS))/run" ]; then echo "skipped: there is no $(PEERS)/run to run the peers with (make $@ PEERS=DIR)"; exit 0; fi; \
+	go run ./pipeline/pipelinetest/benchpeers -peers '$(abspath $(PEERS))' -only '$(ONLY)' \
+	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -profile '$(PROFILE)'
 
 mutants: | .build ## bugs of our own, each of which must be found by what is named beside it (ONLY=words in their names)
 	@FOOTFALL_TEST_MUTANTS="1$(ONLY)" go test -count 1 -timeout 20m -v -run Mutants ./pipeline/sim >.build/mutants.log 2>&1 || { cat .build/mutants.log; exit 1; }; \

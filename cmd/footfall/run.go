@@ -34,7 +34,8 @@ have it looked for first: in the log and, of what the log has no more, in ClickH
 that are wrong change nothing, and the log says why. Send it to every instance of the group.
 
 On http.listen (loopback unless told otherwise): /healthz, /readyz, /metrics, /status,
-/explain. Log lines go to standard error.`,
+/explain, /forecast, and /debug/pprof to see where time and memory go (go tool pprof). Log
+lines go to standard error.`,
 		Example: `  footfall run --config footfall.yaml
   footfall run --brokers kafka-1:9092,kafka-2:9092 --set kafka.instance=eu-1
   FOOTFALL_KAFKA_BROKERS=kafka:9092 footfall run`,

@@ -72,7 +72,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	h.run("simulate", "--lane", "live", "--ago", "1d", "--speed", "86400x", "--shoppers", "50", "--for", "1s")
 	h.applied(time.Minute)
 	h.archived()
-	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/status", "/explain?user=u0000001", "/nosuch"} {
+	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/status", "/explain?user=u0000001", "/debug/pprof/goroutine?debug=2", "/debug/pprof/cmdline", "/nosuch"} {
 		for _, token := range []string{"", wrongSecret, tokenSecret} {
 			seen.WriteString(get(t, "http://"+http1+path, token))
 		}

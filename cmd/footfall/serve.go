@@ -46,10 +46,10 @@ func (c *Config) unguarded() string {
 	if err != nil || c.HTTP.Token != "" || host == "localhost" || isLoopback(host) {
 		return ""
 	}
-	return "http.listen " + c.HTTP.Listen + " can be reached from other machines and there is no http.token: /status, /explain and /forecast answer this machine only"
+	return "http.listen " + c.HTTP.Listen + " can be reached from other machines and there is no http.token: /status, /explain, /forecast and /debug/pprof answer this machine only"
 }
 
-// port answers HTTP requests. /status, /explain and /forecast are guarded; what the others say
+// port answers HTTP requests. /status, /explain, /forecast and /debug/pprof are guarded; what the others say
 // holds no user's id.
 type port struct {
 	of       teller
