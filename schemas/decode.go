@@ -26,8 +26,8 @@ type Decoder struct {
 	fields  [fields]token // of the record, the last of each name
 	unknown []member      // in the order in which they were sent
 	leads   [leadsMax]lead
-	order   []int32       // of unknown, while repeated names are looked for
-	scratch []byte        // strings without their escapes, and Extra
+	order   []int32 // of unknown, while repeated names are looked for
+	scratch []byte  // strings without their escapes, and Extra
 }
 
 // lead is what stood before a field's value in the event before: a comma, the name, a

@@ -49,7 +49,7 @@ type Config struct {
 	HeartbeatInterval  time.Duration // default a fifth of SessionTimeout, at most 3 s; with Consumer the broker's setting decides
 
 	Lane    schemas.Lane // of records without a lane header
-	PollMax int          // most records a Poll gives; default 10,000
+	PollMax int          // most records a Poll gives; default 2,000
 
 	// BatchMax is the most bytes that a batch of records may expand to; default 64 MiB,
 	// twenty times what a producer's own limits let it write. A fetch may hold a batch of
@@ -134,7 +134,7 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("kafka: revoke limit %v must be below the rebalance timeout %v", c.RevokeLimit, c.RebalanceTimeout))
 	}
 	if c.PollMax == 0 {
-		c.PollMax = 10_000
+		c.PollMax = 2_000
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
