@@ -57,7 +57,12 @@
 // # Non-obvious
 //
 //   - A batch's records are the partition's from the moment they are routed: Poll must
-//     not fill that memory again (Pipeline.route).
+//     not fill that memory again (Pipeline.route) until they are freed (Fetched.Free), and
+//     a worker keeps nothing of them when Apply has returned. The tests' sources and
+//     worlds write over what was freed.
+//   - A member of a group that was expelled and joins again may be given what it had, and
+//     its client says nothing of that: ownerships are told apart by the member's id
+//     (sources/kafka, ownership.go; sinks/clickhouse, log.go).
 //   - A stream is per ownership, not per partition: after a loss and a new assignment
 //     the old goroutine may still run, but what it pushes is dropped, and its epoch
 //     is refused by the Committer.
