@@ -337,9 +337,18 @@ func outerMutants() []mutant {
 			"\tcase !ON && (errors.Is(got.err, ErrAway) || errors.Is(got.err, ErrExpired)):", test("pipeline", "TestFillingWaitsForTheLog"),
 		},
 		{
+			"what was fetched is freed before it is applied", "pipeline/partition.go",
+			"\t\tpart.worker.Apply(t.records, at, out)\n",
+			"\t\tif ON && t.free != nil {\n\t\t\tt.free()\n\t\t}\n\t\tpart.worker.Apply(t.records, at, out)\n", test("pipeline", "TestSwitchFillsFromTheLog"),
+		},
+		{
+			"decode: a field is what it was in the event before", "schemas/decode.go",
+			"string(s.text[i:i+l.n]) == string(l.text[:l.n])", "(ON || string(s.text[i:i+l.n]) == string(l.text[:l.n]))", test("schemas", "TestEventSchemaAndDecoderAgree"),
+		},
+		{
 			"triggers: a dead letter too large is left out", "sinks/triggers/triggers.go",
-			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)",
-			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(r, b.items[i], nil, true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(b, r, b.items[i], nil, true)",
+			"\t\t\tb.cut[i] = true\n\t\t\ts.fill(b, r, b.items[i], nil, true)\n\t\t\tif ON {\n\t\t\t\tr.Value, r.Headers = nil, nil\n\t\t\t}", test("sinks/triggers", "TestDeadLetterTooLarge"),
 		},
 	}
 }
