@@ -92,6 +92,30 @@
 // engine. A fault of the broker's own (sources/kafka, doc.go) is told apart and counted
 // beside the figures.
 //
+// # How fast it is
+//
+// The same job (four segments, JSON events of 247 bytes, 1,000,000 users, exactly once) on
+// the same topic of the same real Kafka, on two cores that they share with the broker, one
+// run each: make bench-peers RATE=0 ONLY='^(footfall|consume|streams-memory|flink-memory)$'
+//
+//	10,000,000 events              events per CPU-s  footfall is   events/s  RSS MB
+//	footfall                                749,064       1.00 x    898,089     738
+//	consume only (franz-go)               4,056,165       0.18 x  4,351,496     434
+//	Kafka Streams 4.3, in memory            138,332       5.41 x    206,875   1,319
+//	Flink 2.2, heap                         132,784       5.64 x    223,562   1,379
+//
+// footfall's 1,574,057 transitions are, kind by kind, those of the peers' naive reference,
+// none of them twice. Live, at 5,000 events a second for a minute, from when an event was
+// due to be sent to a read_committed consumer having its trigger (39,148 of them): p50
+// 15.0 ms, p99 39.9, p99.9 51.6, while the broker took 68.5 CPU seconds and footfall 17.8
+// (make bench-peers ONLY='^footfall$').
+//
+// Of the CPU time a quarter goes into decoding, a third into the rest of the worker, a
+// tenth each into reading and unpacking what was fetched, encoding outputs, and packing
+// them (LZ4). What helped: the memory of what was fetched is used again; the lines of the
+// next records' users are asked of the memory all at once (worker.warm); a sender's event
+// has the fields of the one before (schemas, lead); outputs are cut from few large pieces.
+//
 // # Dependencies
 //
 //   - cespare/xxhash: hash of ids, blocks and rules; fast, and stable for ever.
