@@ -111,7 +111,8 @@
 //	                                                           "the search for history counts what was refused",
 //	                                                           worker.TestARebuiltWorkerIsNotSettledWithoutHistory
 //	a snapshot is one of its cut, whatever is found meanwhile  "rows of a snapshot have cells that were found after its cut",
-//	                                                           worker.TestASnapshotIsOfItsCutWhileHistoryIsFound
+//	                                                           worker.TestASnapshotIsOfItsCutWhileHistoryIsFound,
+//	                                                           "a review begins while a snapshot is written"
 //	all instances go by one epoch of quantiles                 "an epoch is cut before all partitions have counted",
 //	                                                           "the first bounds of quantiles say everybody's place aloud"
 //	an epoch that a crash has stopped is begun again           "a change of bounds amid which a process died is taken for none",

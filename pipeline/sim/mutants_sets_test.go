@@ -86,6 +86,10 @@ func setMutants() []mutant {
 			"\tfor _, slot := range before.entries {\n", "\tfor _, slot := range before.entries {\n\t\tif ON {\n\t\t\tbreak\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
+			"a review begins while a snapshot is written", "pipeline/worker/switch.go",
+			"!w.Pending() && w.snap == nil {", "!w.Pending() && (w.snap == nil || ON) {", test("pipeline/worker", "TestASnapshotIsOfItsCutWhileHistoryIsFound"),
+		},
+		{
 			"what is read back was not said aloud", "pipeline/worker/rebuild.go",
 			"\t\tw.noteSaid(user, set, to, t)\n", "\t\tif !ON {\n\t\t\tw.noteSaid(user, set, to, t)\n\t\t}\n", seedsFrom(1),
 		},

@@ -167,7 +167,8 @@ func (w *Worker) joinRow(user int32) {
 }
 
 // joinSlice joins users, at most budget of them; when all are joined everyone is
-// evaluated again.
+// evaluated again. A snapshot under way ends before that: a review takes everybody's timer
+// out of the wheel at once, and rows that were still to be written would be without one.
 func (w *Worker) joinSlice(budget int) int {
 	if w.filler == nil {
 		return budget
@@ -177,7 +178,7 @@ func (w *Worker) joinSlice(budget int) int {
 			w.joinRow(user)
 		}
 	}
-	if w.joining.over() && !w.Pending() {
+	if w.joining.over() && !w.Pending() && w.snap == nil {
 		w.filler, w.filling = nil, nil
 		w.mark.Rules = 0 // not of all sets
 		w.reviewNow()

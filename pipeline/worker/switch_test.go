@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -290,7 +291,7 @@ func TestChangesAreSaidWhereAsked(t *testing.T) {
 }
 
 // A snapshot that is under way when the history of new cells has been found is one of its
-// cut: all its rows have what its header says, and not the new cells.
+// cut: all its rows have what its header says, and not the new cells; and everybody's timer.
 func TestASnapshotIsOfItsCutWhileHistoryIsFound(t *testing.T) {
 	cfg := config(t)
 	cfg.Rules = shippedRules(t, "lifecycle")
@@ -301,14 +302,31 @@ func TestASnapshotIsOfItsCutWhileHistoryIsFound(t *testing.T) {
 	l.worker.Switch(l.cfg.Rules)
 	l.apply(l.log[1:], Conditions{Wall: l.wall}) // of whom nobody finds any history
 	l.rest()
+	var dues []schemas.Millis
+	for row := range int32(l.worker.Users()) {
+		dues = append(dues, l.worker.wheel.due(row))
+	}
 	l.begin(l.wall)
 	l.slice(t, 300)
 	l.fill()
-	l.rest()
+	for range 100 {
+		l.apply(nil, Conditions{Wall: l.wall})
+	}
 	for !l.slice(t, 300) {
 	}
+	l.rest()
 	l.commit()
-	l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
+	last := l.snapshots[len(l.snapshots)-1]
+	l.rebuild(t, last, Conditions{Wall: l.wall})
+	read, err := Read(bytes.NewReader(last.bytes), 7, l.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row, due := range dues {
+		if id := l.worker.table.ID(int32(row)); read.wheel.due(read.table.Find(id)) != due {
+			t.Errorf("user %s is due at %d in the snapshot, and was at %d", id, read.wheel.due(read.table.Find(id)), due)
+		}
+	}
 }
 
 // A worker that is rebuilt from before a new set was filled looks for the history again,

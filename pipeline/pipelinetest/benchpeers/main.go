@@ -294,14 +294,14 @@ func (b *bench) exact(ctx context.Context, all []outcome) error {
 // report prints the table and the line of JSON.
 func (b *bench) report(all []outcome, late []quantiles) error {
 	type line struct {
-		Events        int         `json:"events"`
-		Users         int         `json:"users"`
-		Runs          []outcome   `json:"runs"`
-		RatioToPeer   float64     `json:"ratio_to_best_peer"`
-		RatioToBare   float64     `json:"ratio_to_consume"`
-		LatencyRate   int         `json:"latency_events_per_s"`
-		Latencies     []quantiles `json:"latency_ms"`
-		RatioToPeerAt string      `json:"best_peer"`
+		Events      int         `json:"events"`
+		Users       int         `json:"users"`
+		Runs        []outcome   `json:"runs"`
+		RatioToPeer float64     `json:"ratio_to_best_peer"`
+		RatioToBare float64     `json:"ratio_to_consume"`
+		LatencyRate int         `json:"latency_events_per_s"`
+		Latencies   []quantiles `json:"latency_ms"`
+		BestPeer    string      `json:"best_peer"`
 	}
 	out := line{Events: b.events, Users: b.users, LatencyRate: b.rate, Latencies: late}
 	for _, name := range contestants() {
@@ -319,7 +319,7 @@ func (b *bench) report(all []outcome, late []quantiles) error {
 		case o.Name == "consume":
 			bare = o.PerCPU
 		case o.Name != "json" && o.PerCPU > best:
-			best, out.RatioToPeerAt = o.PerCPU, o.Name
+			best, out.BestPeer = o.PerCPU, o.Name
 		}
 	}
 	ratio := func(to float64) float64 {
