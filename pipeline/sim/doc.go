@@ -110,9 +110,8 @@
 //	what it has no more what the archive has                   "the search for history leaves the archive out",
 //	                                                           "the search for history counts what was refused",
 //	                                                           worker.TestARebuiltWorkerIsNotSettledWithoutHistory
-//	a snapshot is one of its cut, whatever is found meanwhile  "rows of a snapshot have cells that were found after its cut",
-//	                                                           worker.TestASnapshotIsOfItsCutWhileHistoryIsFound,
-//	                                                           "a review begins while a snapshot is written"
+//	a snapshot is one of its cut, whatever is found meanwhile  "a review begins while a snapshot is written",
+//	                                                           worker.TestASnapshotIsOfItsCutWhileHistoryIsFound
 //	all instances go by one epoch of quantiles                 "an epoch is cut before all partitions have counted",
 //	                                                           "the first bounds of quantiles say everybody's place aloud"
 //	an epoch that a crash has stopped is begun again           "a change of bounds amid which a process died is taken for none",

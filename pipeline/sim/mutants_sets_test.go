@@ -31,10 +31,6 @@ func setMutants() []mutant {
 			"\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", "\tif ON {\n\t\tw.ahead = nil\n\t}\n\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", seedsFrom(1),
 		},
 		{
-			"rows of a snapshot have cells that were found after its cut", "pipeline/worker/snapshot.go",
-			"\tfor _, i := range w.snap.cells {\n\t\tif !w.cfg", "\tcells := w.snap.cells\n\tif ON {\n\t\tcells = w.kept()\n\t}\n\tfor _, i := range cells {\n\t\tif !w.cfg", seedsFrom(1),
-		},
-		{
 			"the search for history skips the first record", "pipeline/filling.go",
 			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
 		},
@@ -61,7 +57,7 @@ func setMutants() []mutant {
 		},
 		{
 			"the first bounds of quantiles say everybody's place aloud", "pipeline/worker/rebuild.go",
-			"\t\tif w.mark.Epoch == 0 {", "\t\tif w.mark.Epoch == 0 && !ON {", seedsFrom(30),
+			"\t\tif w.mark.Epoch == 0 {", "\t\tif w.mark.Epoch == 0 && !ON {", seedsFrom(520),
 		},
 		{
 			"a change of bounds amid which a process died is taken for none", "pipeline/worker/rebuild.go",

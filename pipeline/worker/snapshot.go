@@ -45,7 +45,7 @@ const snapshotVersion = 3
 type slicer struct {
 	sweep
 	buf   []byte // encoded, not yet taken by Slice
-	cells []int  // that its rows have: those whose history was whole at the cut
+	cells []int  // that its rows have: those whose history is whole; joinSlice waits with more of them
 }
 
 // Snapshot begins a snapshot at the present cut and returns the cut. One that is

@@ -112,10 +112,15 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	return s, nil
 }
 
-// newProducer makes a producer and leaves it where it is found.
+// newProducer makes a producer and leaves it where it is found. A coordinator that gives no
+// answer, as while brokers are restarted, is waited for.
 func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
 	p := &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
-	if err := p.renew(ctx, s); err != nil {
+	err := insist(ctx, coordinatorWait, func(ctx context.Context) error { return p.renew(ctx, s) })
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("no answer from its coordinator for %v, the broker that leads its partition of __transaction_state: %w", coordinatorWait, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
 	}
 	at <- p
