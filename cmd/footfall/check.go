@@ -310,6 +310,10 @@ func (k *checkup) clickhouse(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	version, err := db.Version(ctx)
+	if errors.Is(err, clickhouse.ErrNoDatabase) {
+		k.none(fmt.Sprintf("ClickHouse at %s: no database %s yet; the engine makes it when it starts", k.c.ClickHouse.DSN, k.c.ClickHouse.Database))
+		return
+	}
 	if err != nil {
 		remedy := "check clickhouse.dsn; triggers work without it, and the archive catches up when it is back"
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {

@@ -167,3 +167,18 @@ func (e *epochs) run(ctx context.Context) {
 		}
 	}
 }
+
+// eachEpoch reads the epochs of the rules' quantiles that are in the control topic, in
+// their order.
+func (c *Config) eachEpoch(ctx context.Context, rules *segment.Program, partitions int, f func(segment.Epoch) error) error {
+	if rules.Quantiles() == 0 {
+		return nil
+	}
+	agreed := segment.NewEpochs(rules, int32(partitions))
+	return readTopic(ctx, c, c.controlTopic(), 0, func(r *kgo.Record) error {
+		if began, err := agreed.Read(segment.LogRecord{Key: r.Key, Value: r.Value}); err != nil || !began {
+			return nil //nolint:nilerr // what can't be read counts for nothing, here as there
+		}
+		return f(agreed.Epoch())
+	})
+}

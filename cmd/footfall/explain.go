@@ -148,16 +148,20 @@ func printExplain(to io.Writer, a *ExplainAnswer) error {
 }
 
 // printBecause writes the rule's conditions, and why none before it holds, each with the
-// events behind it.
+// events behind it that were not shown already.
 func (s *ExplainSet) printBecause(b *strings.Builder) {
 	head := "because"
 	line := func(text string) {
 		fmt.Fprintf(b, "    %-8s %s\n", head, text)
 		head = ""
 	}
+	shown := map[string]bool{}
 	events := func(all []ExplainEvent) {
-		for _, ev := range all {
-			line("  " + ev.words())
+		for i := range all {
+			if words := all[i].words(); !shown[words] {
+				shown[words] = true
+				line("  " + words)
+			}
 		}
 	}
 	if len(s.Clauses) == 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -207,7 +208,13 @@ func (o *parityOptions) compare(ctx context.Context, c *Config) (*parityReport, 
 		Group: c.Kafka.Group, Database: c.ClickHouse.Database, Rules: fmt.Sprintf("%016x", rules.Hash()),
 		Sets: []paritySet{}, Partitions: []parityPart{}, Differences: []parityDifference{},
 	}
-	config := c.parity(rules, tables, differencesMax)
+	under := map[uint64]*segment.Program{0: rules} // by the epoch of their quantiles' bounds
+	if err := c.eachEpoch(ctx, rules, n, func(e segment.Epoch) (err error) {
+		under[e.Number], err = rules.With(e)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	for _, p := range slices.Sorted(maps.Keys(users)) {
 		m, ok := committed[p]
 		part := parityPart{Partition: p, Next: m.Next, Clock: Moment(m.Clock), N: m.N, Left: behind[p]}
@@ -215,6 +222,7 @@ func (o *parityOptions) compare(ctx context.Context, c *Config) (*parityReport, 
 		case !ok:
 			part.Left = "the group has committed nothing"
 		case part.Left == "":
+			config := c.parity(cmp.Or(under[m.Epoch], rules), tables, differencesMax)
 			result, err := parity.Compare(ctx, config, m, o.selection(users[p], n))
 			if err != nil {
 				return nil, remedied(err)
@@ -349,7 +357,9 @@ func (r *parityReport) print(out io.Writer) error {
 		}
 	}
 	alignRight(&b, rows)
-	b.WriteByte('\n')
+	if len(r.Differences) > 0 || len(rows) <= len(r.Sets) {
+		b.WriteByte('\n')
+	}
 	for _, s := range r.Sets {
 		if s.Left != "" {
 			fmt.Fprintf(&b, "-   set %s: not compared: %s\n", s.Set, s.Left)

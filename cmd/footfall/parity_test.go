@@ -84,6 +84,7 @@ func parities(t *testing.T, broker string) {
 	}
 	publishing.Wait()
 	h.applied(2 * time.Minute)
+	h.lastEpoch()
 	h.archived()
 	r := h.parity(false, "--all")
 	total := h.sql("SELECT uniqExact(user_id) FROM events_accepted")

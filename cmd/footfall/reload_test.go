@@ -31,14 +31,36 @@ func (h *house) partitionsLive() (all []PartitionStatus) {
 // everywhere waits until something holds of every partition.
 func (h *house) everywhere(what string, holds func(*PartitionStatus) bool) {
 	h.t.Helper()
-	h.until(what, 2*time.Minute, func() bool {
-		all := h.partitionsLive()
-		for i := range all {
-			if all[i].State != "live" || !holds(&all[i]) {
-				return false
-			}
+	h.everywhereAtOnce(what, func(all []PartitionStatus) bool {
+		return !slices.ContainsFunc(all, func(p PartitionStatus) bool { return !holds(&p) })
+	})
+}
+
+// everywhereAtOnce waits until something holds of all partitions, which are live.
+func (h *house) everywhereAtOnce(what string, holds func(all []PartitionStatus) bool) {
+	h.t.Helper()
+	var all []PartitionStatus
+	defer func() {
+		if h.t.Failed() {
+			h.t.Logf("what was told last: %+v", all)
 		}
-		return len(all) == h.conf.Kafka.Partitions
+	}()
+	h.until(what, 2*time.Minute, func() bool {
+		all = h.partitionsLive()
+		return len(all) == h.conf.Kafka.Partitions && !slices.ContainsFunc(all, func(p PartitionStatus) bool { return p.State != "live" }) && holds(all)
+	})
+}
+
+// lastEpoch waits until everybody has a place by the last bounds of quantiles that there
+// will be, where all of the history has been applied.
+func (h *house) lastEpoch() {
+	h.t.Helper()
+	h.everywhereAtOnce("the last epoch of quantiles has begun, and everyone has a score", func(all []PartitionStatus) bool {
+		var last uint64 // that of the latest clock, by the default of 03:00 UTC
+		for _, p := range all {
+			last = max(last, uint64((p.Clock-Moment(3*schemas.Hour))/Moment(schemas.Day)))
+		}
+		return !slices.ContainsFunc(all, func(p PartitionStatus) bool { return p.Epoch != last || p.Reviewing })
 	})
 }
 
@@ -93,12 +115,7 @@ func TestEndToEndRules(t *testing.T) {
 	instance.kill()
 	instance = h.start()
 	h.applied(2 * time.Minute)
-	var last uint64 // the epoch in which the history ends: no other comes after it
-	for _, p := range h.partitionsLive() {
-		last = max(last, uint64((p.Clock-Moment(3*schemas.Hour))/Moment(schemas.Day))) // 03:00 UTC is the default
-	}
-	inLast := func(p *PartitionStatus) bool { return p.Epoch == last && !p.Reviewing }
-	h.everywhere("the last epoch of quantiles has begun, and everyone has a score", inLast)
+	h.lastEpoch()
 	users := h.inSet("lifecycle", "")
 	if scored := h.inSet("rfm", ""); scored != users || h.inSet("rfm", "champions") == 0 || h.inSet("rfm", "none") == users {
 		t.Errorf("of %d users %d are in a segment of rfm, %d of them champions", users, scored, h.inSet("rfm", "champions"))
@@ -106,7 +123,7 @@ func TestEndToEndRules(t *testing.T) {
 
 	instance.kill()
 	instance = h.start()
-	h.everywhere("the bounds are the same after a kill", inLast)
+	h.lastEpoch() // bounds outlive a kill
 
 	write("set: viewers\nsegments: [{name: x, when: count(\"veiw\") > 1}, {name: y, otherwise: true}]\n")
 	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
@@ -124,6 +141,11 @@ func TestEndToEndRules(t *testing.T) {
 		t.Errorf("of %d users %d are in a segment of the new set, %d of them curious", users, all, h.inSet("viewers", "curious"))
 	}
 	h.archived()
+	for _, s := range h.parity(false, "--all").Sets {
+		if s.Same != users {
+			t.Errorf("of %d users: %+v", users, s)
+		}
+	}
 	h.verifies(200)
 	h.forecasts()
 	report, _ := h.judge(false)

@@ -194,12 +194,7 @@ func (v *verifying) bounds(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	agreed := segment.NewEpochs(v.rules, int32(n))
-	return readTopic(ctx, c, c.controlTopic(), 0, func(r *kgo.Record) error {
-		if began, err := agreed.Read(segment.LogRecord{Key: r.Key, Value: r.Value}); err != nil || !began {
-			return nil //nolint:nilerr // what can't be read counts for nothing, here as there
-		}
-		e := agreed.Epoch()
+	return c.eachEpoch(ctx, v.rules, n, func(e segment.Epoch) error {
 		if e.At > v.trigger.At && (v.trigger.Cause.Kind != schemas.ByEpoch || e.Number > v.trigger.Cause.Epoch) {
 			return nil
 		}

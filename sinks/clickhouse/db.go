@@ -30,8 +30,14 @@ const queryMax = 2 * time.Minute
 // another protocol, and never answer.
 const dialMax = 10 * time.Second
 
-// codeAccessDenied is ClickHouse's code for a right that is missing.
-const codeAccessDenied = 497
+// ClickHouse's codes for a right that is missing, and for a database that is.
+const (
+	codeAccessDenied    = 497
+	codeUnknownDatabase = 81
+)
+
+// ErrNoDatabase is of a server that answers, and where nothing has been migrated yet.
+var ErrNoDatabase = errors.New("clickhouse: no such database")
 
 // DB is a ClickHouse with footfall's tables. It is safe for concurrent use.
 type DB struct {
@@ -73,9 +79,13 @@ func Open(dsn string) (*DB, error) {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Version asks the server for its version: whether it can be reached, too.
+// Version asks the server for its version: whether it can be reached, too. The error is
+// ErrNoDatabase where only the database is missing.
 func (db *DB) Version(ctx context.Context) (version string, err error) {
 	err = db.QueryRow(ctx, "SELECT version()").Scan(&version)
+	if ex, _ := errors.AsType[*clickhouse.Exception](err); ex != nil && ex.Code == codeUnknownDatabase {
+		return "", fmt.Errorf("%w: %s", ErrNoDatabase, db.database)
+	}
 	return version, plain(err)
 }
 

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,6 +32,13 @@ func openAt(t testing.TB, dsn string) *DB {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+func TestVersionTellsOfADatabaseThatIsMissing(t *testing.T) {
+	db := openAt(t, chdbtest.Database(t)+"_none")
+	if _, err := db.Version(t.Context()); !errors.Is(err, ErrNoDatabase) {
+		t.Errorf("before anything is migrated: got %v, want %v", err, ErrNoDatabase)
+	}
 }
 
 func TestMigrateTwice(t *testing.T) {
