@@ -2,6 +2,9 @@ package schemas
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -24,19 +27,22 @@ type Decoder struct {
 
 	scan    scanner
 	fields  [fields]token // of the record, the last of each name
+	present uint32        // which of them are given: bit 1<<field
 	unknown []member      // in the order in which they were sent
 	leads   [leadsMax]lead
+	times   times   // read before
 	order   []int32 // of unknown, while repeated names are looked for
 	scratch []byte  // strings without their escapes, and Extra
 }
 
 // lead is what stood before a field's value in the event before: a comma, the name, a
-// colon. One sender's events have the same fields in the same order, so that most of an
-// event is known by comparing.
+// colon, and the quote that a text begins with. One sender's events have the same fields
+// in the same order, so that most of an event is known by comparing.
 type lead struct {
 	text  [leadMax]byte
 	n     int // 0: none is known
 	field field
+	quote bool // the last byte is the quote
 }
 
 // Limits of what is remembered.
@@ -44,6 +50,21 @@ const (
 	leadsMax = 24
 	leadMax  = 24
 )
+
+// leads tells whether b begins with the lead. The usual case compares words: fewer bytes
+// than a word are compared twice rather than one by one.
+func (l *lead) leads(b []byte) bool {
+	if l.n < 8 || len(b) < leadMax {
+		return l.n > 0 && len(b) >= l.n && string(b[:l.n]) == string(l.text[:l.n])
+	}
+	b = b[:leadMax:leadMax]
+	diff := binary.LittleEndian.Uint64(b) ^ binary.LittleEndian.Uint64(l.text[:])
+	if l.n > 16 {
+		diff |= binary.LittleEndian.Uint64(b[8:]) ^ binary.LittleEndian.Uint64(l.text[8:])
+	}
+	at := (l.n - 8) & 31
+	return diff|(binary.LittleEndian.Uint64(b[at:])^binary.LittleEndian.Uint64(l.text[at:])) == 0
+}
 
 // member is a field with its name.
 type member struct {
@@ -88,10 +109,13 @@ func (d *Decoder) decode(key, value []byte, ev *Event) *RefusedError {
 	if len(value) > ValueMax {
 		return refuse(TooLarge, "value: got %d bytes, want at most %d", len(value), ValueMax)
 	}
-	if !utf8.Valid(value) {
+	r := d.split(value)
+	// Whatever is wrong besides, bytes that are no UTF-8 are the reason. Where nothing is
+	// wrong, bytes that are not ASCII can stand in strings only.
+	if (r != nil || d.scan.seen&highBits != 0) && !utf8.Valid(value) {
 		return invalidUTF8(value)
 	}
-	if r := d.split(value); r != nil {
+	if r != nil {
 		return r
 	}
 	if r := d.check(ev); r != nil {
@@ -123,7 +147,7 @@ func invalidUTF8(value []byte) *RefusedError {
 
 // split checks that the value is a JSON object and notes where its fields stand.
 func (d *Decoder) split(value []byte) *RefusedError {
-	d.fields = [fields]token{}
+	d.present, d.fields = 0, [fields]token{}
 	if cap(d.unknown) > unknownKept || cap(d.scratch) > scratchKept {
 		d.unknown, d.order, d.scratch = nil, nil, nil // after a monster; the next event is small
 	}
@@ -162,12 +186,19 @@ func (d *Decoder) members(i int) int {
 	s := &d.scan
 	for k := 0; ; k++ {
 		if k < leadsMax {
-			if l := &d.leads[k]; l.n > 0 && len(s.text)-i >= l.n && string(s.text[i:i+l.n]) == string(l.text[:l.n]) {
-				val, next := s.value(s.space(i+l.n), 1)
-				if next < 0 {
-					return next
+			if l := &d.leads[k]; l.leads(s.text[i:]) {
+				var val token
+				if l.quote {
+					i += l.n - 1
+					val.start, val.kind = int32(i), text
+					if i, val.escaped = s.str(i); i < 0 {
+						return -1
+					}
+					val.end = int32(i)
+				} else if val, i = s.value(s.space(i+l.n), 1); i < 0 {
+					return -1
 				}
-				d.fields[l.field], i = val, next
+				d.note(l.field, val)
 				continue
 			}
 		}
@@ -183,55 +214,92 @@ func (d *Decoder) members(i int) int {
 		}
 		f := fieldOf(name)
 		if f < fields {
-			d.fields[f] = val
+			d.note(f, val)
 		} else {
 			d.unknown = append(d.unknown, member{key: key, val: val, name: name})
 		}
 		if k < leadsMax {
-			d.leads[k].n = 0
-			if before := s.text[i:val.start]; f < fields && !key.escaped && len(before) <= leadMax {
-				d.leads[k].n, d.leads[k].field = copy(d.leads[k].text[:], before), f
+			d.leads[k] = lead{}
+			before := s.text[i:val.start]
+			if val.kind == text {
+				before = s.text[i : val.start+1]
+			}
+			if l := &d.leads[k]; f < fields && !key.escaped && len(before) <= leadMax {
+				l.n, l.field, l.quote = copy(l.text[:], before), f, val.kind == text
 			}
 		}
 		i = next
 	}
 }
 
-// check looks at the fields in the contract's order.
-func (d *Decoder) check(ev *Event) *RefusedError {
-	var r *RefusedError
-	step := func(bad *RefusedError) bool { r = bad; return bad != nil }
+// note notes where a field's value stands: the last of each name counts.
+func (d *Decoder) note(f field, val token) {
+	d.fields[f] = val
+	if val.given() {
+		d.present |= 1 << f
+	} else {
+		d.present &^= 1 << f
+	}
+}
+
+// check looks at the fields in the contract's order: at those that are there, and at those
+// that have to be.
+func (d *Decoder) check(ev *Event) (r *RefusedError) {
 	ev.Quantity = million
 	ev.Currency = d.contract.currency
-	switch {
-	case step(d.id(fieldEventID, true, &ev.ID)),
-		step(d.kind(&ev.Kind)),
-		step(d.id(fieldUserID, true, &ev.User)),
-		step(d.time(&ev.At)),
-		step(d.id(fieldSessionID, false, &ev.SessionID)),
-		step(d.id(fieldProductID, false, &ev.ProductID)),
-		step(d.text(fieldCategory, &ev.Category)),
-		step(d.text(fieldBrand, &ev.Brand)),
-		step(d.decimal(fieldPrice, &ev.Price, &ev.HasPrice)),
-		step(d.decimal(fieldQuantity, &ev.Quantity, &ev.HasQuantity)),
-		step(d.currency(&ev.Currency)),
-		step(d.id(fieldCartID, false, &ev.CartID)),
-		step(d.id(fieldOrderID, ev.Kind == Purchase || ev.Kind == Refund, &ev.OrderID)),
-		step(d.decimal(fieldRevenue, &ev.Revenue, &ev.HasRevenue)):
-		return r
-	}
-	sum, r := d.items(ev)
-	if r != nil {
-		return r
-	}
-	switch {
-	case step(d.text(fieldChannel, &ev.Channel)),
-		step(d.text(fieldCampaign, &ev.Campaign)),
-		step(d.text(fieldURL, &ev.URL)),
-		step(d.text(fieldTimezone, &ev.Timezone)),
-		step(d.text(fieldBirthday, &ev.Birthday)),
-		step(d.properties(ev)):
-		return r
+	var sum itemSum
+	for left := d.present | 1<<fieldEventID | 1<<fieldType | 1<<fieldUserID | 1<<fieldTime; left != 0; left &= left - 1 {
+		f := field(bits.TrailingZeros32(left))
+		switch f {
+		case fieldEventID:
+			r = d.id(f, true, &ev.ID)
+		case fieldType:
+			if r = d.kind(&ev.Kind); ev.Kind == Purchase || ev.Kind == Refund {
+				left |= 1 << fieldOrderID
+			}
+		case fieldUserID:
+			r = d.id(f, true, &ev.User)
+		case fieldTime:
+			r = d.time(&ev.At)
+		case fieldSessionID:
+			r = d.id(f, false, &ev.SessionID)
+		case fieldProductID:
+			r = d.id(f, false, &ev.ProductID)
+		case fieldCategory:
+			r = d.text(f, &ev.Category)
+		case fieldBrand:
+			r = d.text(f, &ev.Brand)
+		case fieldPrice:
+			r = d.decimal(f, &ev.Price, &ev.HasPrice)
+		case fieldQuantity:
+			r = d.decimal(f, &ev.Quantity, &ev.HasQuantity)
+		case fieldCurrency:
+			r = d.currency(&ev.Currency)
+		case fieldCartID:
+			r = d.id(f, false, &ev.CartID)
+		case fieldOrderID:
+			r = d.id(f, ev.Kind == Purchase || ev.Kind == Refund, &ev.OrderID)
+		case fieldRevenue:
+			r = d.decimal(f, &ev.Revenue, &ev.HasRevenue)
+		case fieldItems:
+			sum, r = d.items(ev)
+		case fieldChannel:
+			r = d.text(f, &ev.Channel)
+		case fieldCampaign:
+			r = d.text(f, &ev.Campaign)
+		case fieldURL:
+			r = d.text(f, &ev.URL)
+		case fieldTimezone:
+			r = d.text(f, &ev.Timezone)
+		case fieldBirthday:
+			r = d.text(f, &ev.Birthday)
+		case fieldProperties:
+			r = d.properties(ev)
+		case fields:
+		}
+		if r != nil {
+			return r
+		}
 	}
 	d.extra(ev)
 	switch ev.Kind {
@@ -278,7 +346,11 @@ func (d *Decoder) idAt(t token, at place, into *[]byte) *RefusedError {
 	if t.kind != text {
 		return wrongType(at, d.scan.raw(t), "a string")
 	}
-	*into, d.scratch = d.scan.unquote(t, d.scratch)
+	if t.escaped {
+		*into, d.scratch = d.scan.unquote(t, d.scratch)
+	} else {
+		*into = slices.Clip(d.scan.inner(t))
+	}
 	switch n := len(*into); {
 	case n == 0:
 		return refuse(EmptyField, "%v: got \"\", want 1 to %d bytes", at, IDMax)
@@ -347,7 +419,7 @@ func (d *Decoder) time(into *Millis) *RefusedError {
 		if r != nil {
 			return r
 		}
-		*into, ok = parseTime(s)
+		*into, ok = d.times.parse(s)
 	}
 	if !ok {
 		return refuse(BadTime, "time: got %s, want %s", got(d.scan.raw(t)), want)
@@ -419,6 +491,9 @@ func (d *Decoder) currency(into *[3]byte) *RefusedError {
 	}
 	var code []byte
 	code, d.scratch = d.scan.unquote(t, d.scratch)
+	if string(code) == string(d.contract.currency[:]) {
+		return nil // it is that already
+	}
 	if _, ok := exponent(string(code)); !ok {
 		return refuse(UnknownCurrency, "currency: got %s, want %s", got(d.scan.raw(t)), want)
 	}

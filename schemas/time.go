@@ -24,19 +24,38 @@ func parseTime(s []byte) (Millis, bool) {
 // usualTime reads YYYY-MM-DDThh:mm:ss[.digits](Z|+hh:mm|-hh:mm) and no other
 // form. Every text it takes means the same to time.Parse.
 func usualTime(s []byte) (Millis, bool) {
-	if len(s) < len("2006-01-02T15:04:05Z") ||
-		s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
+	if len(s) < len("2006-01-02T15:04:05Z") {
+		return 0, false
+	}
+	hour, ok := usualHour(s)
+	if !ok {
+		return 0, false
+	}
+	rest, ok := withinHour(s)
+	return hour + rest, ok
+}
+
+// usualHour reads YYYY-MM-DDThh.
+func usualHour(s []byte) (Millis, bool) {
+	if s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return 0, false
 	}
 	year := two(s[0:])*100 + two(s[2:])
-	month, day := two(s[5:]), two(s[8:])
-	hour, minute, second := two(s[11:]), two(s[14:]), two(s[17:])
-	if two(s[0:])|two(s[2:])|month|day|hour|minute|second < 0 || month < 1 || month > 12 ||
-		day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
+	month, day, hour := two(s[5:]), two(s[8:]), two(s[11:])
+	if two(s[0:])|two(s[2:])|month|day|hour < 0 || month < 1 || month > 12 ||
+		day < 1 || day > daysIn(year, month) || hour > 23 {
 		return 0, false
 	}
-	t := Millis(civil(year, month, day))*Day +
-		Millis(hour)*Hour + Millis(minute)*Minute + Millis(second)*Second
+	return Millis(civil(year, month, day))*Day + Millis(hour)*Hour, true
+}
+
+// withinHour reads what follows it: :mm:ss[.digits](Z|+hh:mm|-hh:mm).
+func withinHour(s []byte) (Millis, bool) {
+	minute, second := two(s[14:]), two(s[17:])
+	if s[13] != ':' || s[16] != ':' || minute|second < 0 || minute > 59 || second > 59 {
+		return 0, false
+	}
+	t := Millis(minute)*Minute + Millis(second)*Second
 	s = s[19:]
 	if s[0] == '.' {
 		n, milli := 1, Millis(0)
@@ -56,7 +75,7 @@ func usualTime(s []byte) (Millis, bool) {
 	if len(s) != len("+07:00") || s[0] != '+' && s[0] != '-' || s[3] != ':' {
 		return 0, false
 	}
-	hour, minute = two(s[1:]), two(s[4:])
+	hour, minute := two(s[1:]), two(s[4:])
 	if hour|minute < 0 || hour > 23 || minute > 59 {
 		return 0, false
 	}
@@ -65,6 +84,32 @@ func usualTime(s []byte) (Millis, bool) {
 		offset = -offset
 	}
 	return t - offset, true
+}
+
+// times reads times as parseTime does. It remembers the hour of the one before, by its
+// text: events come about in the order of their times, so that most are of the same.
+type times struct {
+	text  [len("2006-01-02T15")]byte
+	known bool
+	hour  Millis // that text's, if it is known
+}
+
+func (t *times) parse(s []byte) (Millis, bool) {
+	if len(s) < len("2006-01-02T15:04:05Z") {
+		return parseTime(s)
+	}
+	if !t.known || string(s[:len(t.text)]) != string(t.text[:]) {
+		hour, ok := usualHour(s)
+		if !ok {
+			return parseTime(s)
+		}
+		t.hour, t.known = hour, true
+		copy(t.text[:], s)
+	}
+	if rest, ok := withinHour(s); ok {
+		return t.hour + rest, true
+	}
+	return parseTime(s)
 }
 
 // two reads two digits; it is negative if they are none.
