@@ -29,15 +29,16 @@ type Decoder struct {
 	fields  [fields]token // of the record, the last of each name
 	present uint32        // which of them are given: bit 1<<field
 	unknown []member      // in the order in which they were sent
-	leads   [leadsMax]lead
+	leads   [fields + 2][leadsKept]lead // by the field before: fields, none; fields + 1, an unknown one
 	times   times   // read before
 	order   []int32 // of unknown, while repeated names are looked for
 	scratch []byte  // strings without their escapes, and Extra
 }
 
-// lead is what stood before a field's value in the event before: a comma, the name, a
+// lead is what stood before a field's value in an event before: a comma, the name, a
 // colon, and the quote that a text begins with. One sender's events have the same fields
-// in the same order, so that most of an event is known by comparing.
+// in the same order, but for some that not all have, so that most of an event is known by
+// comparing with what followed the same field the last times.
 type lead struct {
 	text  [leadMax]byte
 	n     int // 0: none is known
@@ -47,23 +48,22 @@ type lead struct {
 
 // Limits of what is remembered.
 const (
-	leadsMax = 24
-	leadMax  = 24
+	leadsKept = 2 // of each field before
+	leadMax   = 24
 )
 
-// leads tells whether b begins with the lead. The usual case compares words: fewer bytes
-// than a word are compared twice rather than one by one.
-func (l *lead) leads(b []byte) bool {
-	if l.n < 8 || len(b) < leadMax {
-		return l.n > 0 && len(b) >= l.n && string(b[:l.n]) == string(l.text[:l.n])
+// of tells whether b begins with the lead. The usual case compares words: it compares some
+// bytes twice rather than one by one.
+func (l *lead) of(b []byte) bool {
+	n := l.n
+	if n < 8 || n > leadMax || len(b) < n {
+		return n > 0 && len(b) >= n && string(b[:n]) == string(l.text[:n])
 	}
-	b = b[:leadMax:leadMax]
 	diff := binary.LittleEndian.Uint64(b) ^ binary.LittleEndian.Uint64(l.text[:])
-	if l.n > 16 {
+	if n > 16 {
 		diff |= binary.LittleEndian.Uint64(b[8:]) ^ binary.LittleEndian.Uint64(l.text[8:])
 	}
-	at := (l.n - 8) & 31
-	return diff|(binary.LittleEndian.Uint64(b[at:])^binary.LittleEndian.Uint64(l.text[at:])) == 0
+	return diff|(binary.LittleEndian.Uint64(b[n-8:])^binary.LittleEndian.Uint64(l.text[n-8:])) == 0
 }
 
 // member is a field with its name.
@@ -184,51 +184,67 @@ func (d *Decoder) split(value []byte) *RefusedError {
 // members notes the fields of the event, whose brace is before i.
 func (d *Decoder) members(i int) int {
 	s := &d.scan
-	for k := 0; ; k++ {
-		if k < leadsMax {
-			if l := &d.leads[k]; l.leads(s.text[i:]) {
-				var val token
-				if l.quote {
-					i += l.n - 1
-					val.start, val.kind = int32(i), text
-					if i, val.escaped = s.str(i); i < 0 {
-						return -1
-					}
-					val.end = int32(i)
-				} else if val, i = s.value(s.space(i+l.n), 1); i < 0 {
-					return -1
+	for before, first := fields, true; ; first = false {
+		known := &d.leads[before]
+		l := &known[0]
+		if !l.of(s.text[i:]) {
+			if l = &known[1]; !l.of(s.text[i:]) {
+				key, val, next := s.member(i, 1, first)
+				if next < 0 || key.kind == absent {
+					return next
 				}
-				d.note(l.field, val)
+				before = d.named(key, val)
+				if before < fields {
+					known[1] = known[0]
+					known[0].learn(before, s.text[i:val.start], val.kind, key.escaped)
+				}
+				i = next
 				continue
 			}
 		}
-		key, val, next := s.member(i, 1, k == 0)
-		if next < 0 || key.kind == absent {
-			return next
-		}
-		var name []byte
-		if key.escaped {
-			name, d.scratch = s.unquote(key, d.scratch)
+		var val token
+		if l.quote {
+			val.start, val.kind = int32(i+l.n-1), text
+			i, val.escaped = s.str(i + l.n - 1)
 		} else {
-			name = s.inner(key)
+			val, i = s.value(s.space(i+l.n), 1)
 		}
-		f := fieldOf(name)
-		if f < fields {
-			d.note(f, val)
-		} else {
-			d.unknown = append(d.unknown, member{key: key, val: val, name: name})
+		if i < 0 {
+			return -1
 		}
-		if k < leadsMax {
-			d.leads[k] = lead{}
-			before := s.text[i:val.start]
-			if val.kind == text {
-				before = s.text[i : val.start+1]
-			}
-			if l := &d.leads[k]; f < fields && !key.escaped && len(before) <= leadMax {
-				l.n, l.field, l.quote = copy(l.text[:], before), f, val.kind == text
-			}
+		val.end = int32(i)
+		d.note(l.field, val)
+		before = l.field
+	}
+}
+
+// named notes a member by its name, and returns its field, or fields + 1.
+func (d *Decoder) named(key, val token) field {
+	var name []byte
+	if key.escaped {
+		name, d.scratch = d.scan.unquote(key, d.scratch)
+	} else {
+		name = d.scan.inner(key)
+	}
+	f := fieldOf(name)
+	if f == fields {
+		d.unknown = append(d.unknown, member{key: key, val: val, name: name})
+		return fields + 1
+	}
+	d.note(f, val)
+	return f
+}
+
+// learn makes the lead that of a field, from what stood before its value. One that is too
+// long, or that has escapes, is not known.
+func (l *lead) learn(f field, before []byte, kind jsonKind, escaped bool) {
+	l.n = 0
+	if n := len(before); !escaped && n < leadMax {
+		l.n, l.field, l.quote = copy(l.text[:], before), f, kind == text
+		if l.quote {
+			l.text[n] = '"'
+			l.n++
 		}
-		i = next
 	}
 }
 

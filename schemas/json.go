@@ -232,25 +232,27 @@ const (
 // borrow of a subtraction. A borrow can mark bytes above the first one found, never below
 // it. Bytes with their highest bit set are neither, and are left out at the end.
 func (s *scanner) str(i int) (next int, escaped bool) {
-	b := s.text
+	b, seen := s.text, s.seen
 	i++
 	for {
 		for len(b)-i >= 8 {
 			v := binary.LittleEndian.Uint64(b[i:])
 			found := (((v ^ lowBits*'"') - lowBits) | ((v ^ lowBits*'\\') - lowBits) | (v - lowBits*0x20)) &^ v & highBits
-			if found != 0 {
-				n := bits.TrailingZeros64(found)
-				s.seen |= v & (1<<n - 1)
-				i += n / 8
-				break
+			if found == 0 {
+				seen |= v
+				i += 8
+				continue
 			}
-			s.seen |= v
-			i += 8
+			n := bits.TrailingZeros64(found)
+			seen |= v & (1<<n - 1)
+			i += n / 8
+			break
 		}
 		for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= 0x20 {
-			s.seen |= uint64(b[i])
+			seen |= uint64(b[i])
 			i++
 		}
+		s.seen = seen
 		if i >= len(b) {
 			return s.fail(i, "\""), escaped
 		}
