@@ -131,7 +131,7 @@
 //   - prometheus/client_golang (cmd): the format of /metrics. golang.org/x/net/netutil
 //     (cmd): a listener that holds no more connections than it should.
 //   - charmbracelet/bubbletea, lipgloss, schollz/progressbar (cmd): what people watch.
-//   - klauspost/compress (file, chdb): zstd and LZ4 frames.
+//   - klauspost/compress (file, chdb): zstd and LZ4 frames. pierrec/lz4 (sources): blocks of LZ4, as franz-go has them.
 //   - For tests: google/go-cmp, cockroachdb/datadriven, rogpeppe/go-internal,
 //     santhosh-tekuri/jsonschema, compose-spec/compose-go.
 package pipeline

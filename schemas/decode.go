@@ -26,13 +26,13 @@ type Decoder struct {
 	contract contract
 
 	scan    scanner
-	fields  [fields]token // of the record, the last of each name
-	present uint32        // which of them are given: bit 1<<field
-	unknown []member      // in the order in which they were sent
+	fields  [fields]token               // of the record, the last of each name
+	present uint32                      // which of them are given: bit 1<<field
+	unknown []member                    // in the order in which they were sent
 	leads   [fields + 2][leadsKept]lead // by the field before: fields, none; fields + 1, an unknown one
-	times   times   // read before
-	order   []int32 // of unknown, while repeated names are looked for
-	scratch []byte  // strings without their escapes, and Extra
+	times   times                       // read before
+	order   []int32                     // of unknown, while repeated names are looked for
+	scratch []byte                      // strings without their escapes, and Extra
 }
 
 // lead is what stood before a field's value in an event before: a comma, the name, a

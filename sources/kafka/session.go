@@ -163,14 +163,19 @@ func (s *Session) dial(ctx context.Context) error {
 	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, s.names[1:]); err != nil {
 		return err
 	}
-	s.reader, err = kgo.NewClient(append(slices.Clone(opts),
+	opts = append(slices.Clone(opts), kgo.WithPools(fetchMemory{}))
+	unpacker, err := newUnpacker(opts)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	s.reader, err = kgo.NewClient(append(opts,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.KeepControlRecords(), // so that Next passes the markers too
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(fetchMaxBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
-		kgo.WithPools(fetchMemory{}),
+		kgo.WithDecompressor(unpacker),
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
