@@ -437,12 +437,28 @@ func appendUnescaped(dst, in []byte) []byte {
 	return dst
 }
 
+// special tells whether one of eight bytes is a quote, a backslash or a control character:
+// see str.
+func special(v uint64) bool {
+	return (((v^lowBits*'"')-lowBits)|((v^lowBits*'\\')-lowBits)|(v-lowBits*0x20))&^v&highBits != 0
+}
+
+// word is the first eight bytes of s.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
 // appendQuoted appends s, valid UTF-8, as a JSON string.
 func appendQuoted(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0
-	for i := range len(s) {
+	from, i := 0, 0
+	for i+8 <= len(s) && !special(word(s[i:])) { // mostly all of it
+		i += 8
+	}
+	for ; i < len(s); i++ {
 		c := s[i]
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue

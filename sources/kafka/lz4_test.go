@@ -219,7 +219,7 @@ func outputsOf(r *rand.Rand, n int) []byte {
 		h := schemas.OutputHeaders{ID: schemas.OutputID("shop", 3, i), N: i, Next: int64(i) * 3, Clock: at, Fired: at}
 		b = append(append(b, 0xf0, 0x0d, 0, byte(i)), tr.User...)
 		b = tr.AppendJSON(b, &schemas.TransitionContext{ID: h.ID, Topic: "events", Sets: sets, Currency: "USD"})
-		headers, _ := schemas.AppendTransitionHeaders(nil, nil, &h, "/footfall/shop", &tr)
+		headers, _ := schemas.AppendTransitionHeaders[schemas.Header](nil, nil, &h, "/footfall/shop", &tr)
 		for _, h := range headers {
 			b = append(append(append(append(b, byte(2*len(h.Key))), h.Key...), byte(2*len(h.Value))), h.Value...)
 		}
