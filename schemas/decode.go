@@ -349,6 +349,10 @@ func wrongType(at place, raw []byte, want string) *RefusedError {
 // id reads an id of 1 to 256 bytes.
 func (d *Decoder) id(f field, required bool, into *[]byte) *RefusedError {
 	t := d.fields[f]
+	if n := int(t.end-t.start) - 2; t.kind == text && !t.escaped && 0 < n && n <= IDMax { // as usual
+		*into = slices.Clip(d.scan.inner(t))
+		return nil
+	}
 	if !t.given() {
 		if required {
 			return refuse(MissingField, "%v: got %v, want a string of 1 to %d bytes", f, t.kind, IDMax)
@@ -362,11 +366,7 @@ func (d *Decoder) idAt(t token, at place, into *[]byte) *RefusedError {
 	if t.kind != text {
 		return wrongType(at, d.scan.raw(t), "a string")
 	}
-	if t.escaped {
-		*into, d.scratch = d.scan.unquote(t, d.scratch)
-	} else {
-		*into = slices.Clip(d.scan.inner(t))
-	}
+	*into, d.scratch = d.scan.unquote(t, d.scratch)
 	switch n := len(*into); {
 	case n == 0:
 		return refuse(EmptyField, "%v: got \"\", want 1 to %d bytes", at, IDMax)
@@ -378,7 +378,12 @@ func (d *Decoder) idAt(t token, at place, into *[]byte) *RefusedError {
 
 // text reads a string of any length.
 func (d *Decoder) text(f field, into *[]byte) *RefusedError {
-	return d.textAt(d.fields[f], place{-1, f}, into)
+	t := d.fields[f]
+	if t.kind == text && !t.escaped && t.end-t.start > 2 { // as usual
+		*into = slices.Clip(d.scan.inner(t))
+		return nil
+	}
+	return d.textAt(t, place{-1, f}, into)
 }
 
 func (d *Decoder) textAt(t token, at place, into *[]byte) *RefusedError {
