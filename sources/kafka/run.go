@@ -20,6 +20,9 @@ type run struct {
 	records []worker.Record
 	headers []schemas.Header
 	free    func() // giveBack, so that handing it out allocates nothing
+
+	reader    *Session // that counts what is misplaced, or nil
+	partition int32    // that it was read from
 }
 
 //nolint:gochecknoglobals // memory that anyone may use
@@ -36,6 +39,10 @@ func newRun(from []*kgo.Record) *run {
 }
 
 func (r *run) giveBack() {
+	if r.reader != nil { // here, where the keys have just been looked at
+		r.reader.countMisplaced(r.partition, r.from)
+		r.reader = nil
+	}
 	for _, from := range r.from {
 		from.Recycle()
 	}
