@@ -114,7 +114,10 @@
 // tenth each into reading and unpacking what was fetched, encoding outputs, and packing
 // them (LZ4). What helped: the memory of what was fetched is used again; the lines of the
 // next records' users are asked of the memory all at once (worker.warm); a sender's event
-// has the fields of the one before (schemas, lead); outputs are cut from few large pieces.
+// has the fields of the one before (schemas, lead), and its text is looked at once; batches
+// are packed and unpacked from memory to memory (sources/kafka, lz4.go), and packing looks
+// first where the record before has what this one has; what outputs are encoded into is
+// used again for later ones.
 //
 // # Dependencies
 //
