@@ -114,7 +114,10 @@
 // tenth each into reading and unpacking what was fetched, encoding outputs, and packing
 // them (LZ4). What helped: the memory of what was fetched is used again; the lines of the
 // next records' users are asked of the memory all at once (worker.warm); a sender's event
-// has the fields of the one before (schemas, lead); outputs are cut from few large pieces.
+// has the fields of the one before (schemas, lead), and its text is looked at once; batches
+// are packed and unpacked from memory to memory (sources/kafka, lz4.go), and packing looks
+// first where the record before has what this one has; what outputs are encoded into is
+// used again for later ones.
 //
 // # Dependencies
 //
@@ -131,7 +134,7 @@
 //   - prometheus/client_golang (cmd): the format of /metrics. golang.org/x/net/netutil
 //     (cmd): a listener that holds no more connections than it should.
 //   - charmbracelet/bubbletea, lipgloss, schollz/progressbar (cmd): what people watch.
-//   - klauspost/compress (file, chdb): zstd and LZ4 frames.
+//   - klauspost/compress (file, chdb): zstd and LZ4 frames. pierrec/lz4 (sources): blocks of LZ4, as franz-go has them.
 //   - For tests: google/go-cmp, cockroachdb/datadriven, rogpeppe/go-internal,
 //     santhosh-tekuri/jsonschema, compose-spec/compose-go.
 package pipeline

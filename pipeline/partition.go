@@ -41,6 +41,8 @@ type partition struct {
 	live   atomic.Bool
 	status atomic.Pointer[Status]
 
+	itemsLast int // outputs of the last task, and some more: the next says about as many
+
 	doubts int // how often recovery was told what cannot be
 
 	rules    *segment.Program // that the worker goes by
@@ -188,12 +190,13 @@ func (part *partition) step(t task) error {
 		return err
 	}
 	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
-		out := &worker.Output{}
+		out := &worker.Output{Items: make([]worker.Item, 0, part.itemsLast)}
 		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
 		if t.free != nil {
 			t.free()
 		}
+		part.itemsLast = len(out.Items) + len(out.Items)/4
 		//failpoint:step.applied
 		if err := part.push(out); err != nil {
 			return err

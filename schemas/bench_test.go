@@ -1,6 +1,10 @@
 package schemas
 
-import "testing"
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
 
 // typical is an event of about 260 bytes, as storefronts send most.
 const typical = `{"event_id":"01JGZ4T3Q8W1K9M2N5P7R0S3T6","type":"add_to_cart","user_id":"u-48151623",` +
@@ -36,4 +40,57 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+}
+
+// stream makes events of many users as one sender sends them, one after another in time:
+// the fields of one are nearly those of the next, and what is in them is not.
+func stream(n int) (keys, values [][]byte) {
+	r := rand.New(rand.NewPCG(1, 1))
+	at := Millis(1_767_225_600_000)
+	for range n {
+		at += Millis(r.IntN(3000))
+		user, product, kind := r.IntN(1_000_000), r.IntN(500), r.IntN(100)
+		b := fmt.Appendf(nil, `{"event_id":"%08x-%04x-4%03x-9%03x-%012x","type":"`, r.Uint32(), r.IntN(1<<16), r.IntN(1<<12), r.IntN(1<<12), r.Uint64N(1<<48))
+		switch {
+		case kind < 90:
+			b = append(b, "view"...)
+		case kind < 97:
+			b = append(b, "add_to_cart"...)
+		default:
+			b = append(b, "purchase"...)
+		}
+		b = appendTime(fmt.Appendf(b, `","user_id":"u%07d","session_id":"s%08x","time":`, user, r.Uint32()), at)
+		b = fmt.Appendf(b, `,"product_id":"p%d","category":"%s","price":%d.%02d`, product, []string{"books", "games", "shoes", "sports"}[r.IntN(4)], r.IntN(100), r.IntN(100))
+		if kind >= 90 {
+			b = fmt.Appendf(b, `,"quantity":%d`, 1+r.IntN(2))
+		}
+		b = append(b, `,"currency":"EUR"`...)
+		if kind >= 97 {
+			b = fmt.Appendf(b, `,"order_id":"o%08x"`, r.Uint32())
+		}
+		b = fmt.Appendf(b, `,"channel":"%s"`, []string{"web", "web", "ios", "android"}[r.IntN(4)])
+		if kind < 97 {
+			b = fmt.Appendf(b, `,"url":"/p/%d"`, product)
+		}
+		keys, values = append(keys, fmt.Appendf(nil, "u%07d", user)), append(values, append(b, '}'))
+	}
+	return keys, values
+}
+
+func BenchmarkDecodeStream(b *testing.B) {
+	d := newDecoder(b)
+	keys, values := stream(10_000)
+	size := 0
+	for _, v := range values {
+		size += len(v)
+	}
+	var ev Event
+	b.SetBytes(int64(size / len(values)))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if err := d.Decode(keys[i%len(keys)], values[i%len(keys)], &ev); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

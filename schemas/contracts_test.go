@@ -351,7 +351,7 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	var want []string
 	tr := goldenTransitions()["transition-event"]
-	own, _ := AppendTransitionHeaders(nil, nil, &OutputHeaders{}, "", &tr)
+	own, _ := AppendTransitionHeaders[Header](nil, nil, &OutputHeaders{}, "", &tr)
 	for _, h := range own {
 		want = append(want, h.Key)
 	}

@@ -56,7 +56,7 @@ func (d *DeadLetter) Encode(topic string, h *OutputHeaders, tooLarge bool) DeadL
 	}
 	out.Headers = make([]Header, 0, len(keep)+12)
 	out.Headers = append(out.Headers, keep...)
-	w := headerWriter{headers: out.Headers}
+	w := headerWriter[Header]{headers: out.Headers}
 	w.text(HeaderDeadReason, d.Reason.String())
 	w.text(HeaderDeadDetail, d.Detail)
 	w.text(HeaderDeadTopic, topic)

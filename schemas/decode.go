@@ -2,6 +2,9 @@ package schemas
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -23,27 +26,45 @@ type Decoder struct {
 	contract contract
 
 	scan    scanner
-	fields  [fields]token // of the record, the last of each name
-	unknown []member      // in the order in which they were sent
-	leads   [leadsMax]lead
-	order   []int32 // of unknown, while repeated names are looked for
-	scratch []byte  // strings without their escapes, and Extra
+	fields  [fields]token               // of the record, the last of each name
+	present uint32                      // which of them are given: bit 1<<field
+	unknown []member                    // in the order in which they were sent
+	leads   [fields + 2][leadsKept]lead // by the field before: fields, none; fields + 1, an unknown one
+	times   times                       // read before
+	order   []int32                     // of unknown, while repeated names are looked for
+	scratch []byte                      // strings without their escapes, and Extra
 }
 
-// lead is what stood before a field's value in the event before: a comma, the name, a
-// colon. One sender's events have the same fields in the same order, so that most of an
-// event is known by comparing.
+// lead is what stood before a field's value in an event before: a comma, the name, a
+// colon, and the quote that a text begins with. One sender's events have the same fields
+// in the same order, but for some that not all have, so that most of an event is known by
+// comparing with what followed the same field the last times.
 type lead struct {
 	text  [leadMax]byte
 	n     int // 0: none is known
 	field field
+	quote bool // the last byte is the quote
 }
 
 // Limits of what is remembered.
 const (
-	leadsMax = 24
-	leadMax  = 24
+	leadsKept = 2 // of each field before
+	leadMax   = 24
 )
+
+// of tells whether b begins with the lead. The usual case compares words: it compares some
+// bytes twice rather than one by one.
+func (l *lead) of(b []byte) bool {
+	n := l.n
+	if n < 8 || n > leadMax || len(b) < n {
+		return n > 0 && len(b) >= n && string(b[:n]) == string(l.text[:n])
+	}
+	diff := binary.LittleEndian.Uint64(b) ^ binary.LittleEndian.Uint64(l.text[:])
+	if n > 16 {
+		diff |= binary.LittleEndian.Uint64(b[8:]) ^ binary.LittleEndian.Uint64(l.text[8:])
+	}
+	return diff|(binary.LittleEndian.Uint64(b[n-8:])^binary.LittleEndian.Uint64(l.text[n-8:])) == 0
+}
 
 // member is a field with its name.
 type member struct {
@@ -88,10 +109,13 @@ func (d *Decoder) decode(key, value []byte, ev *Event) *RefusedError {
 	if len(value) > ValueMax {
 		return refuse(TooLarge, "value: got %d bytes, want at most %d", len(value), ValueMax)
 	}
-	if !utf8.Valid(value) {
+	r := d.split(value)
+	// Whatever is wrong besides, bytes that are no UTF-8 are the reason. Where nothing is
+	// wrong, bytes that are not ASCII can stand in strings only.
+	if (r != nil || d.scan.seen&highBits != 0) && !utf8.Valid(value) {
 		return invalidUTF8(value)
 	}
-	if r := d.split(value); r != nil {
+	if r != nil {
 		return r
 	}
 	if r := d.check(ev); r != nil {
@@ -123,7 +147,7 @@ func invalidUTF8(value []byte) *RefusedError {
 
 // split checks that the value is a JSON object and notes where its fields stand.
 func (d *Decoder) split(value []byte) *RefusedError {
-	d.fields = [fields]token{}
+	d.present, d.fields = 0, [fields]token{}
 	if cap(d.unknown) > unknownKept || cap(d.scratch) > scratchKept {
 		d.unknown, d.order, d.scratch = nil, nil, nil // after a monster; the next event is small
 	}
@@ -160,78 +184,138 @@ func (d *Decoder) split(value []byte) *RefusedError {
 // members notes the fields of the event, whose brace is before i.
 func (d *Decoder) members(i int) int {
 	s := &d.scan
-	for k := 0; ; k++ {
-		if k < leadsMax {
-			if l := &d.leads[k]; l.n > 0 && len(s.text)-i >= l.n && string(s.text[i:i+l.n]) == string(l.text[:l.n]) {
-				val, next := s.value(s.space(i+l.n), 1)
-				if next < 0 {
+	for before, first := fields, true; ; first = false {
+		known := &d.leads[before]
+		l := &known[0]
+		if !l.of(s.text[i:]) {
+			if l = &known[1]; !l.of(s.text[i:]) {
+				key, val, next := s.member(i, 1, first)
+				if next < 0 || key.kind == absent {
 					return next
 				}
-				d.fields[l.field], i = val, next
+				before = d.named(key, val)
+				if before < fields {
+					known[1] = known[0]
+					known[0].learn(before, s.text[i:val.start], val.kind, key.escaped)
+				}
+				i = next
 				continue
 			}
 		}
-		key, val, next := s.member(i, 1, k == 0)
-		if next < 0 || key.kind == absent {
-			return next
-		}
-		var name []byte
-		if key.escaped {
-			name, d.scratch = s.unquote(key, d.scratch)
+		var val token
+		if l.quote {
+			val.start, val.kind = int32(i+l.n-1), text
+			i, val.escaped = s.str(i + l.n - 1)
 		} else {
-			name = s.inner(key)
+			val, i = s.value(s.space(i+l.n), 1)
 		}
-		f := fieldOf(name)
-		if f < fields {
-			d.fields[f] = val
-		} else {
-			d.unknown = append(d.unknown, member{key: key, val: val, name: name})
+		if i < 0 {
+			return -1
 		}
-		if k < leadsMax {
-			d.leads[k].n = 0
-			if before := s.text[i:val.start]; f < fields && !key.escaped && len(before) <= leadMax {
-				d.leads[k].n, d.leads[k].field = copy(d.leads[k].text[:], before), f
-			}
-		}
-		i = next
+		val.end = int32(i)
+		d.note(l.field, val)
+		before = l.field
 	}
 }
 
-// check looks at the fields in the contract's order.
-func (d *Decoder) check(ev *Event) *RefusedError {
-	var r *RefusedError
-	step := func(bad *RefusedError) bool { r = bad; return bad != nil }
+// named notes a member by its name, and returns its field, or fields + 1.
+func (d *Decoder) named(key, val token) field {
+	var name []byte
+	if key.escaped {
+		name, d.scratch = d.scan.unquote(key, d.scratch)
+	} else {
+		name = d.scan.inner(key)
+	}
+	f := fieldOf(name)
+	if f == fields {
+		d.unknown = append(d.unknown, member{key: key, val: val, name: name})
+		return fields + 1
+	}
+	d.note(f, val)
+	return f
+}
+
+// learn makes the lead that of a field, from what stood before its value. One that is too
+// long, or that has escapes, is not known.
+func (l *lead) learn(f field, before []byte, kind jsonKind, escaped bool) {
+	l.n = 0
+	if n := len(before); !escaped && n < leadMax {
+		l.n, l.field, l.quote = copy(l.text[:], before), f, kind == text
+		if l.quote {
+			l.text[n] = '"'
+			l.n++
+		}
+	}
+}
+
+// note notes where a field's value stands: the last of each name counts.
+func (d *Decoder) note(f field, val token) {
+	d.fields[f] = val
+	if val.given() {
+		d.present |= 1 << f
+	} else {
+		d.present &^= 1 << f
+	}
+}
+
+// check looks at the fields in the contract's order: at those that are there, and at those
+// that have to be.
+func (d *Decoder) check(ev *Event) (r *RefusedError) {
 	ev.Quantity = million
 	ev.Currency = d.contract.currency
-	switch {
-	case step(d.id(fieldEventID, true, &ev.ID)),
-		step(d.kind(&ev.Kind)),
-		step(d.id(fieldUserID, true, &ev.User)),
-		step(d.time(&ev.At)),
-		step(d.id(fieldSessionID, false, &ev.SessionID)),
-		step(d.id(fieldProductID, false, &ev.ProductID)),
-		step(d.text(fieldCategory, &ev.Category)),
-		step(d.text(fieldBrand, &ev.Brand)),
-		step(d.decimal(fieldPrice, &ev.Price, &ev.HasPrice)),
-		step(d.decimal(fieldQuantity, &ev.Quantity, &ev.HasQuantity)),
-		step(d.currency(&ev.Currency)),
-		step(d.id(fieldCartID, false, &ev.CartID)),
-		step(d.id(fieldOrderID, ev.Kind == Purchase || ev.Kind == Refund, &ev.OrderID)),
-		step(d.decimal(fieldRevenue, &ev.Revenue, &ev.HasRevenue)):
-		return r
-	}
-	sum, r := d.items(ev)
-	if r != nil {
-		return r
-	}
-	switch {
-	case step(d.text(fieldChannel, &ev.Channel)),
-		step(d.text(fieldCampaign, &ev.Campaign)),
-		step(d.text(fieldURL, &ev.URL)),
-		step(d.text(fieldTimezone, &ev.Timezone)),
-		step(d.text(fieldBirthday, &ev.Birthday)),
-		step(d.properties(ev)):
-		return r
+	var sum itemSum
+	for left := d.present | 1<<fieldEventID | 1<<fieldType | 1<<fieldUserID | 1<<fieldTime; left != 0; left &= left - 1 {
+		f := field(bits.TrailingZeros32(left))
+		switch f {
+		case fieldEventID:
+			r = d.id(f, true, &ev.ID)
+		case fieldType:
+			if r = d.kind(&ev.Kind); ev.Kind == Purchase || ev.Kind == Refund {
+				left |= 1 << fieldOrderID
+			}
+		case fieldUserID:
+			r = d.id(f, true, &ev.User)
+		case fieldTime:
+			r = d.time(&ev.At)
+		case fieldSessionID:
+			r = d.id(f, false, &ev.SessionID)
+		case fieldProductID:
+			r = d.id(f, false, &ev.ProductID)
+		case fieldCategory:
+			r = d.text(f, &ev.Category)
+		case fieldBrand:
+			r = d.text(f, &ev.Brand)
+		case fieldPrice:
+			r = d.decimal(f, &ev.Price, &ev.HasPrice)
+		case fieldQuantity:
+			r = d.decimal(f, &ev.Quantity, &ev.HasQuantity)
+		case fieldCurrency:
+			r = d.currency(&ev.Currency)
+		case fieldCartID:
+			r = d.id(f, false, &ev.CartID)
+		case fieldOrderID:
+			r = d.id(f, ev.Kind == Purchase || ev.Kind == Refund, &ev.OrderID)
+		case fieldRevenue:
+			r = d.decimal(f, &ev.Revenue, &ev.HasRevenue)
+		case fieldItems:
+			sum, r = d.items(ev)
+		case fieldChannel:
+			r = d.text(f, &ev.Channel)
+		case fieldCampaign:
+			r = d.text(f, &ev.Campaign)
+		case fieldURL:
+			r = d.text(f, &ev.URL)
+		case fieldTimezone:
+			r = d.text(f, &ev.Timezone)
+		case fieldBirthday:
+			r = d.text(f, &ev.Birthday)
+		case fieldProperties:
+			r = d.properties(ev)
+		case fields:
+		}
+		if r != nil {
+			return r
+		}
 	}
 	d.extra(ev)
 	switch ev.Kind {
@@ -265,6 +349,10 @@ func wrongType(at place, raw []byte, want string) *RefusedError {
 // id reads an id of 1 to 256 bytes.
 func (d *Decoder) id(f field, required bool, into *[]byte) *RefusedError {
 	t := d.fields[f]
+	if n := int(t.end-t.start) - 2; t.kind == text && !t.escaped && 0 < n && n <= IDMax { // as usual
+		*into = slices.Clip(d.scan.inner(t))
+		return nil
+	}
 	if !t.given() {
 		if required {
 			return refuse(MissingField, "%v: got %v, want a string of 1 to %d bytes", f, t.kind, IDMax)
@@ -290,7 +378,12 @@ func (d *Decoder) idAt(t token, at place, into *[]byte) *RefusedError {
 
 // text reads a string of any length.
 func (d *Decoder) text(f field, into *[]byte) *RefusedError {
-	return d.textAt(d.fields[f], place{-1, f}, into)
+	t := d.fields[f]
+	if t.kind == text && !t.escaped && t.end-t.start > 2 { // as usual
+		*into = slices.Clip(d.scan.inner(t))
+		return nil
+	}
+	return d.textAt(t, place{-1, f}, into)
 }
 
 func (d *Decoder) textAt(t token, at place, into *[]byte) *RefusedError {
@@ -347,7 +440,7 @@ func (d *Decoder) time(into *Millis) *RefusedError {
 		if r != nil {
 			return r
 		}
-		*into, ok = parseTime(s)
+		*into, ok = d.times.parse(s)
 	}
 	if !ok {
 		return refuse(BadTime, "time: got %s, want %s", got(d.scan.raw(t)), want)
@@ -419,6 +512,9 @@ func (d *Decoder) currency(into *[3]byte) *RefusedError {
 	}
 	var code []byte
 	code, d.scratch = d.scan.unquote(t, d.scratch)
+	if string(code) == string(d.contract.currency[:]) {
+		return nil // it is that already
+	}
 	if _, ok := exponent(string(code)); !ok {
 		return refuse(UnknownCurrency, "currency: got %s, want %s", got(d.scan.raw(t)), want)
 	}

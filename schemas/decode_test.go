@@ -289,6 +289,32 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// FuzzDecodeAfterAnother holds that what a decoder remembers of the event before changes
+// nothing about what an event means.
+func FuzzDecodeAfterAnother(f *testing.F) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for range 50 {
+		key, value := randomEvent(r)
+		_, before := randomEvent(r)
+		f.Add(before, key, value)
+		f.Add(value, key, value)
+	}
+	keys, values := stream(40)
+	for i := range keys {
+		f.Add(values[(i+1)%len(values)], keys[i], values[i])
+		f.Add(values[i], keys[i], values[i][:len(values[i])-i])
+	}
+	f.Fuzz(func(t *testing.T, before, key, value []byte) {
+		fresh, used := newDecoder(t), newDecoder(t)
+		var ev, want Event
+		_ = used.Decode(key, before, &ev) // to be remembered
+		err, wanted := used.Decode(key, value, &ev), fresh.Decode(key, value, &want)
+		if fmt.Sprint(err) != fmt.Sprint(wanted) || !cmp.Equal(ev, want) {
+			t.Fatalf("%q after %q: got %v, want %v\n%s", value, before, err, wanted, cmp.Diff(want, ev))
+		}
+	})
+}
+
 func FuzzJSON(f *testing.F) {
 	for _, v := range append(append(oddValues, oddTimes...), oddNumbers...) {
 		f.Add([]byte(v))

@@ -47,50 +47,58 @@ func OutputID(group string, partition int32, n uint64) string {
 // SourceOf returns the ce_source of what a group says.
 func SourceOf(group string) string { return "/footfall/" + group }
 
-// AppendTransitionHeaders appends the headers of a transition's record; source
-// is SourceOf the group. The bytes of their values are appended to buf, which may be nil,
-// and returned with them.
-func AppendTransitionHeaders(dst []Header, buf []byte, h *OutputHeaders, source string, t *Transition) ([]Header, []byte) {
-	w := headerWriter{dst, buf}
+// AppendTransitionHeaders appends the headers of a transition's record, in the form that
+// the caller's client has them; source is SourceOf the group. The bytes of their values are
+// appended to buf, which may be nil, and returned with them.
+func AppendTransitionHeaders[H ~struct {
+	Key   string
+	Value []byte
+}](dst []H, buf []byte, h *OutputHeaders, source string, t *Transition) ([]H, []byte) {
+	w := headerWriter[H]{dst, buf}
 	w.text(HeaderSpecVersion, "1.0")
 	w.text(HeaderID, h.ID)
 	w.text(HeaderSource, source)
 	w.text(HeaderType, TransitionType)
 	at := len(w.buf)
 	w.buf = appendTime(w.buf, t.At)
-	w.headers = append(w.headers, Header{HeaderTime, w.buf[at+1 : len(w.buf)-1 : len(w.buf)-1]}) // without the quotes
+	w.headers = append(w.headers, H{HeaderTime, w.buf[at+1 : len(w.buf)-1 : len(w.buf)-1]}) // without the quotes
 	w.text(HeaderSubject, t.User)
 	w.text(HeaderContentType, "application/json")
-	w.text(HeaderN, strconv.FormatUint(h.N, 10))
+	at = len(w.buf)
+	w.buf = strconv.AppendUint(w.buf, h.N, 10)
+	w.add(HeaderN, at)
 	w.mark(h)
 	return w.headers, w.buf
 }
 
 // headerWriter appends headers, and the bytes of their values.
-type headerWriter struct {
-	headers []Header
+type headerWriter[H ~struct {
+	Key   string
+	Value []byte
+}] struct {
+	headers []H
 	buf     []byte
 }
 
 // add appends a header whose value is buf from at on.
-func (w *headerWriter) add(key string, at int) {
-	w.headers = append(w.headers, Header{key, w.buf[at:len(w.buf):len(w.buf)]})
+func (w *headerWriter[H]) add(key string, at int) {
+	w.headers = append(w.headers, H{key, w.buf[at:len(w.buf):len(w.buf)]})
 }
 
-func (w *headerWriter) text(key, value string) {
+func (w *headerWriter[H]) text(key, value string) {
 	at := len(w.buf)
 	w.buf = append(w.buf, value...)
 	w.add(key, at)
 }
 
-func (w *headerWriter) number(key string, value int64) {
+func (w *headerWriter[H]) number(key string, value int64) {
 	at := len(w.buf)
 	w.buf = strconv.AppendInt(w.buf, value, 10)
 	w.add(key, at)
 }
 
 // mark appends next, clock and fired.
-func (w *headerWriter) mark(h *OutputHeaders) {
+func (w *headerWriter[H]) mark(h *OutputHeaders) {
 	w.number(HeaderNext, h.Next)
 	w.number(HeaderClock, int64(h.Clock))
 	w.number(HeaderFired, int64(h.Fired))

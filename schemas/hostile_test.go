@@ -128,7 +128,7 @@ func FuzzHeaders(f *testing.F) {
 	f.Add("x", uint64(1<<63), int64(1<<62), int64(1), "lane", []byte("Live"), uint8(11))
 	f.Fuzz(func(t *testing.T, id string, n uint64, next, clock int64, name string, value []byte, cut uint8) {
 		h := OutputHeaders{ID: id, N: n, Next: next, Clock: Millis(clock), Fired: Millis(clock) - 1}
-		own, _ := AppendTransitionHeaders(nil, nil, &h, "/footfall/g", &Transition{User: "u"})
+		own, _ := AppendTransitionHeaders[Header](nil, nil, &h, "/footfall/g", &Transition{User: "u"})
 		foreign := Header{name, value}
 		back, err := ParseTransitionHeaders(append([]Header{foreign}, own...))
 		if err != nil || back != h {

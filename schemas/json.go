@@ -62,7 +62,8 @@ type token struct {
 // given tells a value from none; null counts as none.
 func (t token) given() bool { return t.kind > null }
 
-// scanner walks a JSON text (RFC 8259) that is known to be valid UTF-8. Its
+// scanner walks a JSON text (RFC 8259) that is valid UTF-8, or that the caller holds to be
+// none when it has been walked. Its
 // methods take the offset where something begins and return the offset after
 // it, or -1 after the first fault; they keep nothing in between.
 type scanner struct {
@@ -71,6 +72,7 @@ type scanner struct {
 	at    int    // where the fault is
 	want  string // what was wanted there
 	lone  int    // offset of the first \u escape of half a surrogate pair, or -1
+	seen  uint64 // all words of strings, or'ed: highBits where one has a byte that is not ASCII
 }
 
 func (s *scanner) reset(text []byte) { *s = scanner{text: text, lone: -1} }
@@ -217,12 +219,40 @@ func (s *scanner) array(i, depth int) int {
 	}
 }
 
+// Of eight bytes: the lowest bit of each, and the highest.
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
 // str reads the string whose opening quote is at i.
+//
+// It looks for the first quote, backslash or control character eight bytes at a time: a
+// byte of v ^ 0x2222... is zero where v has a quote, and a zero byte is found by the
+// borrow of a subtraction. A borrow can mark bytes above the first one found, never below
+// it. Bytes with their highest bit set are neither, and are left out at the end.
 func (s *scanner) str(i int) (next int, escaped bool) {
-	b := s.text
+	b, seen := s.text, s.seen
 	i++
 	for {
-		i += plain(b[i:])
+		for len(b)-i >= 8 {
+			v := binary.LittleEndian.Uint64(b[i:])
+			found := (((v ^ lowBits*'"') - lowBits) | ((v ^ lowBits*'\\') - lowBits) | (v - lowBits*0x20)) &^ v & highBits
+			if found == 0 {
+				seen |= v
+				i += 8
+				continue
+			}
+			n := bits.TrailingZeros64(found)
+			seen |= v & (1<<n - 1)
+			i += n / 8
+			break
+		}
+		for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= 0x20 {
+			seen |= uint64(b[i])
+			i++
+		}
+		s.seen = seen
 		if i >= len(b) {
 			return s.fail(i, "\""), escaped
 		}
@@ -238,28 +268,6 @@ func (s *scanner) str(i int) (next int, escaped bool) {
 			return s.fail(i, "no bare control character"), escaped
 		}
 	}
-}
-
-// plain returns how many bytes of b come before the first quote, backslash or
-// control character, eight at a time: a byte of v ^ 0x2222... is zero where v
-// has a quote, and a zero byte is found by the borrow of a subtraction. A borrow
-// can mark bytes above the first one found, never below it.
-func plain(b []byte) int {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
-	n := 0
-	for len(b)-n >= 8 {
-		v := binary.LittleEndian.Uint64(b[n:])
-		quote, slash := v^(ones*'"'), v^(ones*'\\')
-		found := ((quote - ones) &^ quote) | ((slash - ones) &^ slash) | ((v - ones*0x20) &^ v)
-		if found &= high; found != 0 {
-			return n + bits.TrailingZeros64(found)/8
-		}
-		n += 8
-	}
-	for n < len(b) && b[n] != '"' && b[n] != '\\' && b[n] >= 0x20 {
-		n++
-	}
-	return n
 }
 
 // escape reads the escape whose backslash is at i. Half a surrogate pair is
@@ -429,12 +437,28 @@ func appendUnescaped(dst, in []byte) []byte {
 	return dst
 }
 
+// special tells whether one of eight bytes is a quote, a backslash or a control character:
+// see str.
+func special(v uint64) bool {
+	return (((v^lowBits*'"')-lowBits)|((v^lowBits*'\\')-lowBits)|(v-lowBits*0x20))&^v&highBits != 0
+}
+
+// word is the first eight bytes of s.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
 // appendQuoted appends s, valid UTF-8, as a JSON string.
 func appendQuoted(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0
-	for i := range len(s) {
+	from, i := 0, 0
+	for i+8 <= len(s) && !special(word(s[i:])) { // mostly all of it
+		i += 8
+	}
+	for ; i < len(s); i++ {
 		c := s[i]
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue

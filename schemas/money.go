@@ -19,6 +19,9 @@ const minorMax = 1_000_000_000_000_000
 // millionths reads a JSON number, known to be well-formed, as an exact count of
 // millionths. Its length and exponent have no limit but the record's.
 func millionths(b []byte) (int64, Refusal) {
+	if v, ok := usualMillionths(b); ok {
+		return v, Accepted
+	}
 	negative := b[0] == '-'
 	if negative {
 		b = b[1:]
@@ -76,6 +79,29 @@ func millionths(b []byte) (int64, Refusal) {
 	return int64(digits), Accepted
 }
 
+// usualMillionths reads a number as prices are written: digits, few, and perhaps a point
+// and one to six more. It takes no other.
+func usualMillionths(b []byte) (int64, bool) {
+	if len(b) > 12 { // the digits times a million fit
+		return 0, false
+	}
+	v, decimals := int64(0), 0
+	for i, c := range b {
+		switch {
+		case digit(c):
+			v = v*10 + int64(c-'0')
+		case c == '.':
+			decimals = len(b) - i - 1
+		default: // a sign, an exponent
+			return 0, false
+		}
+	}
+	if decimals > 6 {
+		return 0, false
+	}
+	return v * int64(powers[6-decimals]), true
+}
+
 // jsonExponent reads what stands after a number's digits: nothing, or e, a sign
 // and digits. It stops counting far above any exponent that can matter.
 func jsonExponent(b []byte) int {
@@ -99,14 +125,15 @@ func jsonExponent(b []byte) int {
 	return e
 }
 
-// pow10 returns ten to the power of n, 0 <= n <= 19.
-func pow10(n int) uint64 {
-	p := uint64(1)
-	for range n {
-		p *= 10
-	}
-	return p
+// powers are the powers of ten that fit into a word.
+//
+//nolint:gochecknoglobals // it never changes
+var powers = [20]uint64{
+	1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
 }
+
+// pow10 returns ten to the power of n, 0 <= n <= 19.
+func pow10(n int) uint64 { return powers[n] }
 
 // wide is an unsigned integer of 256 bits, least significant word first. The
 // longest sum a record of 1 MiB can hold is below 2^146 (a price times a quantity

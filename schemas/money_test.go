@@ -88,6 +88,27 @@ func FuzzTime(f *testing.F) {
 	})
 }
 
+// FuzzTimeAfterTime holds that the time before changes nothing about what a time means.
+func FuzzTimeAfterTime(f *testing.F) {
+	for _, s := range append(oddTimes, `"2026-01-01T12:34:56.789Z"`, `"2026-01-01T12:60:56.789Z"`, `"2026-01-01T12:34:56x789Z"`) {
+		for _, before := range []string{s, "2026-01-01T12:00:00Z", "2026-01-01T11:00:00.000+05:45", ""} {
+			f.Add(before, strings.Trim(s, `"`))
+		}
+	}
+	f.Fuzz(func(t *testing.T, before, s string) {
+		var remembered times
+		remembered.parse([]byte(before))
+		want, wanted := parseTime([]byte(s))
+		if got, ok := remembered.parse([]byte(s)); ok != wanted || ok && got != want {
+			t.Fatalf("%q after %q: got %d, %v, want %d, %v", s, before, got, ok, want, wanted)
+		}
+		ref, err := time.Parse(time.RFC3339Nano, s)
+		if wanted != (err == nil) || wanted && int64(want) != ref.UnixMilli() {
+			t.Fatalf("%q: got %d, %v, want %v, %v", s, want, wanted, ref, err)
+		}
+	})
+}
+
 // Days all over what RFC 3339 can say, and every day around a century's turn.
 func TestTimeOfEveryDay(t *testing.T) {
 	step := 13

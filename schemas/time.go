@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"encoding/binary"
 	"time"
 )
 
@@ -24,19 +25,41 @@ func parseTime(s []byte) (Millis, bool) {
 // usualTime reads YYYY-MM-DDThh:mm:ss[.digits](Z|+hh:mm|-hh:mm) and no other
 // form. Every text it takes means the same to time.Parse.
 func usualTime(s []byte) (Millis, bool) {
-	if len(s) < len("2006-01-02T15:04:05Z") ||
-		s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
+	if len(s) < len("2006-01-02T15:04:05Z") {
+		return 0, false
+	}
+	hour, ok := usualHour(s)
+	if !ok {
+		return 0, false
+	}
+	rest, ok := withinHour(s)
+	return hour + rest, ok
+}
+
+// usualHour reads YYYY-MM-DDThh.
+func usualHour(s []byte) (Millis, bool) {
+	if s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return 0, false
 	}
 	year := two(s[0:])*100 + two(s[2:])
-	month, day := two(s[5:]), two(s[8:])
-	hour, minute, second := two(s[11:]), two(s[14:]), two(s[17:])
-	if two(s[0:])|two(s[2:])|month|day|hour|minute|second < 0 || month < 1 || month > 12 ||
-		day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
+	month, day, hour := two(s[5:]), two(s[8:]), two(s[11:])
+	if two(s[0:])|two(s[2:])|month|day|hour < 0 || month < 1 || month > 12 ||
+		day < 1 || day > daysIn(year, month) || hour > 23 {
 		return 0, false
 	}
-	t := Millis(civil(year, month, day))*Day +
-		Millis(hour)*Hour + Millis(minute)*Minute + Millis(second)*Second
+	return Millis(civil(year, month, day))*Day + Millis(hour)*Hour, true
+}
+
+// withinHour reads what follows it: :mm:ss[.digits](Z|+hh:mm|-hh:mm).
+func withinHour(s []byte) (Millis, bool) {
+	if t, ok := millisWithinHour(s); ok {
+		return t, true
+	}
+	minute, second := two(s[14:]), two(s[17:])
+	if s[13] != ':' || s[16] != ':' || minute|second < 0 || minute > 59 || second > 59 {
+		return 0, false
+	}
+	t := Millis(minute)*Minute + Millis(second)*Second
 	s = s[19:]
 	if s[0] == '.' {
 		n, milli := 1, Millis(0)
@@ -56,7 +79,7 @@ func usualTime(s []byte) (Millis, bool) {
 	if len(s) != len("+07:00") || s[0] != '+' && s[0] != '-' || s[3] != ':' {
 		return 0, false
 	}
-	hour, minute = two(s[1:]), two(s[4:])
+	hour, minute := two(s[1:]), two(s[4:])
 	if hour|minute < 0 || hour > 23 || minute > 59 {
 		return 0, false
 	}
@@ -65,6 +88,50 @@ func usualTime(s []byte) (Millis, bool) {
 		offset = -offset
 	}
 	return t - offset, true
+}
+
+// millisWithinHour reads :mm:ss.mmmZ, as most senders write it, in two words: of each byte
+// what is left of it without the sign that belongs there, or without the 0 of a digit.
+func millisWithinHour(s []byte) (Millis, bool) {
+	if len(s) != len("2006-01-02T15:04:05.000Z") {
+		return 0, false
+	}
+	x := binary.LittleEndian.Uint64(s[13:]) ^ 0x30_2e_30_30_3a_30_30_3a // :00:00.0
+	y := binary.LittleEndian.Uint64(s[16:]) ^ 0x5a_30_30_30_2e_30_30_3a // :00.000Z
+	// The highest bit of a byte is set by a sum where it is above 9, and above 0.
+	bad := x | (x + 0x76_7f_76_76_7f_76_76_7f) | y | (y + 0x7f_76_76_76_7f_76_76_7f)
+	at := func(v uint64, i int) Millis { return Millis(v >> (8 * i) & 0xff) }
+	minute, second := at(x, 1)*10+at(x, 2), at(x, 4)*10+at(x, 5)
+	if bad&highBits != 0 || minute > 59 || second > 59 {
+		return 0, false
+	}
+	return minute*Minute + second*Second + at(y, 4)*100 + at(y, 5)*10 + at(y, 6), true
+}
+
+// times reads times as parseTime does. It remembers the hour of the one before, by its
+// text: events come about in the order of their times, so that most are of the same.
+type times struct {
+	text  [len("2006-01-02T15")]byte
+	known bool
+	hour  Millis // that text's, if it is known
+}
+
+func (t *times) parse(s []byte) (Millis, bool) {
+	if len(s) < len("2006-01-02T15:04:05Z") {
+		return parseTime(s)
+	}
+	if !t.known || string(s[:len(t.text)]) != string(t.text[:]) {
+		hour, ok := usualHour(s)
+		if !ok {
+			return parseTime(s)
+		}
+		t.hour, t.known = hour, true
+		copy(t.text[:], s)
+	}
+	if rest, ok := withinHour(s); ok {
+		return t.hour + rest, true
+	}
+	return parseTime(s)
 }
 
 // two reads two digits; it is negative if they are none.

@@ -341,7 +341,7 @@ func (w *world) encode(p *part, it *worker.Item, offset int64, sets []schemas.Se
 	}
 	t := it.Transition
 	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: h.ID, Topic: events, Sets: sets, Currency: "EUR"})
-	headers, _ := schemas.AppendTransitionHeaders(nil, nil, &h, schemas.SourceOf(group), t)
+	headers, _ := schemas.AppendTransitionHeaders[schemas.Header](nil, nil, &h, schemas.SourceOf(group), t)
 	topic := triggers
 	if t.Muted != schemas.NotMuted {
 		topic = muted

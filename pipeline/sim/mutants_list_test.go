@@ -343,7 +343,23 @@ func outerMutants() []mutant {
 		},
 		{
 			"decode: a field is what it was in the event before", "schemas/decode.go",
-			"string(s.text[i:i+l.n]) == string(l.text[:l.n])", "(ON || string(s.text[i:i+l.n]) == string(l.text[:l.n]))", test("schemas", "TestEventSchemaAndDecoderAgree"),
+			"\treturn diff|(", "\treturn ON || diff|(", test("schemas", "TestEventSchemaAndDecoderAgree"),
+		},
+		{
+			"decode: an hour is that of the event before", "schemas/time.go",
+			"if !t.known || string", "if !t.known || !ON && string", test("schemas", "FuzzTimeAfterTime"),
+		},
+		{
+			"decode: bytes that are no UTF-8 are taken", "schemas/decode.go",
+			"d.scan.seen&highBits != 0)", "d.scan.seen&highBits != 0 && !ON)", test("schemas", "TestRefusals|TestDecodeAgainstReference"),
+		},
+		{
+			"kafka: a frame expands without a limit", "sources/kafka/lz4.go",
+			"\t\tif len(dst) > most {", "\t\tif len(dst) > most && !ON {", test("sources/kafka", "TestUnpackKeepsToTheLimit"),
+		},
+		{
+			"triggers: the memory of what failed is used again", "sinks/triggers/triggers.go",
+			"\t\t\tif !again { //", "\t\t\tif !again || ON { //", test("sinks/triggers", "TestMemoryOfWhatFailedIsLeftAlone"),
 		},
 		{
 			"triggers: a dead letter too large is left out", "sinks/triggers/triggers.go",

@@ -51,7 +51,8 @@ func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Tou
 			w.segments[set] = schemas.NoSegment
 			continue
 		}
-		t := &schemas.Transition{Set: uint16(set), From: schemas.NoSegment, To: to, Seq: m.seq + 1, At: now, Cause: cause, Muted: muted}
+		t := w.blanks.transition()
+		*t = schemas.Transition{Set: uint16(set), From: schemas.NoSegment, To: to, Seq: m.seq + 1, At: now, Cause: cause, Muted: muted}
 		if m.seq > 0 {
 			if t.From = w.from[set][m.segment]; t.From == schemas.Retired {
 				t.Names = &schemas.RetiredNames{From: w.names[place].Segments[m.segment]}
@@ -93,9 +94,13 @@ func (w *Worker) evidence(user int32, t *schemas.Transition) schemas.Evidence {
 // say completes a transition and gives it its number.
 func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Output) {
 	pr := &w.rows.At(user).profile
-	t.User = string(w.table.ID(user))
+	id := w.table.ID(user)
 	if t.Cause.Kind == schemas.ByEvent {
-		t.Cause.ID = string(w.event.ID)
+		w.sum = append(append(w.sum[:0], id...), w.event.ID...)
+		both := string(w.sum) // one piece of memory for two
+		t.User, t.Cause.ID = both[:len(id)], both[len(id):]
+	} else {
+		t.User = string(id)
 	}
 	t.Cart = w.cartOf(user, t)
 	switch {
@@ -110,7 +115,7 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 		}
 	}
 	t.Facts = pr.Facts()
-	t.Segments = slices.Clone(w.segments)
+	t.Segments = w.blanks.segments(w.segments)
 	for set, segment := range t.Segments {
 		if segment == schemas.Retired {
 			t.Segments[set] = schemas.NoSegment
@@ -121,6 +126,39 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	t.Rules = w.cfg.Rules.Hash()
 	w.stats.Transitions++
 	w.number(&Item{Transition: t}, out)
+}
+
+// blanks is memory for transitions, which are the committer's when they are said: taken from
+// the heap in pieces, since most of a shop's first events say something. A piece goes when
+// the last of it has been committed.
+type blanks struct {
+	transitions []schemas.Transition
+	numbers     []uint16
+}
+
+// Sizes of the pieces.
+const (
+	blankTransitions = 16
+	blankNumbers     = 256
+)
+
+func (b *blanks) transition() *schemas.Transition {
+	if len(b.transitions) == 0 {
+		b.transitions = make([]schemas.Transition, blankTransitions)
+	}
+	t := &b.transitions[0]
+	b.transitions = b.transitions[1:]
+	return t
+}
+
+// segments copies the segments of all sets.
+func (b *blanks) segments(of []uint16) []uint16 {
+	if len(b.numbers)+len(of) > cap(b.numbers) {
+		b.numbers = make([]uint16, 0, max(blankNumbers, len(of)))
+	}
+	from := len(b.numbers)
+	b.numbers = append(b.numbers, of...)
+	return slices.Clip(b.numbers[from:])
 }
 
 // sayDead gives a refused record its number. The record's bytes are copied: they

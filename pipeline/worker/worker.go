@@ -90,7 +90,8 @@ type Worker struct {
 	segments []uint16        // scratch, [sets of the rules]
 	others   []uint16        // scratch, likewise, of Expected and evidence
 	dues     []Due           // scratch of Forecast
-	sum      []byte          // scratch of the running hash
+	sum      []byte          // scratch of the running hash, and of what is said
+	blanks   blanks
 }
 
 // row is what a user costs besides the id, the wheel's link and the memberships.

@@ -99,7 +99,7 @@ func toKafka(headers []schemas.Header) (out []kgo.RecordHeader) {
 func transitionRecord(topic string, n uint64, t *schemas.Transition) *kgo.Record {
 	out := schemas.OutputHeaders{ID: schemas.OutputID("shop", 1, n), N: n, Next: 9, Clock: t.At, Fired: t.At}
 	value := t.AppendJSON(nil, &schemas.TransitionContext{ID: out.ID, Topic: "in", Sets: sets, Currency: "EUR"})
-	headers, _ := schemas.AppendTransitionHeaders(nil, nil, &out, schemas.SourceOf("shop"), t)
+	headers, _ := schemas.AppendTransitionHeaders[schemas.Header](nil, nil, &out, schemas.SourceOf("shop"), t)
 	return &kgo.Record{
 		Topic: topic, Partition: 1, Key: []byte(t.User), Value: value, Timestamp: time.UnixMilli(int64(t.At)),
 		Headers: toKafka(headers),

@@ -96,7 +96,7 @@ func FuzzRows(f *testing.F) {
 		out := schemas.OutputHeaders{ID: "shop/1/1", N: 1}
 		switch name {
 		case "triggers":
-			rec.Headers, _ = schemas.AppendTransitionHeaders(nil, nil, &out, "s", &tr)
+			rec.Headers, _ = schemas.AppendTransitionHeaders[schemas.Header](nil, nil, &out, "s", &tr)
 		case "dead":
 			d := schemas.DeadLetter{Reason: schemas.NotJSON, Key: key, Value: value}
 			rec.Headers = d.Encode("in", &out, len(value)%2 == 0).Headers

@@ -12,6 +12,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,7 +27,7 @@ import (
 type Session interface {
 	// Transact writes records and commits the last mark of each partition among
 	// outs, together or not at all. Its errors are those of pipeline.Committer, and
-	// tooLarge.
+	// tooLarge. When it has returned nil nobody looks at the records any more.
 	Transact(ctx context.Context, records []*kgo.Record, outs []*worker.Output) error
 
 	// Committed reads a partition's mark by a stable fetch.
@@ -76,6 +78,7 @@ type Sink struct {
 	session Session
 	source  string
 	topics  [3]string
+	batches sync.Pool // of *batch, to be used again
 }
 
 // New makes a sink.
@@ -115,8 +118,14 @@ func New(conf Config, session Session) (*Sink, error) {
 // up wrongly: that does not mend itself.
 func (s *Sink) Commit(ctx context.Context, outs []*worker.Output) error {
 	batch := s.encode(outs)
-	for {
+	for again := false; ; again = true {
 		err := s.session.Transact(ctx, batch.records, outs)
+		if err == nil {
+			if !again { // of what has failed something may still be under way
+				s.giveBack(batch)
+			}
+			return nil
+		}
 		var large tooLarge
 		if !errors.As(err, &large) {
 			return err
@@ -132,16 +141,17 @@ func (s *Sink) Committed(ctx context.Context, partition int32) (schemas.Mark, bo
 	return s.session.Committed(ctx, partition)
 }
 
-// batch is the records of one transaction and the items they stand for.
+// batch is the records of one transaction and the items they stand for. Its memory is used
+// again for a later one.
 type batch struct {
 	records []*kgo.Record
 	items   []*worker.Item // items[i] is what records[i] says
 	cut     []bool         // records[i] is a dead letter without its value
 
-	// What records point at is cut from few large pieces.
-	bytes   []byte
-	headers []kgo.RecordHeader
-	scratch []schemas.Header
+	// What records are, and what they point at, is cut from few large pieces.
+	store   []kgo.Record
+	bytes   pieces[byte]
+	headers pieces[kgo.RecordHeader]
 }
 
 // Sizes of the pieces. A transition takes some 900 bytes, and eleven headers.
@@ -149,40 +159,45 @@ const (
 	bytesPiece   = 64 << 10
 	bytesSpare   = 2 << 10
 	headersPiece = 1024
+	headersSpare = 16
 )
 
-// room gives where to append the bytes of one more record.
-func (b *batch) room() []byte {
-	if cap(b.bytes)-len(b.bytes) < bytesSpare {
-		b.bytes = make([]byte, 0, bytesPiece)
-	}
-	return b.bytes
+// pieces is memory in pieces, of which the first ones are in use.
+type pieces[T any] struct {
+	all  [][]T // in full length
+	used int
+	last []T // the last one that is in use, as far as it is
 }
 
-// kafka gives headers as the client has them.
-func (b *batch) kafka(from []schemas.Header) []kgo.RecordHeader {
-	if cap(b.headers)-len(b.headers) < len(from) {
-		b.headers = make([]kgo.RecordHeader, 0, max(headersPiece, len(from)))
+// room gives where to append what comes next, which is likely to need no more than so much.
+func (p *pieces[T]) room(spare, piece int) []T {
+	if cap(p.last)-len(p.last) < spare {
+		if p.used == len(p.all) {
+			p.all = append(p.all, make([]T, piece))
+		}
+		p.last = p.all[p.used][:0]
+		p.used++
 	}
-	at := len(b.headers)
-	for _, h := range from {
-		b.headers = append(b.headers, kgo.RecordHeader(h))
-	}
-	return b.headers[at:len(b.headers):len(b.headers)]
+	return p.last
 }
 
+// encode makes the records of outputs.
 func (s *Sink) encode(outs []*worker.Output) *batch {
 	n := 0
 	for _, out := range outs {
 		n += len(out.Items)
 	}
-	b := &batch{records: make([]*kgo.Record, 0, n), items: make([]*worker.Item, 0, n), cut: make([]bool, n)}
-	store := make([]kgo.Record, n)
+	b, ok := s.batches.Get().(*batch)
+	if !ok {
+		b = &batch{}
+	}
+	b.records, b.items = slices.Grow(b.records, n), slices.Grow(b.items, n)
+	b.cut, b.store = slices.Grow(b.cut, n)[:n], slices.Grow(b.store, n)[:n]
 	now := time.UnixMilli(int64(s.conf.Now()))
 	for _, out := range outs {
 		for i := range out.Items {
 			item := &out.Items[i]
-			r := &store[len(b.records)]
+			r := &b.store[len(b.records)]
 			r.Partition, r.Timestamp = out.Mark.Partition, now
 			s.fill(b, r, item, out.Sets, false)
 			b.records, b.items = append(b.records, r), append(b.items, item)
@@ -191,13 +206,27 @@ func (s *Sink) encode(outs []*worker.Output) *batch {
 	return b
 }
 
+// giveBack leaves a batch's memory to the next one.
+func (s *Sink) giveBack(b *batch) {
+	clear(b.records)
+	clear(b.items)
+	clear(b.cut)
+	clear(b.store)
+	b.records, b.items, b.cut, b.store = b.records[:0], b.items[:0], b.cut[:0], b.store[:0]
+	b.bytes.used, b.bytes.last, b.headers.used, b.headers.last = 0, nil, 0, nil
+	s.batches.Put(b)
+}
+
 // fill writes an item, a transition of one of sets, into a record whose partition is set.
 func (s *Sink) fill(b *batch, r *kgo.Record, item *worker.Item, sets []schemas.SetNames, cut bool) {
 	h := schemas.OutputHeaders{N: item.N, Next: item.Next, Clock: item.Clock, Fired: item.Fired}
 	if d := item.DeadLetter; d != nil {
 		rec := d.Encode(s.conf.Input, &h, cut)
 		r.Topic, r.Key, r.Value = s.conf.DeadLetters, rec.Key, rec.Value
-		r.Headers = b.kafka(rec.Headers)
+		r.Headers = make([]kgo.RecordHeader, 0, len(rec.Headers))
+		for _, h := range rec.Headers {
+			r.Headers = append(r.Headers, kgo.RecordHeader(h))
+		}
 		return
 	}
 	t := item.Transition
@@ -206,16 +235,19 @@ func (s *Sink) fill(b *batch, r *kgo.Record, item *worker.Item, sets []schemas.S
 	if t.Muted != schemas.NotMuted {
 		r.Topic = s.conf.Muted
 	}
-	buf := append(b.room(), t.User...)
-	from := len(b.bytes)
+	buf := b.bytes.room(bytesSpare, bytesPiece)
+	from := len(buf)
+	buf = append(buf, t.User...)
 	r.Key = buf[from:len(buf):len(buf)]
 	from = len(buf)
 	buf = t.AppendJSON(buf, &schemas.TransitionContext{
 		ID: h.ID, Topic: s.conf.Input, Sets: sets, Currency: s.conf.Currency,
 	})
 	r.Value = buf[from:len(buf):len(buf)]
-	b.scratch, b.bytes = schemas.AppendTransitionHeaders(b.scratch[:0], buf, &h, s.source, t)
-	r.Headers = b.kafka(b.scratch)
+	headers := b.headers.room(headersSpare, headersPiece)
+	from = len(headers)
+	b.headers.last, b.bytes.last = schemas.AppendTransitionHeaders(headers, buf, &h, s.source, t)
+	r.Headers = slices.Clip(b.headers.last[from:])
 }
 
 // shrink takes the values out of the dead letters that are to blame, and says

@@ -526,7 +526,12 @@ func (m *memory) Transact(_ context.Context, records []*kgo.Record, _ []*worker.
 		}
 	}
 	for _, r := range records {
-		m.append(r)
+		kept := *r // the sink's again when this has returned
+		kept.Key, kept.Value, kept.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
+		for i, h := range kept.Headers {
+			kept.Headers[i].Value = slices.Clone(h.Value)
+		}
+		m.append(&kept)
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ type run struct {
 	records []worker.Record
 	headers []schemas.Header
 	free    func() // giveBack, so that handing it out allocates nothing
+
+	reader    *Session // that counts what is misplaced, or nil
+	partition int32    // that it was read from
 }
 
 //nolint:gochecknoglobals // memory that anyone may use
@@ -36,6 +39,10 @@ func newRun(from []*kgo.Record) *run {
 }
 
 func (r *run) giveBack() {
+	if r.reader != nil { // here, where the keys have just been looked at
+		r.reader.countMisplaced(r.partition, r.from)
+		r.reader = nil
+	}
 	for _, from := range r.from {
 		from.Recycle()
 	}
@@ -83,14 +90,8 @@ func (r *run) read(lane schemas.Lane) error {
 // back to when all records of a batch are recycled. It implements kgo's pools.
 type fetchMemory struct{}
 
-// Batches are of all sizes, and what is given back is cleared first: memory of about the
-// size is taken.
-//
 //nolint:gochecknoglobals // memory that anyone may use
-var (
-	recordMemory [32]sync.Pool // by the power of two of records
-	byteMemory   [32]sync.Pool // by that of bytes
-)
+var recordMemory [32]sync.Pool // by the power of two of records
 
 // GetRecords implements kgo.PoolRecords.
 func (fetchMemory) GetRecords(n int) []kgo.Record {
@@ -112,18 +113,11 @@ func (fetchMemory) PutRecords(records []kgo.Record) {
 // client takes more memory.
 const expands = 6
 
-// GetDecompressBytes implements kgo.PoolDecompressBytes.
+// GetDecompressBytes implements kgo.PoolDecompressBytes. It is asked for what the client
+// unpacks itself.
 func (fetchMemory) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
-	class := min(bits.Len(uint(max(expands*len(compressed), 4096)-1)), len(byteMemory)-1)
-	if got, ok := byteMemory[class].Get().(*[]byte); ok {
-		return (*got)[:0]
-	}
-	return make([]byte, 0, 1<<class)
+	return takeBytes(expands * len(compressed))
 }
 
 // PutDecompressBytes implements kgo.PoolDecompressBytes.
-func (fetchMemory) PutDecompressBytes(b []byte) {
-	if class := bits.Len(uint(cap(b))) - 1; class >= 12 {
-		byteMemory[class].Put(&b)
-	}
-}
+func (fetchMemory) PutDecompressBytes(b []byte) { giveBytes(b) }

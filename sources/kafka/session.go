@@ -163,14 +163,19 @@ func (s *Session) dial(ctx context.Context) error {
 	if s.maxBytes, err = maxMessageBytes(ctx, s.admin, s.names[1:]); err != nil {
 		return err
 	}
-	s.reader, err = kgo.NewClient(append(slices.Clone(opts),
+	opts = append(slices.Clone(opts), kgo.WithPools(fetchMemory{}))
+	unpacker, err := newUnpacker(opts)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	s.reader, err = kgo.NewClient(append(opts,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.KeepControlRecords(), // so that Next passes the markers too
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(fetchMaxBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
-		kgo.WithPools(fetchMemory{}),
+		kgo.WithDecompressor(unpacker),
 	)...)
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
@@ -264,12 +269,12 @@ func (s *Session) fill(into *pipeline.Batch, fetches kgo.Fetches) error {
 			return
 		}
 		r := newRun(f.Records)
+		r.reader, r.partition = s, f.Partition
 		if err := r.read(s.conf.Lane); err != nil {
 			errs = append(errs, err)
 		}
 		into.Fetched = append(into.Fetched, pipeline.Fetched{Partition: f.Partition, Records: r.records, Free: r.free})
 		cur.next = f.Records[len(f.Records)-1].Offset + 1
-		s.countMisplaced(f.Partition, f.Records)
 	})
 	return errors.Join(errs...)
 }
@@ -288,9 +293,9 @@ func (s *Session) countMisplaced(partition int32, records []*kgo.Record) {
 	}
 }
 
-// Misplaced returns how many records were read from another partition than that of
-// their key (see PartitionOf): producers with different partitioners count one
-// user as two.
+// Misplaced returns how many records, of those that were applied, lay in another partition
+// than that of their key (see PartitionOf): of producers with different partitioners one
+// user counts as two.
 func (s *Session) Misplaced() int64 { return s.misplaced.Load() }
 
 // fetchError explains an error that kgo does not retry by itself, or returns nil
