@@ -142,17 +142,17 @@ func (s *shop) measure(b *testing.B, st stage) {
 	runtime.GC()
 	b.ReportAllocs()
 	s.aside = 0
-	began := processor()
+	began := cpuSeconds()
 	for b.Loop() {
 		do()
 	}
-	each := (processor() - began - s.aside) * 1e9 / float64(b.N*batch)
+	each := (cpuSeconds() - began - s.aside) * 1e9 / float64(b.N*batch)
 	b.ReportMetric(each, "cpu-ns/"+st.unit)
 	b.ReportMetric(1e9/each, st.unit+"s/cpu-s")
 }
 
-// processor is the CPU seconds that this process has taken.
-func processor() float64 {
+// cpuSeconds is the CPU seconds that this process has taken.
+func cpuSeconds() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err)
@@ -320,8 +320,8 @@ func (s *shop) silence() func() {
 func (s *shop) comeAgain() {
 	s.tb.(*testing.B).StopTimer()
 	defer s.tb.(*testing.B).StartTimer()
-	began := processor()
-	defer func() { s.aside += processor() - began }()
+	began := cpuSeconds()
+	defer func() { s.aside += cpuSeconds() - began }()
 	for s.Pending() {
 		s.Apply(nil, Conditions{Wall: s.mark.Clock}, &s.out)
 	}
