@@ -30,7 +30,7 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,13 +108,26 @@ fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: on
 	echo "$$(wc -l <.build/fuzz/list) fuzzers, $$total executions, $$(grep -lE '^FAIL|Failing input' .build/fuzz/*.log | { xargs -r grep -LE '^    context deadline exceeded$$' || true; } | wc -l) failures"; \
 	[ $$failed = 0 ]
 
-bench: ## benchmarks of the pipeline
-	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
+# The whole processes are compared where PEERS is there; make bench PEERS= leaves them out.
+bench: | .build ## what each stage costs at 1K, 1M and 10M users, and footfall beside its peers: one table (COUNT runs; .build/bench.txt is for benchstat)
+	go test -run '^$$' -bench '^BenchmarkStage$$' -cpu 1 -count $(or $(COUNT),5) -benchtime 0.2s -timeout 30m ./pipeline/worker >.build/bench.txt || { tail -n 20 .build/bench.txt; exit 1; }
+	@rm -f .build/bench-peers.txt; \
+	if [ -n "$(PEERS)" ] && [ -x "$(abspath $(PEERS))/run" ]; then \
+	  $(MAKE) bench-peers EVENTS=$(or $(EVENTS),3000000) RATE=0 ONLY='$(or $(ONLY),^(footfall|consume|streams-memory|flink-memory)$$)' >.build/bench-peers.txt 2>.build/bench-peers.log || { tail -n 20 .build/bench-peers.log; exit 1; }; fi; \
+	go run ./pipeline/pipelinetest/bench table -peers "$$(ls .build/bench-peers.txt 2>/dev/null)" <.build/bench.txt
 
 bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE of the latency runs, 0: none)
 	@if [ ! -x "$(abspath $(PEERS))/run" ]; then echo "skipped: there is no $(PEERS)/run to run the peers with (make $@ PEERS=DIR)"; exit 0; fi; \
 	go run ./pipeline/pipelinetest/benchpeers -peers '$(abspath $(PEERS))' -only '$(ONLY)' \
 	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -profile '$(PROFILE)'
+
+bench-scale: REBALANCE_DELAY := 3000
+bench-scale: build ## CPU per event by users, segments and, on a real Kafka from PEERS, partitions and processes (RECORDS, USERS and ONLY: regexps)
+	@if [ -x "$(abspath $(PEERS))/kafka/kafka" ]; then $(with-kafka); fi; \
+	go run ./pipeline/pipelinetest/bench scale -records $(or $(RECORDS),3000000) -users '$(or $(USERS),10K|100K|1M|10M|50M)' -only '$(ONLY)'
+
+bench-rates: build ## simulate, publish and the archive on a real Kafka from PEERS, records per CPU second (RECORDS, ONLY=regexp, PROFILE=file of the archive)
+	@$(with-kafka); go run ./pipeline/pipelinetest/bench rates -records $(or $(RECORDS),3000000) -only '$(ONLY)' -profile '$(PROFILE)'
 
 mutants: | .build ## bugs of our own, each of which must be found by what is named beside it (ONLY=words in their names)
 	@FOOTFALL_TEST_MUTANTS="1$(ONLY)" go test -count 1 -timeout 20m -v -run Mutants ./pipeline/sim >.build/mutants.log 2>&1 || { cat .build/mutants.log; exit 1; }; \
@@ -143,7 +156,7 @@ published: | .build ## footfall's results against the numbers published for each
 with-kafka = broker="$(abspath $(PEERS))/kafka/kafka"; \
 	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make $@ PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	export KAFKA_PROPS="group.initial.rebalance.delay.ms=0 auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
+	export KAFKA_PROPS="group.initial.rebalance.delay.ms=$(or $(REBALANCE_DELAY),0) auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
 	  group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200"; \
 	"$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \

@@ -299,13 +299,3 @@ func FuzzTransitionStrings(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkAppendJSON(b *testing.B) {
-	tr, ctx := goldenTransitions()["transition-event"], testContext(17)
-	var dst []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		dst = tr.AppendJSON(dst[:0], ctx)
-	}
-	b.SetBytes(int64(len(dst)))
-}

@@ -93,11 +93,3 @@ func TestEvalAllocatesNothing(t *testing.T) {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
-
-func BenchmarkEval(b *testing.B) {
-	e, pr, into := Lifecycle(0).Evaluator(), shopper(2, 0, 40*day), make([]uint16, 1)
-	for b.Loop() {
-		e.Eval(pr, profile.View{}, start, into)
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "evals/s")
-}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"footfall/schemas"
@@ -134,61 +133,6 @@ func TestALazyTimerAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkApply(b *testing.B) {
-	for _, c := range []struct {
-		name  string
-		users int
-	}{{"users=10K/sets=1", 10_000}, {"users=1M/sets=1", 1_000_000}} {
-		b.Run(c.name, func(b *testing.B) {
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			cfg := config(b)
-			cfg.DedupBudget = 1 << 16 // so that what a user costs is seen
-			w := New(7, cfg)
-			w.Begin(0, 0)
-			tr, out := newTraffic(c.users, 1000), &Output{}
-			tr.fill(w, out)
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			b.SetBytes(int64(len(tr.records) * len(trafficEvent)))
-			b.ReportAllocs()
-			for b.Loop() {
-				w.Apply(tr.batch(tr.anybody), Conditions{Wall: trafficAt}, out)
-			}
-			b.ReportMetric(float64(b.N*len(tr.records))/b.Elapsed().Seconds(), "events/s")
-			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(c.users), "B/user")
-		})
-	}
-}
-
-// millions is a worker with a million users.
-func millions(b *testing.B) *Worker {
-	w := New(7, config(b))
-	w.Begin(0, 0)
-	tr, out := newTraffic(1_000_000, 1000), &Output{}
-	tr.fill(w, out)
-	return w
-}
-
-func BenchmarkSlice(b *testing.B) {
-	w := millions(b)
-	b.Run("users=1M/sets=1", func(b *testing.B) {
-		var bytes int64
-		for b.Loop() {
-			w.Snapshot(base)
-			bytes = 0
-			for done := false; !done; {
-				counted := &counter{}
-				done, _ = w.Slice(counted, 256<<10)
-				bytes += counted.n
-			}
-		}
-		b.SetBytes(bytes)
-		b.ReportMetric(float64(bytes)/float64(w.Users()), "B/user")
-	})
-}
-
 // counter counts bytes and forgets them.
 type counter struct{ n int64 }
 
@@ -198,43 +142,3 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 var _ io.Writer = (*counter)(nil)
-
-func BenchmarkRead(b *testing.B) {
-	w := millions(b)
-	var whole bytes.Buffer
-	w.Snapshot(base)
-	for done := false; !done; {
-		done, _ = w.Slice(&whole, 1<<20)
-	}
-	b.Run("users=1M/sets=1", func(b *testing.B) {
-		b.SetBytes(int64(whole.Len()))
-		for b.Loop() {
-			if _, err := Read(bytes.NewReader(whole.Bytes()), 7, w.cfg); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(b.N*w.Users())/b.Elapsed().Seconds(), "users/s")
-	})
-}
-
-// Silence of a whole shop: everyone's timer, and the transition it says.
-func BenchmarkFire(b *testing.B) {
-	b.Run("users=100K/sets=1", func(b *testing.B) {
-		tr, out := newTraffic(100_000, 1000), &Output{}
-		fired := 0
-		for b.Loop() {
-			b.StopTimer()
-			w := New(7, config(b))
-			w.Begin(0, 0)
-			tr.next = 0
-			tr.fill(w, out)
-			b.StartTimer()
-			to := trafficAt + 100*schemas.Day
-			for w.Mark().Clock < to {
-				w.Apply(nil, Conditions{Wall: to, Tick: to}, out)
-				fired += len(out.Items)
-			}
-		}
-		b.ReportMetric(float64(fired)/b.Elapsed().Seconds(), "transitions/s")
-	})
-}

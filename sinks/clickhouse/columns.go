@@ -8,94 +8,9 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/shopspring/decimal"
 
 	"footfall/schemas"
 )
-
-// column is the values of one column of a block. A block keeps them in memory of
-// its own and hands them over as a whole, so that a row costs no allocation but
-// those of its decimals and NULLs.
-type column interface {
-	appendTo(to driver.BatchColumn) error
-	print(to []byte) []byte // appends its one value as contents.go has it
-	reset()
-}
-
-// texts is a column of strings, one behind the other.
-type texts struct {
-	bytes []byte
-	ends  []int
-}
-
-func (c *texts) reset() { c.bytes, c.ends = c.bytes[:0], c.ends[:0] }
-
-func (c *texts) appendTo(to driver.BatchColumn) error {
-	all, from := string(c.bytes), 0
-	values := make([]string, len(c.ends))
-	for i, end := range c.ends {
-		values[i], from = all[from:end], end
-	}
-	return to.Append(values)
-}
-
-// values is a column of anything that the driver takes as a slice.
-type values[T any] struct {
-	v     []T
-	scale int // of decimals
-}
-
-func (c *values[T]) reset()                               { clear(c.v); c.v = c.v[:0] }
-func (c *values[T]) appendTo(to driver.BatchColumn) error { return to.Append(c.v) }
-
-// others is a column of what the driver takes one by one.
-type others struct{ v []any }
-
-func (c *others) reset() { clear(c.v); c.v = c.v[:0] }
-
-func (c *others) appendTo(to driver.BatchColumn) error {
-	for _, v := range c.v {
-		if err := to.AppendRow(v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// columnOf returns an empty column for a type of ours.
-func columnOf(chType string) column {
-	inner, nullable := strings.CutPrefix(chType, "Nullable(")
-	switch {
-	case chType == "String", chType == "LowCardinality(String)":
-		return &texts{}
-	case chType == "Int32":
-		return &values[int32]{}
-	case chType == "Int64", strings.HasPrefix(chType, "DateTime64"):
-		return &values[int64]{}
-	case chType == "UInt32":
-		return &values[uint32]{}
-	case chType == "UInt64":
-		return &values[uint64]{}
-	case strings.HasPrefix(chType, "Decimal"):
-		return &values[decimal.Decimal]{scale: scaleOf(chType)}
-	case nullable && inner == "String)":
-		return &values[*string]{}
-	case nullable && inner == "Int32)":
-		return &values[*int32]{}
-	case nullable && (inner == "Int64)" || strings.HasPrefix(inner, "DateTime64")):
-		return &values[*int64]{}
-	case nullable && inner == "UInt8)":
-		return &values[*uint8]{}
-	case nullable && inner == "UInt64)":
-		return &values[*uint64]{}
-	case nullable && strings.HasPrefix(inner, "Decimal"):
-		return &values[*decimal.Decimal]{scale: scaleOf(strings.TrimSuffix(inner, ")"))}
-	case strings.HasPrefix(chType, "Map("), strings.HasPrefix(chType, "Array("):
-		return &others{}
-	}
-	panic(fmt.Sprintf("clickhouse: no column for type %s", chType))
-}
 
 // block is rows of one partition of one table, in the making. A row is put in
 // column by column, in the order of the table's columns: end panics if one was
@@ -103,7 +18,7 @@ func columnOf(chType string) column {
 type block struct {
 	table   *table
 	month   int // of the table's partition: 202601
-	columns []column
+	columns []values
 	at      int // column that is next
 	rows    int
 	bytes   int // about
@@ -112,7 +27,7 @@ type block struct {
 func newBlock(t *table, month int) *block {
 	b := &block{table: t, month: month}
 	for _, c := range t.columns {
-		b.columns = append(b.columns, columnOf(c.Type))
+		b.columns = append(b.columns, newValues(c.Type))
 	}
 	return b
 }
@@ -133,44 +48,79 @@ func (b *block) end() {
 	b.rows++
 }
 
-// put puts a value into the next column.
-func put[T any](b *block, v T) {
-	c := b.columns[b.at].(*values[T])
-	c.v = append(c.v, v)
+// next is the next column, which is of the type that the caller knows.
+func next[C values](b *block) C {
+	c := b.columns[b.at].(C)
 	b.at++
+	return c
+}
+
+// present is next for a column that may be NULL, where the value is not.
+func present[C values](b *block) C {
+	c := next[*optional](b)
+	c.null = append(c.null, 0)
+	return c.of.(C)
+}
+
+// absent puts NULL into the next column, and returns it for the value that stands there.
+func absent(b *block) *optional {
+	c := next[*optional](b)
+	c.null = append(c.null, 1)
+	return c
+}
+
+// put puts a number into the next column.
+func put[T number](b *block, v T) {
+	c := next[*numbers[T]](b)
+	c.v = append(c.v, v)
 	b.bytes += 8
 }
 
+func putOrNull[T number](b *block, v *T) {
+	b.bytes += 8
+	if v == nil {
+		c := absent(b).of.(*numbers[T])
+		c.v = append(c.v, 0)
+		return
+	}
+	c := present[*numbers[T]](b)
+	c.v = append(c.v, *v)
+}
+
 func (b *block) text(v []byte) {
-	c := b.columns[b.at].(*texts)
-	c.bytes = append(c.bytes, v...)
-	c.ends = append(c.ends, len(c.bytes))
+	switch c := b.columns[b.at].(type) {
+	case *words:
+		c.addText(v)
+	case *texts:
+		c.addText(v)
+	}
 	b.at++
 	b.bytes += len(v) + 1
 }
 
 func (b *block) string(v string) {
-	c := b.columns[b.at].(*texts)
-	c.bytes = append(c.bytes, v...)
-	c.ends = append(c.ends, len(c.bytes))
+	switch c := b.columns[b.at].(type) {
+	case *words:
+		c.addString(v)
+	case *texts:
+		c.addString(v)
+	}
 	b.at++
 	b.bytes += len(v) + 1
 }
 
 func (b *block) textOrNull(v []byte) {
+	b.bytes += len(v) + 8
 	if v == nil {
-		put[*string](b, nil)
+		absent(b).of.(*texts).addText(nil)
 		return
 	}
-	s := string(v)
-	put(b, &s)
-	b.bytes += len(v)
+	present[*texts](b).addText(v)
 }
 
 func (b *block) any(v any, size int) {
-	c := b.columns[b.at].(*others)
+	c := next[*others](b)
 	c.v = append(c.v, v)
-	b.at++
 	b.bytes += size
 }
 
@@ -178,23 +128,29 @@ func (b *block) time(v schemas.Millis) { put(b, int64(clamp(v))) }
 
 func (b *block) timeOrNull(v schemas.Millis, given bool) {
 	if !given {
-		put[*int64](b, nil)
+		putOrNull[int64](b, nil)
 		return
 	}
 	ms := int64(clamp(v))
-	put(b, &ms)
+	putOrNull(b, &ms)
 }
 
-// decimal puts v * 10^-decimals.
-func (b *block) decimal(v int64, decimals int) { put(b, decimal.New(v, int32(-decimals))) }
+// decimal puts v * 10^-digits.
+func (b *block) decimal(v int64, digits int) {
+	c := next[*decimals](b)
+	c.v = append(c.v, wideOf(v, c.scale-digits))
+	b.bytes += 16
+}
 
-func (b *block) decimalOrNull(v int64, decimals int, given bool) {
+func (b *block) decimalOrNull(v int64, digits int, given bool) {
+	b.bytes += 16
 	if !given {
-		put[*decimal.Decimal](b, nil)
+		c := absent(b).of.(*decimals)
+		c.v = append(c.v, wide{})
 		return
 	}
-	d := decimal.New(v, int32(-decimals))
-	put(b, &d)
+	c := present[*decimals](b)
+	c.v = append(c.v, wideOf(v, c.scale-digits))
 }
 
 // The first moment of DateTime64(3), and the last one that reaches it: the driver

@@ -1,13 +1,14 @@
 package clickhouse
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/shopspring/decimal"
 
 	"footfall/pipeline/archive"
 )
@@ -118,9 +119,35 @@ func (r *rows) Content(hash uint64) uint64 {
 
 var _ archive.AuditTable = (*tables)(nil)
 
-func (c *texts) print(to []byte) []byte { return append(to, c.bytes...) }
+func (c *texts) print(to []byte) []byte {
+	_, n := binary.Uvarint(c.bytes)
+	return append(to, c.bytes[n:]...)
+}
 
-func (c *values[T]) print(to []byte) []byte { return c.show(to, any(c.v[0])) }
+func (c *words) print(to []byte) []byte { return append(to, c.names[c.keys[0]]...) }
+
+func (c *numbers[T]) print(to []byte) []byte {
+	if v := c.v[0]; v < 0 {
+		return strconv.AppendInt(to, int64(v), 10)
+	}
+	return strconv.AppendUint(to, uint64(c.v[0]), 10)
+}
+
+func (c *decimals) print(to []byte) []byte {
+	w := c.v[0]
+	if int64(w.high) == int64(w.low)>>63 { // it has 64 bits
+		return strconv.AppendInt(to, int64(w.low), 10)
+	}
+	v := new(big.Int).Lsh(big.NewInt(int64(w.high)), 64)
+	return v.Add(v, new(big.Int).SetUint64(w.low)).Append(to, 10)
+}
+
+func (c *optional) print(to []byte) []byte {
+	if c.null[0] > 0 {
+		return append(to, nullValue...)
+	}
+	return c.of.print(to)
+}
 
 func (c *others) print(to []byte) []byte {
 	switch v := c.v[0].(type) {
@@ -139,41 +166,4 @@ func (c *others) print(to []byte) []byte {
 	default:
 		panic(fmt.Sprintf("clickhouse: no text for a %T", v))
 	}
-}
-
-// show is the text of a value that is neither a string nor a pair of those.
-func (c *values[T]) show(to []byte, value any) []byte {
-	switch v := value.(type) {
-	case int32:
-		return strconv.AppendInt(to, int64(v), 10)
-	case int64:
-		return strconv.AppendInt(to, v, 10)
-	case uint32:
-		return strconv.AppendUint(to, uint64(v), 10)
-	case uint64:
-		return strconv.AppendUint(to, v, 10)
-	case decimal.Decimal:
-		return append(to, v.Shift(int32(c.scale)).String()...)
-	case *string:
-		return orNull(to, v, func(v string) []byte { return append(to, v...) })
-	case *int32:
-		return orNull(to, v, func(v int32) []byte { return c.show(to, v) })
-	case *int64:
-		return orNull(to, v, func(v int64) []byte { return c.show(to, v) })
-	case *uint8:
-		return orNull(to, v, func(v uint8) []byte { return c.show(to, uint64(v)) })
-	case *uint64:
-		return orNull(to, v, func(v uint64) []byte { return c.show(to, v) })
-	case *decimal.Decimal:
-		return orNull(to, v, func(v decimal.Decimal) []byte { return c.show(to, v) })
-	default:
-		panic(fmt.Sprintf("clickhouse: no text for a %T", v))
-	}
-}
-
-func orNull[T any](to []byte, v *T, show func(T) []byte) []byte {
-	if v == nil {
-		return append(to, nullValue...)
-	}
-	return show(*v)
 }

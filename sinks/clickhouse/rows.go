@@ -38,6 +38,7 @@ type rows struct {
 	decoder *schemas.Decoder
 	blocks  map[blockKey]*block
 	n, size int
+	courier *courier
 
 	scratch map[*table]*block // for Content, one row at a time
 	text    []byte            // the same
@@ -64,7 +65,7 @@ func (t *tables) Rows() archive.Rows {
 	if err != nil {
 		panic(fmt.Sprintf("clickhouse: the contract was checked by NewArchive: %v", err))
 	}
-	return &rows{t: t, decoder: d, blocks: map[blockKey]*block{}, scratch: map[*table]*block{}}
+	return &rows{t: t, decoder: d, blocks: map[blockKey]*block{}, courier: newCourier(), scratch: map[*table]*block{}}
 }
 
 // Decode tells whether a record gives a row. An event that the contract refuses
@@ -153,7 +154,7 @@ func (r *rows) Insert(ctx context.Context, token string) error {
 		if b.rows == 0 {
 			continue
 		}
-		if err := r.t.send(ctx, b, fmt.Sprintf("%s/%s/%d", token, b.table.name, b.month)); err != nil {
+		if err := r.t.send(ctx, r.courier, b, fmt.Sprintf("%s/%s/%d", token, b.table.name, b.month)); err != nil {
 			return fmt.Errorf("insert %d rows into %s: %w", b.rows, b.table.name, plain(err))
 		}
 		//failpoint:archive.block-sent
@@ -163,7 +164,7 @@ func (r *rows) Insert(ctx context.Context, token string) error {
 }
 
 // send inserts a block as one block.
-func (t *tables) send(ctx context.Context, b *block, token string) error {
+func (t *tables) send(ctx context.Context, courier *courier, b *block, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
 	defer cancel()
 	ctx = clickhouse.Context(ctx,
@@ -177,11 +178,9 @@ func (t *tables) send(ctx context.Context, b *block, token string) error {
 	if err != nil {
 		return err
 	}
-	for i, c := range b.columns {
-		if err := c.appendTo(batch.Column(i)); err != nil {
-			_ = batch.Abort()
-			return fmt.Errorf("column %s: %w", b.table.columns[i].Name, err)
-		}
+	if err := courier.bring(b, batch); err != nil {
+		_ = batch.Abort()
+		return err
 	}
 	return batch.Send()
 }
@@ -322,8 +321,8 @@ func (r *rows) addTransition(b *block) {
 	b.string(t.Cause.Type)
 	b.string(t.Cause.ID)
 	b.string(t.Cause.Topic)
-	put(b, t.Cause.Partition)
-	put(b, t.Cause.Offset)
+	putOrNull(b, t.Cause.Partition)
+	putOrNull(b, t.Cause.Offset)
 	b.timeOrNull(t.Cause.Due.millis())
 	put(b, t.Profile.RecencySeconds)
 	put(b, t.Profile.Orders)
@@ -351,10 +350,10 @@ func (r *rows) addTransition(b *block) {
 	b.string(t.Evidence.Clause)
 	b.string(string(t.Evidence.Was))
 	b.string(string(t.Evidence.Is))
-	put(b, t.Cause.Epoch)
+	putOrNull(b, t.Cause.Epoch)
 	b.string(t.Cart)
 	b.timeOrNull(t.NotBefore.millis())
-	put(b, t.BestHour)
+	putOrNull(b, t.BestHour)
 	b.string(t.Zone)
 	b.string(t.ZoneFrom)
 }

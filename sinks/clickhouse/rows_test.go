@@ -107,27 +107,13 @@ func FuzzRows(f *testing.F) {
 		r.Add(archive.Hash(&rec)) // panics unless every column got a value
 		for _, b := range r.blocks {
 			for i, c := range b.columns {
-				if n := length(c); n != 1 {
+				if n := c.length(); n != 1 {
 					t.Fatalf("%s, column %s: got %d values, want 1", b.table.name, b.table.columns[i].Name, n)
 				}
 			}
 		}
 	})
 }
-
-func length(c column) int {
-	switch c := c.(type) {
-	case *texts:
-		return len(c.ends)
-	case *others:
-		return len(c.v)
-	case interface{ length() int }:
-		return c.length()
-	}
-	return -1
-}
-
-func (c *values[T]) length() int { return len(c.v) }
 
 // The archive reads a transition by itself, so as not to depend on the rules in
 // force; what it reads is what schemas writes.

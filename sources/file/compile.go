@@ -71,9 +71,9 @@ type program struct {
 	time    int
 	parse   func(string) (schemas.Millis, error)
 	types   types
-	user    source
-	eventID source
-	orderID *source // nil: the event id
+	user    named
+	eventID named
+	orderID *named  // nil: the event id
 	rest    []named // the other fields, in the contract's order
 	props   []named
 	by      []int // empty: no groups
@@ -82,9 +82,15 @@ type program struct {
 	skips   []skip
 }
 
+// named is a field, or a property, and where its value comes from.
 type named struct {
 	field
 	source
+	member string // the name as JSON, with its colon
+}
+
+func newNamed(f field, s source) named {
+	return named{f, s, string(append(appendString(nil, f.name), ':'))}
 }
 
 // source is a Value made ready.
@@ -145,13 +151,13 @@ func compile(m *Mapping) (*program, error) {
 	if m.Nested != "" {
 		defaultID = "{file}:{row}:{n}"
 	}
-	p.eventID = p.source("event_id", Value{Template: defaultID})
+	p.eventID = newNamed(fields[0], p.source("event_id", Value{Template: defaultID}))
 	for _, f := range fields {
 		v, ok := m.Fields[f.name]
 		if !ok {
 			continue
 		}
-		s := p.source(f.name, v)
+		s := newNamed(f, p.source(f.name, v))
 		switch f.name {
 		case "event_id":
 			p.eventID = s
@@ -160,11 +166,11 @@ func compile(m *Mapping) (*program, error) {
 		case "order_id":
 			p.orderID = &s
 		default:
-			p.rest = append(p.rest, named{f, s})
+			p.rest = append(p.rest, s)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Properties)) {
-		p.props = append(p.props, named{field{name, textField}, p.source(name, m.Properties[name])})
+		p.props = append(p.props, newNamed(field{name, textField}, p.source(name, m.Properties[name])))
 	}
 	if g := m.Group; g != nil {
 		for _, by := range g.By {
@@ -238,12 +244,12 @@ func (p *program) compileTypes(t TypeMapping) {
 func (p *program) compileItems(items map[string]Value) {
 	for _, f := range itemFields {
 		if v, ok := items[f.name]; ok {
-			p.items = append(p.items, named{f, p.source(f.name, v)})
+			p.items = append(p.items, newNamed(f, p.source(f.name, v)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(items)) {
 		if !slices.ContainsFunc(itemFields, func(f field) bool { return f.name == name }) {
-			p.items = append(p.items, named{field{name, textField}, p.source(name, items[name])})
+			p.items = append(p.items, newNamed(field{name, textField}, p.source(name, items[name])))
 		}
 	}
 }

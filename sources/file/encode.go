@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,9 @@ const (
 // draft is an event under construction: the JSON of its fields and, apart from
 // them, of its items, because items may come from later rows.
 type draft struct {
-	key   string
+	key   string // the user's id, where keyAt is 0
+	keyAt int    // where it stands in the event, as it is
+	keyTo int
 	time  schemas.Millis
 	line  int64  // of its first row
 	last  int64  // number of its latest row among those taken, for groups
@@ -25,7 +28,7 @@ type draft struct {
 	body  []byte // without items, properties and closing brace
 	items []byte // without brackets
 	props []byte
-	whole []byte // instead of all these: the event as it is
+	whole []byte // instead of all these: the event as it will be given
 }
 
 // size is what an event takes of memory.
@@ -37,6 +40,9 @@ func (d *draft) size() int64 {
 type encoder struct {
 	*program
 	file string
+	room int // for an event: what the one before took, and some more
+
+	scratch []byte // properties
 }
 
 // draft encodes a row's fields. The error is a *rowError.
@@ -49,15 +55,19 @@ func (e *encoder) draft(r row) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{time: t, line: r.line, key: e.text(&e.user, r)}
-	id := e.text(&e.eventID, r)
-	b := append(make([]byte, 0, 256), `{"event_id":`...)
-	if b, err = e.append(b, named{fields[0], e.eventID}, r, id); err != nil {
+	d := &draft{time: t, line: r.line, key: e.text(&e.user.source, r)}
+	id := e.text(&e.eventID.source, r)
+	b := append(make([]byte, 0, e.room), '{')
+	if b, err = e.append(append(b, e.eventID.member...), &e.eventID, r, id); err != nil {
 		return nil, err
 	}
-	b = append(append(append(b, `,"type":"`...), kind...), `","user_id":`...)
-	if b, err = e.append(b, named{fields[1], e.user}, r, d.key); err != nil {
+	b = append(append(append(append(b, `,"type":"`...), kind...), `",`...), e.user.member...)
+	before := len(b)
+	if b, err = e.append(b, &e.user, r, d.key); err != nil {
 		return nil, err
+	}
+	if len(b)-before == len(d.key)+2 { // nothing in it was escaped
+		d.key, d.keyAt, d.keyTo = "", before+1, len(b)-1
 	}
 	b = strconv.AppendInt(append(b, `,"time":`...), int64(t), 10)
 	if b, err = e.order(b, r, kind, id); err != nil {
@@ -66,11 +76,23 @@ func (e *encoder) draft(r row) (*draft, error) {
 	if d.body, err = e.list(b, e.rest, r, true); err != nil {
 		return nil, err
 	}
-	if d.props, err = e.list(nil, e.props, r, false); err != nil {
+	if d.props, err = e.list(e.scratch[:0], e.props, r, false); err != nil {
 		return nil, err
 	}
+	e.scratch = d.props
+	if len(e.by) > 0 { // items are to come
+		d.props = slices.Clone(d.props)
+		return d, nil
+	}
+	d.whole = d.finish()
+	e.room = len(d.whole) + roomMore
+	d.body, d.props = nil, nil
 	return d, nil
 }
+
+// roomMore is by how much an event may be longer than the one before without being
+// copied.
+const roomMore = 32
 
 func (e *encoder) kind(r row) (string, error) {
 	t := &e.types
@@ -95,11 +117,11 @@ func (e *encoder) order(b []byte, r row, kind, id string) ([]byte, error) {
 	needs := kind == "purchase" || kind == "refund"
 	switch {
 	case e.orderID != nil:
-		order := e.text(e.orderID, r)
+		order := e.text(&e.orderID.source, r)
 		if order == "" && !needs {
 			return b, nil
 		}
-		return e.append(append(b, `,"order_id":`...), named{field{"order_id", idField}, *e.orderID}, r, order)
+		return e.append(append(b, `,"order_id":`...), e.orderID, r, order)
 	case needs:
 		return appendString(append(b, `,"order_id":`...), id), nil
 	default:
@@ -110,7 +132,8 @@ func (e *encoder) order(b []byte, r row, kind, id string) ([]byte, error) {
 // list writes the fields of a row that are not empty, with a comma before each, or
 // only between them.
 func (e *encoder) list(b []byte, list []named, r row, comma bool) ([]byte, error) {
-	for _, f := range list {
+	for i := range list {
+		f := &list[i]
 		v := e.text(&f.source, r)
 		if v == "" {
 			continue
@@ -119,7 +142,7 @@ func (e *encoder) list(b []byte, list []named, r row, comma bool) ([]byte, error
 			b = append(b, ',')
 		}
 		comma = true
-		b = append(appendString(b, f.name), ':')
+		b = append(b, f.member...)
 		var err error
 		if b, err = e.append(b, f, r, v); err != nil {
 			return nil, err
@@ -195,7 +218,7 @@ func (e *encoder) fillIn(parts []part, r row) string {
 }
 
 // append writes a field's value as JSON, if the event contract takes it.
-func (e *encoder) append(b []byte, f named, r row, v string) ([]byte, error) {
+func (e *encoder) append(b []byte, f *named, r row, v string) ([]byte, error) {
 	switch f.kind {
 	case numberField:
 		out, reason := appendNumber(b, v, f.absolute)
@@ -224,7 +247,7 @@ func appendNumber(b []byte, v string, absolute bool) ([]byte, string) {
 		digits = strings.TrimPrefix(digits, "+")
 	}
 	whole, fraction, _ := strings.Cut(digits, ".")
-	if whole+fraction == "" || strings.Trim(whole, "0123456789")+strings.Trim(fraction, "0123456789") != "" {
+	if whole == "" && fraction == "" || !digitsOnly(whole) || !digitsOnly(fraction) {
 		return nil, fmt.Sprintf("%q is not a decimal number", v)
 	}
 	if minus && !absolute && strings.Trim(whole+fraction, "0") != "" {
@@ -247,19 +270,32 @@ func appendNumber(b []byte, v string, absolute bool) ([]byte, string) {
 	return b, ""
 }
 
+func digitsOnly(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
 // appendString writes valid UTF-8 as a JSON string.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
+	from := 0 // what is before it is written
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < ' ':
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		if c < ' ' {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			b = append(b, c)
+		} else {
+			b = append(b, '\\', c)
 		}
 	}
-	return append(b, '"')
+	return append(append(b, s[from:]...), '"')
 }

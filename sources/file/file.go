@@ -39,7 +39,8 @@ const (
 // Malformed is the reason by which rows are skipped that cannot be read.
 const Malformed = "malformed"
 
-// Event is one event of the file. It owns its memory.
+// Event is one event of the file. It owns its memory; the key may be a piece of the
+// value's.
 type Event struct {
 	Key, Value []byte // the user's id; JSON of the event contract
 	Time       schemas.Millis
@@ -221,7 +222,13 @@ var errStopped = errors.New("stopped")
 
 func (r *Reader) give(d *draft, yield func(Event, error) bool) error {
 	r.stats.Events++
-	if !yield(Event{Key: []byte(d.key), Value: d.finish(), Time: d.time}, nil) {
+	ev := Event{Value: d.finish(), Time: d.time}
+	if d.keyAt > 0 {
+		ev.Key = ev.Value[d.keyAt:d.keyTo:d.keyTo]
+	} else {
+		ev.Key = []byte(d.key)
+	}
+	if !yield(ev, nil) {
 		return errStopped
 	}
 	return nil
@@ -309,6 +316,7 @@ type groups struct {
 	key    []byte // scratch
 	open   map[string]*draft
 	queue  []*draft
+	first  int // of the queue: those before it are given away
 }
 
 // find returns the event a row belongs to, or nil if it begins one, which add then
@@ -346,9 +354,10 @@ func (g *groups) add(d *draft) {
 
 // emit gives away the events at the front of the queue that are complete, or all.
 func (g *groups) emit(all bool, each func(*draft) error) error {
-	for len(g.queue) > 0 && (all || len(g.by) == 0 || g.taken-g.queue[0].last > g.within) {
-		d := g.queue[0]
-		g.queue = g.queue[1:]
+	for g.first < len(g.queue) && (all || len(g.by) == 0 || g.taken-g.queue[g.first].last > g.within) {
+		d := g.queue[g.first]
+		g.queue[g.first] = nil
+		g.first++
 		g.held -= d.size()
 		if g.open[d.by] == d {
 			delete(g.open, d.by)
@@ -356,6 +365,10 @@ func (g *groups) emit(all bool, each func(*draft) error) error {
 		if err := each(d); err != nil {
 			return err
 		}
+	}
+	if 2*g.first >= len(g.queue) { // as many are moved as were given away
+		g.queue = slices.Delete(g.queue, 0, g.first)
+		g.first = 0
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func timeParser(m TimeMapping) (func(string) (schemas.Millis, error), error) {
 		return nil, fmt.Errorf("time zone: %w", err)
 	}
 	named := strings.Contains(m.Layout, "MST")
-	return func(s string) (schemas.Millis, error) {
+	return again(func(s string) (schemas.Millis, error) {
 		t, err := time.ParseInLocation(m.Layout, s, loc)
 		if err != nil {
 			return 0, fmt.Errorf("%q is not a time of layout %q", s, m.Layout)
@@ -34,7 +34,24 @@ func timeParser(m TimeMapping) (func(string) (schemas.Millis, error), error) {
 			}
 		}
 		return sane(schemas.Millis(t.UnixMilli()), s)
-	}, nil
+	}), nil
+}
+
+// again reads a time only where it is not the row's before: a shop has many events a
+// second, and files say no more.
+func again(parse func(string) (schemas.Millis, error)) func(string) (schemas.Millis, error) {
+	var last string
+	var gave schemas.Millis
+	return func(s string) (schemas.Millis, error) {
+		if s == last && s != "" {
+			return gave, nil
+		}
+		t, err := parse(s)
+		if err == nil {
+			last, gave = strings.Clone(s), t
+		}
+		return t, err
+	}
 }
 
 // unitParser reads a number of units since 1970, with decimals where they are finer
