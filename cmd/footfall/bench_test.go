@@ -57,6 +57,7 @@ func TestBench(t *testing.T) {
 		"memory is what the process has":                  m.Resident > 0 && m.Peak >= m.Resident && m.Held > 0 && m.Empty > 0,
 		"of so few users it can't be told what one takes": m.UserBytes == nil,
 		"snapshots are of everybody":                      s.Bytes > 2000*16 && s.Kept >= s.Bytes && s.UserBytes == float64(s.Bytes)/2000,
+		"topics have all of it":                           r.Topics.EventBytes > 0 && r.Topics.TransitionBytes > 0,
 		"who was killed comes back whole":                 r.Recovery.Killed.Users == 2000 && r.Recovery.Killed.Seconds > 0,
 		"who was stopped has nothing to replay":           r.Recovery.Stopped.Users == 2000 && r.Recovery.Stopped.Replayed == 0,
 		"what goes on is said":                            strings.HasPrefix(said.String(), "published 6,000 events in "),

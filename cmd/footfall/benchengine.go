@@ -172,8 +172,16 @@ func (e *benchEngine) paused() (snapshots int, longest time.Duration) {
 	return snapshots, longest
 }
 
-// stop stops the engine as an operator does.
-func (e *benchEngine) stop() error {
+// stop stops the engine as an operator does, when all of it is ready: a partition that has
+// come to life this moment would have nothing to hand over.
+func (e *benchEngine) stop(ctx context.Context) error {
+	err := e.until(ctx, func() (bool, error) {
+		_, err := e.get(ctx, "/readyz")
+		return err == nil, nil
+	})
+	if err != nil {
+		return err
+	}
 	_ = e.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	<-e.done
 	if e.err != nil {

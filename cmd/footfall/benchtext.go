@@ -23,7 +23,11 @@ type benchResult struct {
 	Live      benchLiveLoad  `json:"live"`
 	Memory    benchMemory    `json:"memory"`
 	Snapshots benchSnapshots `json:"snapshots"`
-	Recovery  struct {
+	Topics    struct {
+		EventBytes      float64 `json:"bytes_an_event"`
+		TransitionBytes float64 `json:"bytes_a_transition"`
+	} `json:"topics"` // as they lie there, in batches, compressed
+	Recovery struct {
 		Killed  benchRecovery `json:"killed"`
 		Stopped benchRecovery `json:"stopped"`
 	} `json:"recovery"`
@@ -122,6 +126,8 @@ func (r *benchResult) print(to io.Writer) error {
 	row("", "MB resident", megabytes(m.Resident), "%s MB at most", megabytes(m.Peak))
 	row("snapshots", "bytes a user", fmt.Sprintf("%.0f", s.UserBytes), "%s MB, and %s MB with those kept before", megabytes(s.Bytes), megabytes(s.Kept))
 	row("", "longest pause", milliseconds(s.Pause), "%s while live", counted(s.Taken, "snapshot"))
+	row("topics", "bytes an event", fmt.Sprintf("%.0f", r.Topics.EventBytes), "compressed, of %d sent", c.EventBytes)
+	row("", "a transition", fmt.Sprintf("%.0f", r.Topics.TransitionBytes), "compressed, and the marks of transactions")
 	row("recovery", "killed", fmt.Sprintf("%.2f s", r.Recovery.Killed.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Killed.Replayed))
 	row("", "stopped", fmt.Sprintf("%.2f s", r.Recovery.Stopped.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Stopped.Replayed))
 	if err := w.Flush(); err != nil {
