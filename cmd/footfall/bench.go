@@ -43,18 +43,19 @@ and without ClickHouse. It takes about a minute, and half a kilobyte of memory a
 In turn:
   catch up   --events events of --users users, spread over 200 days, are waiting; time is
              lived again (lane replay), timers included, until all of them are applied
+  memory     stopped (SIGTERM), and started again from the snapshots that it has left; what it
+             then holds without garbage, more than one without users, is what users take
   live       --rate events a second for --seconds, each sent when it is due, whatever became
              of the ones before; latency is from that moment until a read_committed consumer
              has the trigger that the event caused
-  recovery   killed (SIGKILL), and started again; then stopped, and started again
+  recovery   killed (SIGKILL), and started again
 
 Every user has at least one event. Which others come is drawn: --skew zipf has few come
 often, as in life; uniform has all come alike. Ids have 16 bytes, events about 285 with them.
 
 CPU and memory are those of the engine's process, as its /metrics say; a CPU-second is one
-core for one second. Memory a user is what the engine has more than one without users, after
-it has come back from snapshots, garbage collected. Snapshots are taken every 10 s, so that a
-short run has some (--set snapshots.every=5m for the usual interval).
+core for one second. Snapshots are taken every 10 s, so that a short run has some (--set
+snapshots.every=5m for the usual interval).
 
 Broker, sender and reader share the cores with the engine, and their CPU is told beside its
 own. The broker writes to memory, and not to the disks of others: latency on your Kafka is
@@ -189,17 +190,7 @@ func (b *benching) run(ctx context.Context) (r *benchResult, err error) {
 	if err := b.catchUp(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := b.live(ctx, e); err != nil {
-		return nil, err
-	}
-	e.kill()
-	if e, err = b.recover(ctx, &b.result.Recovery.Killed); err != nil {
-		return nil, err
-	}
 	if err := e.stop(ctx); err != nil {
-		return nil, err
-	}
-	if err := b.snapshots(ctx); err != nil {
 		return nil, err
 	}
 	if e, err = b.recover(ctx, &b.result.Recovery.Stopped); err != nil {
@@ -208,7 +199,17 @@ func (b *benching) run(ctx context.Context) (r *benchResult, err error) {
 	if err := b.memory(ctx, e); err != nil {
 		return nil, err
 	}
-	return b.result, e.stop(ctx)
+	if err := b.live(ctx, e); err != nil {
+		return nil, err
+	}
+	e.kill()
+	if err := b.snapshots(ctx); err != nil {
+		return nil, err
+	}
+	if e, err = b.recover(ctx, &b.result.Recovery.Killed); err != nil {
+		return nil, err
+	}
+	return b.result, nil
 }
 
 func (b *benching) startKafka(ctx context.Context) (err error) {
@@ -398,7 +399,7 @@ func (b *benching) recover(ctx context.Context, r *benchRecovery) (*benchEngine,
 	return e, nil
 }
 
-// snapshots looks at what a stopped engine has left in the bucket.
+// snapshots looks at what the engine has left in the bucket.
 func (b *benching) snapshots(ctx context.Context) error {
 	bucket, err := openBucket(ctx, b.conf)
 	if err != nil {

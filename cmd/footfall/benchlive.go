@@ -49,7 +49,9 @@ func (b *benching) live(ctx context.Context, e *benchEngine) error {
 	}
 	r.Transitions = int64(after[transitionsMetric] - before[transitionsMetric])
 	r.Triggers, r.Latency = reader.triggers, quantilesOf(reader.latencies)
-	b.result.Memory.Resident = int64(after[residentMetric])
+	m := &b.result.Memory
+	m.Resident = int64(after[residentMetric])
+	m.Peak = max(m.Peak, m.Resident)
 	if taken, longest := e.paused(); taken > 0 {
 		ms := float64(longest.Microseconds()) / 1000
 		b.result.Snapshots.Taken, b.result.Snapshots.Pause = taken, &ms
@@ -88,7 +90,7 @@ func (b *benching) allSaid(ctx context.Context, e *benchEngine, reader *benchRea
 	if err := b.applied(ctx, e); err != nil {
 		return nil, err
 	}
-	m, err := b.counted(ctx, e, b.o.events+b.result.Live.Events)
+	m, err := b.counted(ctx, e, b.result.Live.Events)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ type benchLatency struct {
 type benchMemory struct {
 	Resident  int64    `json:"resident_bytes"`      // at the end of the live part
 	Peak      int64    `json:"resident_bytes_most"` // while it caught up and was live, looked at twice a second
-	Held      int64    `json:"held_bytes"`          // after it has come back, without garbage
+	Held      int64    `json:"held_bytes"`          // after it has come back from snapshots, without garbage
 	Empty     int64    `json:"held_bytes_empty"`    // the same without users
 	UserBytes *float64 `json:"bytes_a_user"`        // the difference; null: too few users to tell
 }
@@ -128,8 +128,8 @@ func (r *benchResult) print(to io.Writer) error {
 	row("", "longest pause", milliseconds(s.Pause), "%s while live", counted(s.Taken, "snapshot"))
 	row("topics", "bytes an event", fmt.Sprintf("%.0f", r.Topics.EventBytes), "compressed, of %d sent", c.EventBytes)
 	row("", "a transition", fmt.Sprintf("%.0f", r.Topics.TransitionBytes), "compressed, and the marks of transactions")
-	row("recovery", "killed", fmt.Sprintf("%.2f s", r.Recovery.Killed.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Killed.Replayed))
-	row("", "stopped", fmt.Sprintf("%.2f s", r.Recovery.Stopped.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Stopped.Replayed))
+	row("recovery", "stopped", fmt.Sprintf("%.2f s", r.Recovery.Stopped.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Stopped.Replayed))
+	row("", "killed", fmt.Sprintf("%.2f s", r.Recovery.Killed.Seconds), "until live again, %s events replayed", grouped(r.Recovery.Killed.Replayed))
 	if err := w.Flush(); err != nil {
 		return err
 	}
