@@ -171,6 +171,7 @@ func (b *benching) run(ctx context.Context) (r *benchResult, err error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
+	b.conf.Snapshots.Bucket = "file://" + filepath.ToSlash(filepath.Join(b.dir, "snapshots"))
 	if err := b.startKafka(ctx); err != nil {
 		return nil, err
 	}
@@ -209,7 +210,7 @@ func (b *benching) run(ctx context.Context) (r *benchResult, err error) {
 	if e, err = b.recover(ctx, &b.result.Recovery.Killed); err != nil {
 		return nil, err
 	}
-	return b.result, nil
+	return b.result, b.window(ctx, e)
 }
 
 func (b *benching) startKafka(ctx context.Context) (err error) {
@@ -270,11 +271,12 @@ func (b *benching) publish(ctx context.Context) error {
 	n := pub.Counts()
 	b.result.CatchUp.Events, b.result.CatchUp.EventBytes = n.Acked, n.Bytes/n.Acked
 	b.done("published %s events in %.1f s", grouped(n.Acked), time.Since(began).Seconds())
-	return b.findProbes()
+	b.findProbes()
+	return nil
 }
 
 // findProbes finds a user of each partition that has one.
-func (b *benching) findProbes() error {
+func (b *benching) findProbes() {
 	b.probes = make([]string, b.conf.Kafka.Partitions)
 	found := 0
 	for n := int64(0); n < b.o.users && found < len(b.probes); n++ {
@@ -284,7 +286,6 @@ func (b *benching) findProbes() error {
 			found++
 		}
 	}
-	return nil
 }
 
 // catchUp waits until a started engine has applied all that waited for it.
@@ -423,10 +424,11 @@ func (b *benching) snapshots(ctx context.Context) error {
 	return nil
 }
 
-// benchUsersMin is how few users are too few to tell what one takes: what else a process
-// holds is as much.
-const benchUsersMin = 100_000
+// benchTellMin is how few users, or ids, are too few to tell what one takes: what else a
+// process holds is as much.
+const benchTellMin = 100_000
 
+// memory looks at what users take.
 func (b *benching) memory(ctx context.Context, e *benchEngine) error {
 	held, err := e.held(ctx)
 	if err != nil {
@@ -434,11 +436,27 @@ func (b *benching) memory(ctx context.Context, e *benchEngine) error {
 	}
 	r := &b.result.Memory
 	r.Held, r.Empty = int64(held), int64(b.empty)
-	if b.o.users >= benchUsersMin {
-		each := (held - b.empty) / float64(b.o.users)
-		r.UserBytes = &each
-	}
+	r.UserBytes = perEach(held-b.empty, b.o.users)
 	return nil
+}
+
+// window looks at what the ids of the live part take, which are remembered.
+func (b *benching) window(ctx context.Context, e *benchEngine) error {
+	held, err := e.held(ctx)
+	if err != nil {
+		return err
+	}
+	b.result.Memory.IDBytes = perEach(held-float64(b.result.Memory.Held), b.result.Live.Events)
+	return nil
+}
+
+// perEach is what one of so many takes; nil: it can't be told.
+func perEach(bytes float64, of int64) *float64 {
+	if of < benchTellMin {
+		return nil
+	}
+	bytes /= float64(of)
+	return &bytes
 }
 
 // done says what is done, of a run that takes a while.
@@ -466,9 +484,4 @@ func (b *benchBar) end() {
 	if b.bar != nil {
 		_ = b.bar.Finish()
 	}
-}
-
-// bucketOf is the address of the snapshots' folder.
-func (b *benching) bucketOf() string {
-	return "file://" + filepath.ToSlash(filepath.Join(b.dir, "snapshots"))
 }

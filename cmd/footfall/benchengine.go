@@ -104,7 +104,6 @@ func (b *benching) start(ctx context.Context) (*benchEngine, error) {
 // settings are what bench sets beside what the user has set.
 func (b *benching) settings() []string {
 	k := &b.conf.Kafka
-	b.conf.Snapshots.Bucket = b.bucketOf()
 	return []string{
 		"kafka.brokers=" + k.Brokers[0], "kafka.instance=bench", "kafka.lane=" + k.Lane.String(), "kafka.replication=1",
 		"kafka.tls.enabled=false", "kafka.tls.ca_file=", "kafka.tls.cert_file=", "kafka.tls.key_file=",
@@ -182,7 +181,9 @@ func (e *benchEngine) stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_ = e.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop the engine: %w", err)
+	}
 	<-e.done
 	if e.err != nil {
 		return e.failed()

@@ -76,6 +76,7 @@ type benchMemory struct {
 	Held      int64    `json:"held_bytes"`          // after it has come back from snapshots, without garbage
 	Empty     int64    `json:"held_bytes_empty"`    // the same without users
 	UserBytes *float64 `json:"bytes_a_user"`        // the difference; null: too few users to tell
+	IDBytes   *float64 `json:"bytes_an_id"`         // of the live events, remembered for dedup.window; null: too few to tell
 }
 
 // benchSnapshots is what snapshots take.
@@ -118,11 +119,8 @@ func (r *benchResult) print(to io.Writer) error {
 	row("", "p99.9", milliseconds(l.Latency.P999), "at most %s", milliseconds(l.Latency.Max))
 	row("", "cores", fmt.Sprintf("%.2f", l.CPU/float64(l.Seconds)), "at %s events a second for %d s, and %.2f of broker, sender and reader",
 		grouped(int64(l.Rate)), l.Seconds, l.OthersCPU/float64(l.Seconds))
-	each := "-"
-	if m.UserBytes != nil {
-		each = fmt.Sprintf("%.0f", *m.UserBytes)
-	}
-	row("memory", "bytes a user", each, "%s MB with %s users, %s MB without any", megabytes(m.Held), grouped(r.Users), megabytes(m.Empty))
+	row("memory", "bytes a user", wholeBytes(m.UserBytes), "%s MB with %s users, %s MB without any", megabytes(m.Held), grouped(r.Users), megabytes(m.Empty))
+	row("", "bytes an id", wholeBytes(m.IDBytes), "of each event of the last hour, to know it again (dedup.window)")
 	row("", "MB resident", megabytes(m.Resident), "%s MB at most", megabytes(m.Peak))
 	row("snapshots", "bytes a user", fmt.Sprintf("%.0f", s.UserBytes), "%s MB, and %s MB with those kept before", megabytes(s.Bytes), megabytes(s.Kept))
 	row("", "longest pause", milliseconds(s.Pause), "%s while live", counted(s.Taken, "snapshot"))
@@ -150,6 +148,13 @@ func milliseconds(ms *float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.1f ms", *ms)
+}
+
+func wholeBytes(bytes *float64) string {
+	if bytes == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", *bytes)
 }
 
 func megabytes(bytes int64) string { return grouped((bytes + 500_000) / 1_000_000) }
