@@ -170,7 +170,12 @@ func (b *benching) run(ctx context.Context) (r *benchResult, err error) {
 	if b.dir, err = os.MkdirTemp("", "footfall-bench-"); err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(b.dir) }()
+	defer func() {
+		_ = os.RemoveAll(b.dir)
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err() // whatever came of that
+		}
+	}()
 	b.conf.Snapshots.Bucket = "file://" + filepath.ToSlash(filepath.Join(b.dir, "snapshots"))
 	if err := b.startKafka(ctx); err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func (b *benching) start(ctx context.Context) (*benchEngine, error) {
 	case <-e.ready:
 		return e, nil
 	case <-e.done:
-		return nil, errors.Join(ctx.Err(), e.failed())
+		return nil, e.failed()
 	}
 }
 
@@ -215,12 +215,12 @@ func (e *benchEngine) failed() error {
 func (e *benchEngine) until(ctx context.Context, holds func() (bool, error)) error {
 	for {
 		if ok, err := holds(); ok || err != nil {
-			return errors.Join(err, ctx.Err())
+			return err
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-e.done:
-			return errors.Join(ctx.Err(), e.failed())
+			return e.failed()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
