@@ -311,7 +311,9 @@ func (b *benching) catchUp(ctx context.Context, e *benchEngine) error {
 		return err
 	}
 	r.Seconds, r.CPU = ended.Sub(e.firstLive()).Seconds(), m[cpuMetric]
-	r.PerSecond, r.PerCPU = float64(r.Events)/r.Seconds, float64(r.Events)/r.CPU
+	if r.PerSecond = float64(r.Events) / r.Seconds; r.CPU > 0 {
+		r.PerCPU = float64(r.Events) / r.CPU
+	}
 	r.OthersCPU = b.usage.cpu() - others
 	b.result.Memory.Peak = int64(peak)
 	if m, err = b.counted(ctx, e, r.Events); err != nil {

@@ -34,7 +34,7 @@ type benchResult struct {
 }
 
 // benchCatchUp is how fast what waits is applied: from the first partition's being live to
-// the last event. The CPU is the process's, its start included.
+// the last event. The CPU is the process's, its start included; 0: it can't be told here.
 type benchCatchUp struct {
 	Events      int64   `json:"events"`
 	EventBytes  int64   `json:"bytes_an_event"` // key and value, on average
