@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -75,6 +76,7 @@ type (
 		Partition int32
 		Snapshot  string
 		Users     int
+		Pause     time.Duration // the longest that it has kept the partition's events waiting at a time
 	}
 	// SnapshotFailed says that a snapshot could not be stored; the one before serves.
 	SnapshotFailed struct {
@@ -151,7 +153,7 @@ func (f Unknown) Log() (zapcore.Level, string, []zap.Field) {
 // Log tells the fact to the log.
 func (f SnapshotPublished) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.InfoLevel, "snapshot published", []zap.Field{
-		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("users", f.Users),
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("users", f.Users), zap.Int64("pause_us", f.Pause.Microseconds()),
 	}
 }
 

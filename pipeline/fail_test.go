@@ -157,6 +157,8 @@ func TestUnknownOutcomes(t *testing.T) {
 // covers the cut.
 func TestSnapshotsOneAtATimeAndCovered(t *testing.T) {
 	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		var looks atomic.Int64 // each finds that a millisecond has gone by
+		b.cfg.Elapsed = func() time.Duration { return time.Duration(looks.Add(1)) * time.Millisecond }
 		b.member.Ends = time.Second
 		b.member.Give(0, 1, 2, 3)
 		l := b.run()
@@ -188,6 +190,13 @@ func TestSnapshotsOneAtATimeAndCovered(t *testing.T) {
 		if n := count[pipeline.SnapshotPublished](b); n < 20 {
 			t.Errorf("%d snapshots published, want one of each partition every two minutes", n)
 		}
+		b.mu.Lock()
+		for _, f := range b.facts {
+			if s, ok := f.(pipeline.SnapshotPublished); ok && s.Pause != time.Millisecond {
+				t.Errorf("%s: it kept events waiting for %s at a time, want %s", s.Snapshot, s.Pause, time.Millisecond)
+			}
+		}
+		b.mu.Unlock()
 		b.bucket.BeforePut.Clear()
 		if err := l.end(t); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"footfall/pipeline/segment"
 	"footfall/pipeline/snapshot"
@@ -30,6 +31,9 @@ type Config struct {
 
 	// Now is the only clock of the process. Spans below are of this clock.
 	Now func() schemas.Millis
+
+	// Elapsed is a clock of how long things take, finer than Now; nil: nobody wants to know.
+	Elapsed func() time.Duration
 
 	Grace         schemas.Millis // events still under way when a partition's end was asked for
 	LazyCommit    schemas.Millis // how long progress with nothing to say waits for its commit
@@ -103,6 +107,9 @@ func New(cfg Config) *Pipeline {
 	}
 	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
 	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
+	if cfg.Elapsed == nil {
+		p.cfg.Elapsed = func() time.Duration { return 0 }
+	}
 	p.commits = newCommits(&p.cfg)
 	p.rules.Store(cfg.Worker.Rules)
 	return p

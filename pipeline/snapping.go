@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"time"
 
 	"footfall/pipeline/snapshot"
 	"footfall/schemas"
@@ -19,6 +20,7 @@ type snapping struct {
 	id     snapshot.ID
 	mark   schemas.Mark
 	chunks chan []byte
+	pause  time.Duration // the longest that a slice took, while events waited
 	sliced bool          // all chunks are sent
 	done   chan error    // capacity 1: the writer's result
 	buffer *bytes.Buffer // Inline: takes the place of the goroutine
@@ -63,8 +65,9 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 		return
 	}
 	//failpoint:snapshot.due
+	began := part.p.cfg.Elapsed()
 	mark := part.worker.Snapshot(now)
-	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark}
+	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark, pause: part.p.cfg.Elapsed() - began}
 	part.snapping, part.snapAt = s, now
 	if part.p.cfg.Inline {
 		s.buffer = &bytes.Buffer{}
@@ -110,7 +113,9 @@ func (part *partition) slice() error {
 		to = s.buffer
 	}
 	//failpoint:snapshot.slicing
+	began := part.p.cfg.Elapsed()
 	done, err := part.worker.Slice(to, part.p.cfg.SliceBytes)
+	s.pause = max(s.pause, part.p.cfg.Elapsed()-began)
 	if err != nil {
 		return err // a buffer's Write never fails
 	}
@@ -157,19 +162,19 @@ func (part *partition) endSnapshot() error {
 	}
 	part.snapping = nil
 	<-part.p.snapshots
-	part.noteSnapshot(s.id, err)
+	part.noteSnapshot(s, err)
 	return nil
 }
 
 // noteSnapshot reports what became of a snapshot. A failure costs a longer replay
 // and no more: the one before still serves.
-func (part *partition) noteSnapshot(id snapshot.ID, err error) {
+func (part *partition) noteSnapshot(s *snapping, err error) {
 	if err != nil {
-		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: id.String(), Err: err})
+		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: s.id.String(), Err: err})
 		return
 	}
-	part.lastSnap, part.taken = id, part.snapAt
-	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: id.String(), Users: part.worker.Users()})
+	part.lastSnap, part.taken = s.id, part.snapAt
+	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: s.id.String(), Users: part.worker.Users(), Pause: s.pause})
 }
 
 // abandonSnapshot gives up the snapshot under way; nothing of it is stored.

@@ -138,6 +138,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Past:      e.past(),
 		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
 		Layout:    pipeline.Layout{Topic: topics.Events, ID: e.session.TopicID(), Partitions: e.session.Partitions()},
+		Elapsed:   func() time.Duration { return time.Since(e.started) },
 		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,

@@ -150,6 +150,7 @@ func newCommands(g *global) []*cobra.Command {
 	return []*cobra.Command{
 		newDemo(g),
 		newRun(g),
+		newBench(g),
 		newExplain(g),
 		newStatus(g),
 		newRules(g),

@@ -27,6 +27,7 @@ type metrics struct {
 	commits, aborts, unknowns, lost          atomic.Uint64
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
 	recoveries, differences                  atomic.Uint64
+	pause                                    atomic.Int64 // time.Duration: the longest of any snapshot
 
 	parity paritySeen
 }
@@ -153,6 +154,8 @@ func newMetrics(e *engine) *metrics {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_paused", Help: "1 while the kill switch mutes every trigger."},
 			func() float64 { return boolean(e.paused.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: pauseMetric, Help: "The longest that any snapshot has kept a partition's events waiting at a time, since the instance started."},
+			func() float64 { return time.Duration(m.pause.Load()).Seconds() }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "footfall_misplaced_records_total", Help: "Records read from another partition than their key's: producers with different partitioners count one user as two."},
 			func() float64 {
 				if e.session == nil {
@@ -199,6 +202,8 @@ func (m *metrics) fact(f pipeline.Fact) {
 		m.lost.Add(1)
 	case pipeline.SnapshotPublished:
 		m.snapshots.Add(1)
+		for was := m.pause.Load(); int64(f.Pause) > was && !m.pause.CompareAndSwap(was, int64(f.Pause)); was = m.pause.Load() {
+		}
 	case pipeline.SnapshotFailed:
 		m.snapshotsFailed.Add(1)
 	case pipeline.SnapshotSkipped:
@@ -221,6 +226,7 @@ const (
 	archiveMetric     = "footfall_archive_rows_total"
 	archiveHelp       = "Rows that ClickHouse has acknowledged, by table."
 	retentionMetric   = "footfall_retention_seconds"
+	pauseMetric       = "footfall_snapshot_pause_seconds"
 	retentionHelp     = "How long a topic keeps records, by topic, when the instance started. Topics without a limit are not listed."
 )
 

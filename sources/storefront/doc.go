@@ -1,6 +1,6 @@
-// Package storefront is the simulated shop and what publishes events to Kafka, for
-// it and for recorded files.
+// Package storefront is the simulated shop, a crowd for load, and what publishes events
+// to Kafka, for them and for recorded files.
 //
-// Not allowed here: anything that knows rules, profiles or segments. The shop (Shop)
-// reads no clock and is a function of its Config alone; only Publisher and Run wait.
+// Not allowed here: anything that knows rules, profiles or segments. Shop and Crowd
+// read no clock and are functions of their configs alone; only Publisher and Run wait.
 package storefront

@@ -177,10 +177,11 @@ func text(b []byte, name, value string) []byte {
 	return append(b, '"')
 }
 
+const hexDigits = "0123456789abcdef"
+
 func appendHex(b []byte, v uint64) []byte {
-	const digits = "0123456789abcdef"
 	for shift := 60; shift >= 0; shift -= 4 {
-		b = append(b, digits[v>>shift&15])
+		b = append(b, hexDigits[v>>shift&15])
 	}
 	return b
 }
