@@ -37,8 +37,10 @@ func (g *group) span(i int32) (from, to uint32) {
 	return from, from + uint32(g.lengths[i]) + 1
 }
 
+func (s *ids) group(row int32) *group { return s.groups.At(row / groupRows) }
+
 func (s *ids) get(row int32) []byte {
-	g := s.groups.At(row / groupRows)
+	g := s.group(row)
 	from, to := g.span(row % groupRows)
 	return s.pieces[g.piece][from:to:to]
 }

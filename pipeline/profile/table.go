@@ -9,8 +9,9 @@ import (
 // Table gives every user id a row number, from 0, in order of arrival. Rows are
 // never removed. What a row holds is kept elsewhere, in slabs indexed by it.
 type Table struct {
-	index index
-	ids   ids
+	index   index
+	ids     ids
+	touched uint32 // scratch of hashes
 }
 
 // Len is the number of users.
@@ -53,13 +54,28 @@ func (t *Table) find(id []byte, hash uint64) int32 {
 	}
 }
 
-// Guess gives the row that an id has, in all likelihood, or -1 where that takes more than
-// a look at one line. It is for who wants to know early where memory will be looked at.
-func (t *Table) Guess(id []byte) int32 {
+// Ask and what follows are for who knows early whom it will look for, and wants the memory
+// to answer many questions at once. Each step loads lines into the cache which the next one
+// needs: Ask that in which a hash is looked for first, Guess none, Touch that which says
+// where a row's id is, and ID(row)[0] the id. What Ask and Touch return is of no use but
+// that the loads are made.
+func (t *Table) Ask(id []byte) (hash, loaded uint64) {
+	hash = xxhash.Sum64(id)
+	if t.index.parts == nil {
+		return hash, 0
+	}
+	if p := t.index.part(hash); len(p.buckets) > 0 {
+		loaded = p.buckets[p.home(hash)].low
+	}
+	return hash, loaded
+}
+
+// Guess gives the row that the id of a hash has, in all likelihood, or -1 where that takes
+// more than a look at one line.
+func (t *Table) Guess(hash uint64) int32 {
 	if t.index.parts == nil {
 		return -1
 	}
-	hash := xxhash.Sum64(id)
 	p := t.index.part(hash)
 	if p.rows == 0 {
 		return -1
@@ -72,8 +88,12 @@ func (t *Table) Guess(id []byte) int32 {
 	return b.first(low, high)
 }
 
-// Touch loads the first bytes of a row's id into the cache, and what says where it is.
-func (t *Table) Touch(row int32) byte { return t.ids.get(row)[0] }
+// Touch is told of at Ask.
+func (t *Table) Touch(row int32) uint32 { return t.ids.group(row).at }
+
+// Expect tells how many users there are going to be in all likelihood, which spares some
+// growing.
+func (t *Table) Expect(users int) { t.index.expected = users }
 
 // FindOrAdd gives the row of an id and whether it is new. id is copied; it has from 1
 // to IDMax bytes.
@@ -87,8 +107,25 @@ func (t *Table) FindOrAdd(id []byte) (row int32, added bool) {
 	}
 	row = int32(t.ids.n)
 	t.ids.append(id)
-	t.index.add(hash, row, t.hash)
+	t.index.add(hash, row, t.hashes)
 	return row, true
 }
 
-func (t *Table) hash(row int32) uint64 { return xxhash.Sum64(t.ids.get(row)) }
+// hashes gives the hashes of rows. It asks for all that it needs from the memory before it
+// waits for any of it: who came about the same time as others has its id near theirs, but
+// here are those of one part.
+func (t *Table) hashes(rows []int32, into []uint64) {
+	var ids [bucketRows][]byte
+	var loaded uint32 // of no use but that the loads are made
+	for _, row := range rows {
+		loaded += t.ids.group(row).at
+	}
+	for i, row := range rows {
+		ids[i] = t.ids.get(row)
+		loaded += uint32(ids[i][0])
+	}
+	t.touched = loaded
+	for i, id := range ids[:len(rows)] {
+		into[i] = xxhash.Sum64(id)
+	}
+}

@@ -213,6 +213,7 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	if r.err != nil {
 		return nil, fmt.Errorf("header: %w", r.err)
 	}
+	w.table.Expect(int(rows))
 	for i := range rows {
 		if w.readRow(r, in); r.err != nil {
 			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)

@@ -227,26 +227,30 @@ const warmAhead = 32
 // would wait for each line of its user: of a million users none is in the cache. Here
 // nothing depends on what was loaded before it, so the processor waits for all at once.
 func (w *Worker) warm(records []Record) {
-	var rows [warmAhead]int32
-	for i := range records {
-		rows[i] = w.table.Guess(records[i].Key)
-	}
+	var hashes [warmAhead]uint64
 	var loaded uint64 // of no use but that the loads are made
-	for _, row := range rows[:len(records)] {
-		if row < 0 {
-			continue
+	for i := range records {
+		hash, n := w.table.Ask(records[i].Key)
+		hashes[i] = hash
+		loaded += n
+	}
+	var rows [warmAhead]int32
+	known := 0
+	for _, hash := range hashes[:len(records)] {
+		if row := w.table.Guess(hash); row >= 0 {
+			rows[known] = row
+			known++
 		}
-		// A row may lie across two lines.
-		user := w.rows.At(row)
+	}
+	for _, row := range rows[:known] {
+		user := w.rows.At(row) // which may lie across two lines
 		loaded += uint64(user.due) + user.profile[2] + uint64(w.table.Touch(row))
 		for _, place := range w.place {
 			loaded += uint64(w.members[place].At(row).seq)
 		}
 	}
-	for _, row := range rows[:len(records)] {
-		if row >= 0 {
-			loaded += w.packs.Touch(&w.rows.At(row).profile)
-		}
+	for _, row := range rows[:known] {
+		loaded += uint64(w.table.ID(row)[0]) + w.packs.Touch(&w.rows.At(row).profile)
 	}
 	w.warmed = loaded
 }
