@@ -2,7 +2,6 @@ package profile
 
 import (
 	"encoding/binary"
-	"math"
 
 	"footfall/schemas"
 )
@@ -135,9 +134,9 @@ func (s *Packer) Pack(from *Profile, p *Packed) {
 // fits tells that 48 bits hold the times and the revenue, and 16 the counts.
 func (p *Profile) fits() bool {
 	times := uint64(p.First) | uint64(p.Last) | uint64(p.FirstPurchase) | uint64(p.LastPurchase)
-	var counts uint32
+	most := uint32(0)
 	for _, c := range p.Counts {
-		counts |= c
+		most = max(most, c)
 	}
-	return times>>48 == 0 && counts <= math.MaxUint16 && p.Revenue<<16>>16 == p.Revenue
+	return times>>48 == 0 && most <= packedMost && p.Revenue<<16>>16 == p.Revenue
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"testing"
@@ -62,5 +63,53 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		})
 	}
-	_ = schemas.Never
+}
+
+// Who has moved more often than a member holds has moved as often as he has, after a
+// snapshot too.
+func TestLongChains(t *testing.T) {
+	w := newWorld(t, config(t), 0)
+	w.apply([]Record{view(0, "ann", base), view(1, "bob", base)}, Conditions{Wall: base})
+	w.commit()
+	for seq := uint32(longSeq - 2); seq < longSeq+3; seq++ {
+		w.worker.move(0, 0, uint16(seq%3), seq, base)
+		if got := w.worker.member(0, 0); got != (member{segment: uint16(seq % 3), seq: seq, since: uint32(base / schemas.Second)}) {
+			t.Errorf("seq %d: got %+v", seq, got)
+		}
+		var b bytes.Buffer
+		w.worker.Snapshot(base)
+		for done := false; !done; {
+			done, _ = w.worker.Slice(&b, 1<<20)
+		}
+		r, err := Read(&b, w.worker.mark.Partition, w.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for user := range int32(2) {
+			if got, want := r.member(user, 0), w.worker.member(user, 0); got != want {
+				t.Errorf("seq %d, user %d read: got %+v, want %+v", seq, user, got, want)
+			}
+		}
+	}
+}
+
+// A user takes what it is said to take, and no more than 96 bytes with its id of 16, the
+// ids of its orders apart.
+func TestAUserTakesWhatIsSaid(t *testing.T) {
+	if testing.Short() || raceSlower > 1 {
+		t.Skip("the race detector takes memory too")
+	}
+	for name, buyers := range map[string]int{"viewers": 0, "buyers": 100, "mix": 20} {
+		before := heap()
+		w := crowd(t, 150_000, buyers)
+		took := float64(heap()-before) / float64(w.Users())
+		b := w.Bytes()
+		if b.PerUser-b.Orders/b.Users > 96 {
+			t.Errorf("%s: %+v is more than 96 bytes a user, orders apart", name, b)
+		}
+		if said := float64(b.PerUser); took < said*0.9 || took > said*1.1 {
+			t.Errorf("%s: took %.1f bytes a user, said are %.0f", name, took, said)
+		}
+		runtime.KeepAlive(w)
+	}
 }

@@ -24,8 +24,6 @@ type said struct {
 	seq     uint16 // longSeq: that or more, and the worker's long has it
 }
 
-const longSeq = 1<<16 - 1
-
 // chain names what was said of a user in one set of names.
 type chain struct{ user, set int32 }
 
