@@ -40,10 +40,10 @@ func someProfile(rng *rand.Rand) (p Profile) {
 	}
 	for kind := range p.Counts {
 		if buyer || schemas.Kind(kind) != schemas.Purchase && schemas.Kind(kind) != schemas.Refund {
-			p.Counts[kind] = rng.Uint32N(1 << rng.IntN(17))
+			p.Counts[kind] = rng.Uint32N(packedMost + 1)
 		}
 		if odd && rng.IntN(6) == 0 {
-			p.Counts[kind] = uint32(edge(rng, 16))
+			p.Counts[kind] = [...]uint32{packedMost, packedMost + 1, math.MaxUint32 - 1, math.MaxUint32, rng.Uint32()}[rng.IntN(5)]
 		}
 	}
 	if buyer {
