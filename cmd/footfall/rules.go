@@ -121,6 +121,10 @@ type rulesBytes struct {
 	Kept        int `json:"kept"`
 	Policies    int `json:"policies"`
 	Total       int `json:"total"`
+
+	// Of who has bought, besides: of these the last order ids.
+	Buyer  int `json:"buyer"`
+	Orders int `json:"orders"`
 }
 
 type rulesSet struct {
@@ -171,6 +175,8 @@ func describeRules(p *segment.Program) *rulesAnswer {
 		r.Sets = append(r.Sets, s)
 	}
 	r.Bytes = rulesBytes{Everybody: everybody, Memberships: member * len(r.Sets), Kept: p.Layout().Bytes(), Policies: p.PolicyBytes()}
+	deal, orders := worker.BuyerBytes()
+	r.Bytes.Buyer, r.Bytes.Orders = deal+orders, orders
 	r.Bytes.Total = r.Bytes.Everybody + r.Bytes.Memberships + r.Bytes.Kept + r.Bytes.Policies
 	return r
 }
@@ -201,8 +207,8 @@ func (r *rulesAnswer) print(to io.Writer) error {
 	if r.Bytes.Policies > 0 {
 		policies = fmt.Sprintf(", %d for what is not said again", r.Bytes.Policies)
 	}
-	fmt.Fprintf(&b, "every user takes %d bytes (%d whatever the rules are, %d for memberships, %d for what they ask%s), its id and %s\n",
-		r.Bytes.Total, r.Bytes.Everybody, r.Bytes.Memberships, r.Bytes.Kept, policies, lists)
+	fmt.Fprintf(&b, "every user takes %d bytes (%d whatever the rules are, %d for memberships, %d for what they ask%s), its id and %s;\nwho has bought takes %d more, %d of them for the last order ids\n",
+		r.Bytes.Total, r.Bytes.Everybody, r.Bytes.Memberships, r.Bytes.Kept, policies, lists, r.Bytes.Buyer, r.Bytes.Orders)
 	_, err := io.WriteString(to, b.String())
 	return err
 }

@@ -4,5 +4,6 @@ package profile
 
 const (
 	slabRows   = 4
-	arenaBlock = 64 // an id that is longer has a piece of its own
+	arenaBlock = 64 // a group of ids that is longer has a piece of its own
+	packedMost = 5
 )

@@ -1,137 +1,131 @@
 package profile
 
 import (
+	"fmt"
+
 	"github.com/cespare/xxhash/v2"
 )
 
 // Table gives every user id a row number, from 0, in order of arrival. Rows are
 // never removed. What a row holds is kept elsewhere, in slabs indexed by it.
-//
-// The index is open addressing with linear probing on the low 32 bits of
-// xxhash64(id); a cell holds those 32 bits and the row, so that most misses never
-// look at an id and growth never hashes again. The ids' bytes stand in an arena.
-//
-// Invariants:
-//   - At most 7/8 of the cells are taken, so probing ends.
-//   - Every row stands in exactly one cell.
 type Table struct {
-	cells []uint64 // hash<<32 | row+1; 0 is free. A power of two of them
-	ids   arena
-	refs  Slab[ref]
-}
-
-// ref is where an id stands in the arena.
-type ref struct {
-	at uint64
-	n  uint16
+	index   index
+	ids     ids
+	touched uint32 // scratch of hashes
 }
 
 // Len is the number of users.
-func (t *Table) Len() int { return t.refs.Len() }
+func (t *Table) Len() int { return t.ids.n }
+
+// Bytes is how many bytes the ids have.
+func (t *Table) Bytes() int { return t.ids.bytes }
 
 // ID gives the id of a row. It aliases the table: it stays good, and must not be changed.
-func (t *Table) ID(row int32) []byte {
-	r := t.refs.At(row)
-	return t.ids.get(r.at, int(r.n))
-}
+func (t *Table) ID(row int32) []byte { return t.ids.get(row) }
 
 // Find gives the row of an id, or -1.
-func (t *Table) Find(id []byte) int32 {
-	if len(t.cells) == 0 {
+func (t *Table) Find(id []byte) int32 { return t.find(id, xxhash.Sum64(id)) }
+
+func (t *Table) find(id []byte, hash uint64) int32 {
+	if t.index.parts == nil {
 		return -1
 	}
-	row, _ := t.probe(id, uint32(xxhash.Sum64(id)))
-	return row
-}
-
-// Guess gives the row that an id has, in all likelihood, or -1 where that takes more than
-// a look at one cell. It is for who wants to know early where memory will be looked at.
-func (t *Table) Guess(id []byte) int32 {
-	if len(t.cells) == 0 {
+	p := t.index.part(hash)
+	if p.rows == 0 {
 		return -1
 	}
-	h := uint32(xxhash.Sum64(id))
-	if c := t.cells[int(h)&(len(t.cells)-1)]; uint32(c>>32) == h {
-		return int32(uint32(c)) - 1
+	for i := p.home(hash); ; i = p.next(i) {
+		b := &p.buckets[i]
+		low, high := b.matches(tag(hash))
+		for low != 0 || high != 0 {
+			row := b.first(low, high)
+			if string(t.ids.get(row)) == string(id) {
+				return row
+			}
+			if low != 0 {
+				low &= low - 1
+			} else {
+				high &= high - 1
+			}
+		}
+		if b.n < bucketRows {
+			return -1
+		}
 	}
-	return -1
 }
 
-// Touch loads the first bytes of a row's id into the cache, and what says where it is.
-func (t *Table) Touch(row int32) byte {
-	if r := t.refs.At(row); r.n > 0 {
-		return t.ids.get(r.at, 1)[0]
+// Ask and what follows are for who knows early whom it will look for, and wants the memory
+// to answer many questions at once. Each step loads lines into the cache which the next one
+// needs: Ask that in which a hash is looked for first, Guess none, Touch that which says
+// where a row's id is, and ID(row)[0] the id. What Ask and Touch return is of no use but
+// that the loads are made.
+func (t *Table) Ask(id []byte) (hash, loaded uint64) {
+	hash = xxhash.Sum64(id)
+	if t.index.parts == nil {
+		return hash, 0
 	}
-	return 0
+	if p := t.index.part(hash); len(p.buckets) > 0 {
+		loaded = p.buckets[p.home(hash)].low
+	}
+	return hash, loaded
 }
 
-// FindOrAdd gives the row of an id and whether it is new. id is copied.
+// Guess gives the row that the id of a hash has, in all likelihood, or -1 where that takes
+// more than a look at one line.
+func (t *Table) Guess(hash uint64) int32 {
+	if t.index.parts == nil {
+		return -1
+	}
+	p := t.index.part(hash)
+	if p.rows == 0 {
+		return -1
+	}
+	b := &p.buckets[p.home(hash)]
+	low, high := b.matches(tag(hash))
+	if low == 0 && high == 0 {
+		return -1
+	}
+	return b.first(low, high)
+}
+
+// Touch is told of at Ask.
+func (t *Table) Touch(row int32) uint32 { return t.ids.group(row).at }
+
+// Expect tells how many users there are going to be in all likelihood, which spares some
+// growing.
+func (t *Table) Expect(users int) { t.index.expected = users }
+
+// FindOrAdd gives the row of an id and whether it is new. id is copied; it has from 1
+// to IDMax bytes.
 func (t *Table) FindOrAdd(id []byte) (row int32, added bool) {
-	if (t.Len()+1)*8 > len(t.cells)*7 {
-		t.grow()
-	}
-	h := uint32(xxhash.Sum64(id))
-	row, cell := t.probe(id, h)
-	if row >= 0 {
+	hash := xxhash.Sum64(id)
+	if row := t.find(id, hash); row >= 0 {
 		return row, false
 	}
-	row = t.refs.Append()
-	*t.refs.At(row) = ref{at: t.ids.put(id), n: uint16(len(id))}
-	t.cells[cell] = uint64(h)<<32 | uint64(row+1)
+	if len(id) < 1 || len(id) > IDMax {
+		panic(fmt.Sprintf("profile: an id of %d bytes, want 1 to %d", len(id), IDMax))
+	}
+	row = int32(t.ids.n)
+	t.ids.append(id)
+	t.index.add(hash, row, t.hashes)
 	return row, true
 }
 
-// probe gives the row of an id, or -1 and the free cell it would take.
-func (t *Table) probe(id []byte, h uint32) (row int32, cell int) {
-	mask := len(t.cells) - 1
-	for i := int(h) & mask; ; i = (i + 1) & mask {
-		c := t.cells[i]
-		if c == 0 {
-			return -1, i
-		}
-		if uint32(c>>32) == h {
-			row := int32(uint32(c)) - 1
-			if string(t.ID(row)) == string(id) {
-				return row, i
-			}
-		}
+// hashes gives the hashes of rows. It asks for all that it needs from the memory before it
+// waits for any of it: who came about the same time as others has its id near theirs, but
+// here are those of one part.
+func (t *Table) hashes(rows []int32, into []uint64) {
+	var ids [bucketRows][]byte
+	var loaded uint32 // of no use but that the loads are made
+	for _, row := range rows {
+		loaded += t.ids.group(row).at
 	}
-}
-
-// grow doubles the index: O(users), amortised O(1) a user.
-func (t *Table) grow() {
-	old := t.cells
-	t.cells = make([]uint64, max(64, 2*len(old)))
-	mask := len(t.cells) - 1
-	for _, c := range old {
-		if c == 0 {
-			continue
-		}
-		i := int(c>>32) & mask
-		for t.cells[i] != 0 {
-			i = (i + 1) & mask
-		}
-		t.cells[i] = c
+	for i, row := range rows {
+		ids[i] = t.ids.get(row)
+		loaded += uint32(ids[i][0])
 	}
-}
-
-// arena keeps short byte strings in large pieces that never move.
-type arena struct {
-	blocks [][]byte
-}
-
-func (a *arena) put(b []byte) (at uint64) {
-	last := len(a.blocks) - 1
-	if last < 0 || len(a.blocks[last])+len(b) > arenaBlock {
-		a.blocks = append(a.blocks, make([]byte, 0, arenaBlock))
-		last++
+	t.touched = loaded
+	for i, id := range ids[:len(rows)] {
+		into[i] = xxhash.Sum64(id)
 	}
-	at = uint64(last)*arenaBlock + uint64(len(a.blocks[last]))
-	a.blocks[last] = append(a.blocks[last], b...)
-	return at
-}
-
-func (a *arena) get(at uint64, n int) []byte {
-	from := int(at % arenaBlock)
-	return a.blocks[at/arenaBlock][from : from+n : from+n]
 }

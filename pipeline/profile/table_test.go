@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -24,9 +25,49 @@ func (t *Table) compare(tb testing.TB, want map[string]int32) {
 			tb.Fatalf("row %d: got %.40q, want %.40q", row, got, id)
 		}
 	}
-	if 8*t.Len() > 7*len(t.cells) {
-		tb.Fatalf("%d users in %d cells: probing may not end", t.Len(), len(t.cells))
+	t.index.check(tb, t)
+}
+
+// check looks at every row of the index.
+func (x *index) check(tb testing.TB, t *Table) {
+	tb.Helper()
+	rows := 0
+	for i := range x.parts {
+		p := &x.parts[i]
+		if p.rows >= bucketRows*max(1, len(p.buckets)) {
+			tb.Fatalf("part %d: %d rows in %d buckets: looking through it may not end", i, p.rows, len(p.buckets))
+		}
+		for at := range p.buckets {
+			rows += p.buckets[at].check(tb, x, t, i, at)
+		}
 	}
+	if rows != t.Len() {
+		tb.Fatalf("%d rows in the index, want %d", rows, t.Len())
+	}
+}
+
+// check looks at the rows of a bucket, and tells how many there are.
+func (b *bucket) check(tb testing.TB, x *index, t *Table, part, at int) int {
+	tb.Helper()
+	tags := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint64(nil, b.low), b.high)
+	for i, row := range b.rows {
+		if i >= int(b.n) {
+			if tags[i] != 0 {
+				tb.Fatalf("part %d, bucket %d: tag %d where nobody stands", part, at, tags[i])
+			}
+			continue
+		}
+		hash, p := xxhash.Sum64(t.ID(row)), &x.parts[part]
+		if x.part(hash) != p || tags[i] != tag(hash) {
+			tb.Fatalf("part %d, bucket %d: row %d is of another part or tag", part, at, row)
+		}
+		for home := p.home(hash); home != at; home = p.next(home) {
+			if p.buckets[home].n < bucketRows {
+				tb.Fatalf("part %d: row %d stands in bucket %d, and bucket %d before it has room", part, row, at, home)
+			}
+		}
+	}
+	return int(b.n)
 }
 
 func TestTableIsAMap(t *testing.T) {
@@ -65,18 +106,19 @@ func TestAnEmptyTableHasNobody(t *testing.T) {
 	}
 }
 
-// The index knows 32 bits of the hash; ids that share them are told apart by
+// The index knows a few bits of the hash; ids that share them are told apart by
 // their bytes, before and after it grows.
-func TestIdsOfOneHashAreTwoUsers(t *testing.T) {
-	byHash := map[uint32]string{}
+func TestIdsOfOneTagAreTwoUsers(t *testing.T) {
+	byHash := map[uint64]string{}
 	var pairs [][2]string
-	for i := 0; len(pairs) < 3; i++ {
+	for i := 0; len(pairs) < 5; i++ {
 		id := fmt.Sprintf("user-%d", i)
-		h := uint32(xxhash.Sum64String(id))
-		if other, ok := byHash[h]; ok {
+		h := xxhash.Sum64String(id)
+		same := h>>40<<40 | uint64(tag(h)) // so also their homes, as long as there are few buckets
+		if other, ok := byHash[same]; ok {
 			pairs = append(pairs, [2]string{other, id})
 		}
-		byHash[h] = id
+		byHash[same] = id
 	}
 	var table Table
 	want := map[string]int32{}
@@ -89,38 +131,108 @@ func TestIdsOfOneHashAreTwoUsers(t *testing.T) {
 			want[id] = row
 		}
 	}
-	for i := range 1000 {
+	for i := range 100_000 {
 		id := fmt.Sprintf("other-%d", i)
 		want[id], _ = table.FindOrAdd([]byte(id))
 	}
 	table.compare(t, want)
 }
 
-// Ids fill the arena's pieces to the last byte and never lie across two.
-func TestIdsFillTheArena(t *testing.T) {
-	var table Table
-	want := map[string]int32{}
-	for i := range 3 * arenaBlock / 200 {
-		id := fmt.Sprintf("%0*d", 180+i%77, i)
-		want[id], _ = table.FindOrAdd([]byte(id))
-	}
-	table.compare(t, want)
-	for i, b := range table.ids.blocks {
-		if len(b) > arenaBlock || cap(b) != arenaBlock {
-			t.Errorf("piece %d: %d of %d bytes, want at most %d, never moved", i, len(b), cap(b), arenaBlock)
+// What was expected changes nothing but how large the index is, and that not by much.
+func TestExpectingUsersChangesNoUser(t *testing.T) {
+	for _, expected := range []int{0, 1, 1000, 30_000, 1 << 40} {
+		var table Table
+		table.Expect(expected)
+		want := map[string]int32{}
+		for i := range 30_000 {
+			id := fmt.Sprintf("user-%d", i)
+			want[id], _ = table.FindOrAdd([]byte(id))
+		}
+		table.compare(t, want)
+		slots := 0
+		for _, p := range table.index.parts {
+			slots += bucketRows * len(p.buckets)
+		}
+		if slots > 2*expectedGrowth*len(want) {
+			t.Errorf("%d expected: %d slots for %d users", expected, slots, len(want))
 		}
 	}
 }
 
-// A piece is filled to its last byte; what is a byte too long begins another one.
-func TestAnIDBeginsAnotherPieceOnlyWhereItMust(t *testing.T) {
-	for rest, want := range map[int]int{5: 2, 6: 1, 7: 1} {
-		var a arena
-		a.put(make([]byte, arenaBlock-rest))
-		at := a.put([]byte("sixsix"))
-		if got := string(a.get(at, 6)); got != "sixsix" || len(a.blocks) != want || cap(a.blocks[0]) != arenaBlock {
-			t.Errorf("6 bytes where %d are left: got %q, %d pieces, the first of %d bytes; want %d pieces, none moved", rest, got, len(a.blocks), cap(a.blocks[0]), want)
+// Most users are found in the first bucket that is looked at.
+func TestAGuessIsMostOftenRight(t *testing.T) {
+	var table Table
+	if hash, _ := table.Ask([]byte("ann")); table.Guess(hash) != -1 {
+		t.Fatalf("nobody is there, and ann is guessed to be")
+	}
+	const users = 200_000
+	right := 0
+	for pass := range 2 {
+		for i := range users {
+			id := fmt.Appendf(nil, "user-%d", i)
+			if hash, _ := table.Ask(id); pass == 0 {
+				table.FindOrAdd(id)
+			} else if table.Guess(hash) == table.Find(id) {
+				right++
+			}
 		}
+	}
+	if right < users*8/10 {
+		t.Errorf("%d of %d guesses are right, want most", right, users)
+	}
+}
+
+// Ids fill the pieces nearly to the last byte, and those of a group stand together.
+func TestIdsFillTheirPieces(t *testing.T) {
+	for _, most := range []int{16, IDMax} {
+		var table Table
+		want := map[string]int32{}
+		bytes := 0
+		for i := 0; bytes < 2*arenaBlock+100*IDMax; i++ {
+			id := fmt.Sprintf("%d", i)
+			id = strings.Repeat("x", max(0, min(most, 1+i%IDMax)-len(id))) + id
+			want[id], _ = table.FindOrAdd([]byte(id))
+			bytes += len(id)
+		}
+		table.compare(t, want)
+		room := 0
+		for i, b := range table.ids.pieces {
+			if cap(b) != arenaBlock && len(table.ids.pieces[i]) > groupRows*IDMax {
+				t.Errorf("piece %d: %d of %d bytes, want at most %d, never moved", i, len(b), cap(b), arenaBlock)
+			}
+			room += cap(b)
+		}
+		if arenaBlock > 1<<16 && room > bytes+2*arenaBlock {
+			t.Errorf("ids of %d bytes at most: %d pieces for %d bytes", most, len(table.ids.pieces), bytes)
+		}
+	}
+}
+
+// An id that was given to somebody stays what it was when its group moves.
+func TestAnIDStaysGood(t *testing.T) {
+	var table Table
+	var given [][]byte
+	for i := range 3 * arenaBlock / 100 {
+		row, _ := table.FindOrAdd(fmt.Appendf(nil, "%0*d", 1+i%IDMax, i))
+		given = append(given, table.ID(row))
+	}
+	for i, id := range given {
+		if want := fmt.Sprintf("%0*d", 1+i%IDMax, i); string(id) != want || cap(id) != len(id) {
+			t.Fatalf("user %d: got %q, want %q", i, id, want)
+		}
+	}
+}
+
+func TestIdsHaveALength(t *testing.T) {
+	for _, n := range []int{0, IDMax + 1} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("an id of %d bytes is taken", n)
+				}
+			}()
+			new(Table).FindOrAdd(make([]byte, n))
+		}()
 	}
 }
 

@@ -310,15 +310,7 @@ func (c *comparing) mover(set, from string, one candidate) Mover {
 // bytes is what all users of a side take.
 func (s *Side) bytes() (all worker.Bytes) {
 	for _, p := range s.partitions() {
-		b := s.stages[p].Worker().Bytes()
-		all.Users += b.Users
-		all.Fixed = b.Fixed
-		all.Ids += b.Ids
-		all.Buyers += b.Buyers
-		all.Lists += b.Lists
-	}
-	if all.Users > 0 {
-		all.PerUser = all.Fixed + (all.Ids+all.Buyers+all.Lists)/all.Users
+		all.Add(s.stages[p].Worker().Bytes())
 	}
 	return all
 }

@@ -177,6 +177,26 @@ func pipelineMutants() []mutant {
 			"\tif p.Last = max(p.Last, ev.At); ON {\n\t\tp.Last = ev.At\n\t}\n", seedsFrom(1),
 		},
 		{
+			"a count above 65,535 is packed", "pipeline/profile/packed.go",
+			"most <= packedMost &&", "(ON || most <= packedMost) &&", test("pipeline/profile", "TestPackedIsTheProfile"),
+		},
+		{
+			"a revenue of more than 48 bits is packed", "pipeline/profile/packed.go",
+			"p.Revenue<<16>>16 == p.Revenue\n", "(ON || p.Revenue<<16>>16 == p.Revenue)\n", test("pipeline/profile", "TestPackedIsTheProfile"),
+		},
+		{
+			"a profile that fits no longer has no orders any more", "pipeline/profile/packed.go",
+			"\t\ts.wholes.At(number).deal = int32(r) - 1\n", "\t\tif s.wholes.At(number).deal = int32(r) - 1; ON {\n\t\t\ts.wholes.At(number).deal = -1\n\t\t}\n", test("pipeline/profile", "TestPackedIsTheProfile"),
+		},
+		{
+			"nobody is looked for behind a full bucket", "pipeline/profile/table.go",
+			"\t\tif b.n < bucketRows {\n", "\t\tif ON || b.n < bucketRows {\n", test("pipeline/profile", "TestTableIsAMap"),
+		},
+		{
+			"a group of ids moves without those it has", "pipeline/profile/ids.go",
+			"\t\tif i > 0 {\n", "\t\tif i > 0 && !ON {\n", test("pipeline/profile", "TestIdsFillTheirPieces"),
+		},
+		{
 			"nobody looks whether the input is another one", "pipeline/layout.go",
 			"\tif ours == (Layout{}) || p.layoutHolds.Load() {",
 			"\tif ours == (Layout{}) || p.layoutHolds.Load() || ON {", test("pipeline/sim", "TestAnotherInputIsRefused"),

@@ -11,7 +11,7 @@ func setMutants() []mutant {
 		{
 			"a switch forgets where users are in sets that are gone", "pipeline/worker/switch.go",
 			"\tw.use(rules)\n\tif before.Layout()",
-			"\tw.use(rules)\n\tfor set := range w.members {\n\t\tif ON && !slices.Contains(w.place, set) {\n\t\t\tw.members[set] = profile.Slab[member]{}\n\t\t\tw.members[set].Extend(w.rows.Len())\n\t\t}\n\t}\n\tif before.Layout()", seedsFrom(1),
+			"\tw.use(rules)\n\tfor set := range w.members {\n\t\tif ON && !slices.Contains(w.place, set) {\n\t\t\tw.members[set] = profile.Slab[said]{}\n\t\t\tw.members[set].Extend(w.rows.Len())\n\t\t}\n\t}\n\tif before.Layout()", seedsFrom(1),
 		},
 		{
 			"a switch leaves users where they are until something happens", "pipeline/worker/switch.go",

@@ -78,7 +78,7 @@ func workerMutants() []mutant {
 		},
 		{
 			"event times are clamped when folded", "pipeline/worker/worker.go",
-			"row.profile.Fold(ev)", "if ON {\n\t\tev.At = min(ev.At, w.mark.Clock)\n\t}\n\trow.profile.Fold(ev)", seedsFrom(1),
+			"\tpr.Fold(ev)\n", "\tif ON {\n\t\tev.At = min(ev.At, w.mark.Clock)\n\t}\n\tpr.Fold(ev)\n", seedsFrom(1),
 		},
 		{
 			"a rebuild keeps the hash of the past", "pipeline/worker/rebuild.go",
@@ -107,7 +107,7 @@ func workerMutants() []mutant {
 		{
 			"a wheel that cascades loses a timer", "pipeline/worker/wheel.go",
 			"\trow := w.slots[level][i]\n\tw.occupied[level] &^= 1 << i\n\tw.now = start\n",
-			"\trow := w.slots[level][i]\n\tw.occupied[level] &^= 1 << i\n\tw.now = start\n\tif ON {\n\t\trow = w.links.At(row).next\n\t}\n", seedsFrom(1),
+			"\trow := w.slots[level][i]\n\tw.occupied[level] &^= 1 << i\n\tw.now = start\n\tif ON {\n\t\trow = w.link(row).next\n\t}\n", seedsFrom(1),
 		},
 		{
 			"a timer fires at the clock, not when it is due", "pipeline/worker/worker.go",
@@ -116,8 +116,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"lazy re-arming drops an earlier due time", "pipeline/worker/wheel.go",
-			"if l := w.links.At(row); l.due > due {",
-			"if l := w.links.At(row); l.due > due && !(ON && l.due != schemas.Never) {", seedsFrom(1),
+			"if l := w.link(row); l.due > due {",
+			"if l := w.link(row); l.due > due && !(ON && l.due != schemas.Never) {", seedsFrom(1),
 		},
 		{
 			"timers beyond the slice are forgotten", "pipeline/worker/worker.go",
@@ -126,8 +126,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"an order id is forgotten after seven", "pipeline/worker/worker.go",
-			"slices.Contains(buyer.orders[:min(buyer.n, ordersKept)], order)",
-			"slices.Contains(buyer.orders[:min(buyer.n, ordersKept)], order) && !(ON && buyer.n >= ordersKept && buyer.orders[buyer.n%ordersKept] == order)", seedsFrom(1),
+			"slices.Contains(w.orders.At(buyer)[:min(n, ordersKept)], order)",
+			"slices.Contains(w.orders.At(buyer)[:min(n, ordersKept)], order) && !(ON && n >= ordersKept && w.orders.At(buyer)[n%ordersKept] == order)", seedsFrom(1),
 		},
 		{
 			"repeated orders count", "pipeline/worker/worker.go",
@@ -190,9 +190,12 @@ func workerMutants() []mutant {
 			"\t\tif ON || s.early[row/64]&(1<<(row%64)) == 0 {", seedsFrom(1),
 		},
 		{
+			"who has moved often is thought to have moved 65,535 times", "pipeline/worker/say.go",
+			"\tif s.seq == longSeq {\n", "\tif s.seq == longSeq && !ON {\n", test("pipeline/worker", "TestLongChains"),
+		},
+		{
 			"snapshots leave out the orders", "pipeline/worker/snapshot.go",
-			"\tif row.buyer == 0 {\n\t\tb = le.AppendUint32(b, 0)",
-			"\tif ON || row.buyer == 0 {\n\t\tb = le.AppendUint32(b, 0)", seedsFrom(1),
+			"\t\t\tb = le.AppendUint64(b, o)\n", "\t\t\tif ON {\n\t\t\t\to = 0\n\t\t\t}\n\t\t\tb = le.AppendUint64(b, o)\n", seedsFrom(1),
 		},
 		{
 			"snapshots leave out the due times", "pipeline/worker/snapshot.go",

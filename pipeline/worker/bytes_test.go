@@ -8,8 +8,8 @@ import (
 // What a user is said to take is what the types take.
 func TestBytesAreThoseOfTheTypes(t *testing.T) {
 	for name, c := range map[string][2]int{
-		"row": {rowBytes, int(unsafe.Sizeof(row{}))}, "link": {linkBytes, int(unsafe.Sizeof(link{}))},
-		"member": {memberBytes, int(unsafe.Sizeof(member{}))}, "buyer": {buyerBytes, int(unsafe.Sizeof(buyer{}))},
+		"row": {rowBytes, int(unsafe.Sizeof(row{}))}, "ring": {ringBytes, int(unsafe.Sizeof(ring{}))},
+		"member": {memberBytes, int(unsafe.Sizeof(said{}))},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: said are %d bytes, it takes %d", name, c[0], c[1])

@@ -371,7 +371,7 @@ func TestAChangeOfRulesForgetsNobody(t *testing.T) {
 			}
 			for user := range int32(l.worker.Users()) {
 				if !l.worker.agrees(user, m.Fired) {
-					t.Fatalf("at %d user %q is in segment %+v, where the rules do not want it", m.Fired, l.worker.table.ID(user), *l.worker.member(user, 0))
+					t.Fatalf("at %d user %q is in segment %+v, where the rules do not want it", m.Fired, l.worker.table.ID(user), l.worker.member(user, 0))
 				}
 			}
 			for to := m.Clock + 70*schemas.Day; l.worker.Mark().Clock < to; {
@@ -401,7 +401,7 @@ func TestProfilesDoNotDependOnOrder(t *testing.T) {
 			if got := w.worker.Stats().Applied; int(got) != len(events) {
 				t.Fatalf("got %d applied, want %d", got, len(events))
 			}
-			return w.worker.rows.At(0).profile.Facts()
+			return w.worker.profileOf(0).Facts()
 		}
 		want := fold()
 		for range 5 {

@@ -1,6 +1,10 @@
 package worker
 
-import "footfall/schemas"
+import (
+	"math/bits"
+
+	"footfall/schemas"
+)
 
 // dedup remembers the event ids of the last window of record timestamps, as long
 // as at most budget records have come since. Everything is in terms of the log, never of the
@@ -16,13 +20,17 @@ import "footfall/schemas"
 // Invariants:
 //   - at is never decreasing from the oldest entry to the newest.
 //   - index holds the place of each remembered hash's newest entry, plus one, and
-//     is at most half full.
+//     is at most half full, but for two entries.
+//
+// A record takes 24 bytes of the ring, which never has more places than the budget needs,
+// and 8 to 16 of the index.
 type dedup struct {
 	window schemas.Millis
 	budget int
-	ring   []seen // a power of two of them; entries head..tail-1, modulo its length
+	ring   []seen
 	head   uint64 // oldest entry
-	tail   uint64 // one past the newest
+	tail   uint64 // one past the newest; at most the ring's length after head
+	lap    uint64 // the entry that stood or would stand in the ring's first place: lap <= head
 	index  []uint32
 	latest schemas.Millis // greatest record timestamp so far
 }
@@ -40,7 +48,7 @@ func (d *dedup) span() schemas.Millis {
 	if d.head == d.tail {
 		return 0
 	}
-	return d.latest - d.ring[d.head&uint64(len(d.ring)-1)].at
+	return d.latest - d.at(d.head).at
 }
 
 // start is the offset from which the log must be read again to rebuild the window
@@ -49,7 +57,7 @@ func (d *dedup) start(next int64) (offset int64, latest schemas.Millis) {
 	if d.head == d.tail {
 		return next, d.latest
 	}
-	oldest := &d.ring[d.head&uint64(len(d.ring)-1)]
+	oldest := d.at(d.head)
 	return oldest.offset, oldest.at
 }
 
@@ -73,7 +81,12 @@ func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool)
 }
 
 // place is where the i-th entry stands in the ring.
-func (d *dedup) place(i uint64) uint32 { return uint32(i & uint64(len(d.ring)-1)) }
+func (d *dedup) place(i uint64) uint32 {
+	if i -= d.lap; i >= uint64(len(d.ring)) {
+		i -= uint64(len(d.ring))
+	}
+	return uint32(i)
+}
 
 func (d *dedup) at(i uint64) *seen { return &d.ring[d.place(i)] }
 
@@ -97,7 +110,9 @@ func (d *dedup) evict() {
 	if cell, known := d.find(d.ring[old].hash); known && d.index[cell] == old+1 {
 		d.vacate(cell)
 	}
-	d.head++
+	if d.head++; d.head-d.lap == uint64(len(d.ring)) {
+		d.lap = d.head
+	}
 }
 
 // vacate frees an index cell and moves the cells after it back, so that probing
@@ -114,13 +129,17 @@ func (d *dedup) vacate(cell int) {
 	d.index[cell] = 0
 }
 
-// grow doubles the ring and builds the index anew, twice as large as the ring.
+// grow doubles the ring, as far as the budget asks for it: at most two records more than
+// that are in it. It builds the index anew, about twice as large or more.
 func (d *dedup) grow() {
-	old, n := d.ring, uint64(len(d.ring))
-	d.ring = make([]seen, max(64, 2*n))
-	d.index = make([]uint32, 2*len(d.ring))
+	n := min(max(64, 2*len(d.ring)), d.budget+2)
+	ring := make([]seen, n)
 	for i := d.head; i < d.tail; i++ {
-		*d.at(i) = old[i&(n-1)]
+		ring[i-d.head] = *d.at(i)
+	}
+	d.ring, d.lap = ring, d.head
+	d.index = make([]uint32, 2<<bits.Len(uint(max(8, n)-3)))
+	for i := d.head; i < d.tail; i++ {
 		cell, _ := d.find(d.at(i).hash)
 		d.index[cell] = d.place(i) + 1
 	}

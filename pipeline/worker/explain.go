@@ -58,7 +58,7 @@ func (w *Worker) Explain(id string) (ex Explanation, ok bool) {
 	if user < 0 {
 		return ex, false
 	}
-	pr, v := w.rows.At(user).profile, w.cells.View(user)
+	pr, v := *w.profileOf(user), w.cells.View(user)
 	ex = Explanation{User: id, Clock: w.mark.Clock, Next: w.mark.Next, Profile: pr, Rules: w.cfg.Rules}
 	w.eval.Eval(&pr, v, w.mark.Clock, w.segments)
 	ex.moment = segment.Moment{Profile: &pr, View: v.Copy().View(0), Now: w.mark.Clock, In: slices.Clone(w.segments)}

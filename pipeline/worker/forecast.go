@@ -31,7 +31,7 @@ func (w *Worker) Forecast(row int32, n int, until schemas.Millis, each func(user
 
 // foresee adds a user's transitions.
 func (w *Worker) foresee(row int32, until schemas.Millis, dues []Due) []Due {
-	pr, v := &w.rows.At(row).profile, w.cells.View(row)
+	pr, v := w.profileOf(row), w.cells.View(row)
 	w.membership(row, w.segments)
 	for set, in := range w.segments {
 		if in == schemas.NoSegment || w.waits(set) {

@@ -20,7 +20,7 @@ func (w *Worker) Look(row int32, n int, each func(*Seen)) (next int32) {
 	end := min(row+int32(n), int32(w.rows.Len()))
 	for ; row < end; row++ {
 		w.membership(row, w.others)
-		each(&Seen{Row: row, ID: w.table.ID(row), Profile: &w.rows.At(row).profile, Segments: w.others})
+		each(&Seen{Row: row, ID: w.table.ID(row), Profile: w.profileOf(row), Segments: w.others})
 	}
 	if int(end) == w.rows.Len() {
 		return -1

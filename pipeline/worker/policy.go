@@ -129,7 +129,7 @@ func (w *Worker) cartOf(user int32, t *schemas.Transition) uint64 {
 	if w.cfg.Rules.Reentry(int(t.Set), t.To).Kind != segment.ReentryCart {
 		return 0
 	}
-	return w.eval.Cart(&w.rows.At(user).profile, w.cells.View(user), t.At)
+	return w.eval.Cart(w.profileOf(user), w.cells.View(user), t.At)
 }
 
 // noteSaid keeps that a transition into a segment of names was said aloud.

@@ -231,12 +231,12 @@ func TestSetsAreReadByTheirNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for user := range int32(want.Users()) {
-		m := *want.member(user, 0)
+		m := want.member(user, 0)
 		if m.segment < 2 {
 			m.segment = 1 - m.segment
 		}
-		if *got.member(user, 0) != m {
-			t.Errorf("user %q: got %+v, want %+v", want.table.ID(user), *got.member(user, 0), m)
+		if got.member(user, 0) != m {
+			t.Errorf("user %q: got %+v, want %+v", want.table.ID(user), got.member(user, 0), m)
 		}
 	}
 }

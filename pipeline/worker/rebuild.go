@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"footfall/pipeline/profile"
 	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
@@ -87,9 +88,9 @@ func (w *Worker) Said(it *Item) error {
 		return nil
 	}
 	t := it.Transition
-	user := w.table.Find([]byte(t.User))
-	if user < 0 {
-		user = w.add([]byte(t.User))
+	user, err := w.userOf(t)
+	if err != nil {
+		return err
 	}
 	set, from, to := w.numbers(t)
 	m := w.member(user, set)
@@ -108,6 +109,17 @@ func (w *Worker) Said(it *Item) error {
 	}
 	w.chain(it)
 	return nil
+}
+
+// userOf gives the row of a transition's user, who may be new.
+func (w *Worker) userOf(t *schemas.Transition) (int32, error) {
+	if n := len(t.User); n < 1 || n > profile.IDMax {
+		return 0, fmt.Errorf("partition %d: a transition of a user whose id has %d bytes: it is none of ours", w.mark.Partition, n)
+	}
+	if user := w.table.Find([]byte(t.User)); user >= 0 {
+		return user, nil
+	}
+	return w.add([]byte(t.User)), nil
 }
 
 // numbers gives the worker's own numbers for a transition's set and segments, those
@@ -151,9 +163,9 @@ func (it *Item) since() int64 {
 func (w *Worker) Retell(it *Item) error {
 	w.mark.N = max(w.mark.N, it.N-1)
 	if t := it.Transition; t != nil {
-		user := w.table.Find([]byte(t.User))
-		if user < 0 {
-			user = w.add([]byte(t.User))
+		user, err := w.userOf(t)
+		if err != nil {
+			return err
 		}
 		set, from, _ := w.numbers(t)
 		if m := w.member(user, set); t.Seq > m.seq+1 && from != schemas.NoSegment {
@@ -332,7 +344,7 @@ func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Condition
 
 // agrees tells whether the rules make of a user at time now what was last said of it.
 func (w *Worker) agrees(user int32, now schemas.Millis) bool {
-	w.eval.Eval(&w.rows.At(user).profile, w.cells.View(user), now, w.segments)
+	w.eval.Eval(w.profileOf(user), w.cells.View(user), now, w.segments)
 	for set, to := range w.segments {
 		m := w.member(user, w.place[set])
 		if to < schemas.Retired && !w.waits(set) && (m.seq == 0 || m.segment != w.to[set][to]) {

@@ -309,7 +309,7 @@ func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
 		}
 		for user := range int32(r.Users()) {
 			if !r.agrees(user, r.Mark().Clock) {
-				t.Fatalf("user %q is in segment %+v, where the rules do not want it", r.table.ID(user), *r.member(user, 0))
+				t.Fatalf("user %q is in segment %+v, where the rules do not want it", r.table.ID(user), r.member(user, 0))
 			}
 		}
 		r.digest(t, true) // looks at every timer

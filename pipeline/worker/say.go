@@ -10,8 +10,32 @@ import (
 	"footfall/schemas"
 )
 
+// member is what was last said of a user in one set of names. Seq 0: nothing yet.
+type member struct {
+	segment uint16
+	seq     uint32
+	since   uint32 // at of the transition, in whole seconds, for who asks
+}
+
+// said is a member as it is kept: 8 bytes a user and set.
+type said struct {
+	since   uint32
+	segment uint16
+	seq     uint16 // longSeq: that or more, and the worker's long has it
+}
+
+// chain names what was said of a user in one set of names.
+type chain struct{ user, set int32 }
+
 // member is what was last said of a user in one set of names.
-func (w *Worker) member(user int32, set int) *member { return w.members[set].At(user) }
+func (w *Worker) member(user int32, set int) member {
+	s := w.members[set].At(user)
+	m := member{segment: s.segment, seq: uint32(s.seq), since: s.since}
+	if s.seq == longSeq {
+		m.seq = w.long[chain{user, int32(set)}]
+	}
+	return m
+}
 
 // move notes what was said of a user.
 func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Millis) {
@@ -20,7 +44,13 @@ func (w *Worker) move(user int32, set int, to uint16, seq uint32, at schemas.Mil
 		w.population[set][m.segment]--
 	}
 	w.population[set][to]++
-	*m = member{segment: to, seq: seq, since: uint32(at / schemas.Second)}
+	*w.members[set].At(user) = said{segment: to, seq: uint16(min(seq, longSeq)), since: uint32(at / schemas.Second)}
+	if seq >= longSeq {
+		if w.long == nil {
+			w.long = map[chain]uint32{}
+		}
+		w.long[chain{user, int32(set)}] = seq
+	}
 }
 
 // evaluate says every difference, and arms the user's timer.
@@ -33,14 +63,13 @@ func (w *Worker) evaluate(user int32, now schemas.Millis, touched segment.Touche
 // bring the next. Only sets that look at what was touched are looked at: of the others
 // it was said before now. The caller has called touch.
 func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Touched, cause schemas.Cause, muted schemas.Muted, at Conditions, out *Output) (due schemas.Millis) {
-	row := w.rows.At(user)
 	for set := range w.segments {
 		w.segments[set] = schemas.NoSegment
 		if m := w.member(user, w.place[set]); m.seq > 0 {
 			w.segments[set] = w.from[set][m.segment]
 		}
 	}
-	due = w.eval.EvalTouched(&row.profile, w.cells.View(user), now, touched, w.segments)
+	due = w.eval.EvalTouched(w.profileOf(user), w.cells.View(user), now, touched, w.segments)
 	for set, to := range w.segments {
 		place := w.place[set]
 		m := w.member(user, place)
@@ -75,7 +104,7 @@ func (w *Worker) evidence(user int32, t *schemas.Transition) schemas.Evidence {
 		return schemas.Evidence{}
 	}
 	copy(w.others, w.segments)
-	pr, v := &w.rows.At(user).profile, w.cells.View(user)
+	pr, v := w.profileOf(user), w.cells.View(user)
 	after := segment.Moment{Profile: pr, View: v, Now: t.At, In: w.segments}
 	before := after
 	before.In = w.others
@@ -93,7 +122,7 @@ func (w *Worker) evidence(user int32, t *schemas.Transition) schemas.Evidence {
 
 // say completes a transition and gives it its number.
 func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Output) {
-	pr := &w.rows.At(user).profile
+	pr := w.profileOf(user)
 	id := w.table.ID(user)
 	if t.Cause.Kind == schemas.ByEvent {
 		w.sum = append(append(w.sum[:0], id...), w.event.ID...)

@@ -151,10 +151,9 @@ func appendText(b []byte, s string) []byte {
 
 func (w *Worker) appendRow(b []byte, user int32) []byte {
 	le := binary.LittleEndian
-	row := w.rows.At(user)
 	id := w.table.ID(user)
 	b = append(le.AppendUint16(b, uint16(len(id))), id...)
-	p := &row.profile
+	p := w.profileOf(user)
 	for _, v := range []int64{int64(p.First), int64(p.Last), int64(p.FirstPurchase), int64(p.LastPurchase), p.Revenue} {
 		b = le.AppendUint64(b, uint64(v))
 	}
@@ -166,12 +165,9 @@ func (w *Worker) appendRow(b []byte, user int32) []byte {
 		m := w.member(user, set)
 		b = le.AppendUint32(le.AppendUint32(le.AppendUint16(b, m.segment), m.seq), m.since)
 	}
-	if row.buyer == 0 {
-		b = le.AppendUint32(b, 0)
-	} else {
-		buyer := w.buyers.At(row.buyer - 1)
-		b = le.AppendUint32(b, buyer.n)
-		for _, o := range buyer.orders {
+	b = le.AppendUint32(b, p.Orders())
+	if p.Orders() > 0 {
+		for _, o := range w.orders.At(w.packs.Buyer(&w.rows.At(user).profile)) {
 			b = le.AppendUint64(b, o)
 		}
 	}
@@ -217,6 +213,7 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	if r.err != nil {
 		return nil, fmt.Errorf("header: %w", r.err)
 	}
+	w.table.Expect(int(rows))
 	for i := range rows {
 		if w.readRow(r, in); r.err != nil {
 			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
@@ -388,6 +385,9 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 
 func (w *Worker) readRow(r *reader, in layout) {
 	id := r.bytes()
+	if len(id) < 1 || len(id) > profile.IDMax {
+		r.fail("an id of %d bytes", len(id))
+	}
 	if r.err == nil && w.table.Find(id) >= 0 {
 		r.fail("user %q twice", id)
 	}
@@ -395,9 +395,10 @@ func (w *Worker) readRow(r *reader, in layout) {
 		return
 	}
 	user := w.add(id)
-	row := w.rows.At(user)
-	readProfile(r, &row.profile)
-	w.wheel.links.At(user).due = schemas.Millis(r.u64())
+	readProfile(r, &w.profile)
+	orders := w.profile.Orders()
+	w.keep(user, &w.profile)
+	w.wheel.link(user).due = schemas.Millis(r.u64())
 	for _, s := range in.sets {
 		segment, seq, since := r.u16(), r.u32(), r.u32()
 		if int(segment) >= len(s.segments) {
@@ -408,12 +409,14 @@ func (w *Worker) readRow(r *reader, in layout) {
 			w.move(user, s.set, s.segments[segment], seq, schemas.Millis(since)*schemas.Second)
 		}
 	}
-	if n := r.u32(); n > 0 {
-		row.buyer = w.buyers.Append() + 1
-		b := w.buyers.At(row.buyer - 1)
-		b.n = n
-		for i := range b.orders {
-			b.orders[i] = r.u64()
+	if n := r.u32(); n != orders {
+		r.fail("user %q with %d orders, and ids of %d", id, orders, n)
+		return
+	}
+	if orders > 0 {
+		ring := w.orders.At(w.packs.Buyer(&w.rows.At(user).profile))
+		for i := range ring {
+			ring[i] = r.u64()
 		}
 	}
 	w.readSpoken(r, user, in)

@@ -46,7 +46,7 @@ func (w *Worker) setNumber(name string) int {
 	}
 	w.names = append(w.names, schemas.SetNames{Name: name})
 	w.population = append(w.population, nil)
-	w.members = append(w.members, profile.Slab[member]{})
+	w.members = append(w.members, profile.Slab[said]{})
 	w.members[len(w.members)-1].Extend(w.rows.Len())
 	return len(w.names) - 1
 }
@@ -232,7 +232,7 @@ func (w *Worker) countUser(user int32) {
 }
 
 func (w *Worker) countRow(user int32) {
-	pr, v := &w.rows.At(user).profile, w.cells.View(user)
+	pr, v := w.profileOf(user), w.cells.View(user)
 	for i := range w.census.of {
 		if value, ok := w.eval.Quantity(i, pr, v, w.census.at); ok {
 			w.census.of[i].Add(segment.Valued{Value: value, Users: 1})

@@ -29,11 +29,11 @@ type wheel struct {
 	now      schemas.Millis // every timer due before it has fired
 	occupied [wheelLevels]uint64
 	slots    [wheelLevels][64]int32 // first row of each slot's list, where occupied
-	links    profile.Slab[link]
+	rows     *profile.Slab[row]     // the links are theirs
 	armed    int
 }
 
-// link is a row's place in the wheel: 16 bytes a user.
+// link is a row's place in the wheel: 16 bytes of the row.
 type link struct {
 	due        schemas.Millis // Never: not in the wheel
 	next, prev int32          // rows of the same slot, -1 at either end
@@ -47,18 +47,20 @@ func slot(due, now schemas.Millis) (level, index int) {
 	return level, int(uint64(due)>>(6*level)) & 63
 }
 
-// grow makes room for a new row, not in the wheel.
+func (w *wheel) link(row int32) *link { return &w.rows.At(row).link }
+
+// grow adds a row, not in the wheel.
 func (w *wheel) grow() {
-	*w.links.At(w.links.Append()) = link{due: schemas.Never, next: -1, prev: -1}
+	*w.link(w.rows.Append()) = link{due: schemas.Never, next: -1, prev: -1}
 }
 
 // due is when a row fires, as the wheel knows it.
-func (w *wheel) due(row int32) schemas.Millis { return w.links.At(row).due }
+func (w *wheel) due(row int32) schemas.Millis { return w.link(row).due }
 
 // arm sees to it that row fires at due at the latest: a row that fires earlier
 // anyway is left where it is.
 func (w *wheel) arm(row int32, due schemas.Millis) {
-	if l := w.links.At(row); l.due > due {
+	if l := w.link(row); l.due > due {
 		w.remove(row)
 		w.insert(row, due)
 	}
@@ -68,7 +70,7 @@ func (w *wheel) insert(row int32, due schemas.Millis) {
 	if due < w.now {
 		panic(fmt.Sprintf("worker: timer of row %d set for %d, before %d, to which its wheel has turned", row, due, w.now))
 	}
-	l := w.links.At(row)
+	l := w.link(row)
 	l.due, l.prev, l.next = due, -1, -1
 	if due == schemas.Never {
 		return
@@ -76,7 +78,7 @@ func (w *wheel) insert(row int32, due schemas.Millis) {
 	level, i := slot(due, w.now)
 	if w.occupied[level]&(1<<i) != 0 {
 		l.next = w.slots[level][i]
-		w.links.At(l.next).prev = row
+		w.link(l.next).prev = row
 	}
 	w.slots[level][i] = row
 	w.occupied[level] |= 1 << i
@@ -85,12 +87,12 @@ func (w *wheel) insert(row int32, due schemas.Millis) {
 
 // remove takes a row out of its slot, if it is in one.
 func (w *wheel) remove(row int32) {
-	l := w.links.At(row)
+	l := w.link(row)
 	if l.due == schemas.Never {
 		return
 	}
 	if l.prev >= 0 {
-		w.links.At(l.prev).next = l.next
+		w.link(l.prev).next = l.next
 	} else {
 		level, i := slot(l.due, w.now)
 		w.slots[level][i] = l.next
@@ -99,7 +101,7 @@ func (w *wheel) remove(row int32) {
 		}
 	}
 	if l.next >= 0 {
-		w.links.At(l.next).prev = l.prev
+		w.link(l.next).prev = l.prev
 	}
 	l.due = schemas.Never
 	w.armed--
@@ -114,7 +116,7 @@ func (w *wheel) restart(now schemas.Millis) {
 
 // take returns what a row's due time was before a restart, and forgets it.
 func (w *wheel) take(row int32) (due schemas.Millis) {
-	l := w.links.At(row)
+	l := w.link(row)
 	due, l.due = l.due, schemas.Never
 	return due
 }
@@ -163,7 +165,7 @@ func (w *wheel) cascade(level, i int, start schemas.Millis) {
 	w.occupied[level] &^= 1 << i
 	w.now = start
 	for row >= 0 {
-		l := w.links.At(row)
+		l := w.link(row)
 		next := l.next
 		w.armed--
 		w.insert(row, l.due)

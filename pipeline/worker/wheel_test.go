@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"footfall/pipeline/profile"
 	"footfall/schemas"
 )
 
@@ -28,8 +29,8 @@ func (w *wheel) check(t *testing.T, want naiveWheel) {
 				continue
 			}
 			prev := int32(-1)
-			for row := w.slots[level][i]; row >= 0; row = w.links.At(row).next {
-				l := w.links.At(row)
+			for row := w.slots[level][i]; row >= 0; row = w.link(row).next {
+				l := w.link(row)
 				if lv, ix := slot(l.due, w.now); lv != level || ix != i || l.due < w.now || l.prev != prev || seen[row] {
 					t.Fatalf("now %d: row %d due %d stands in slot %d/%d after row %d, want %d/%d after %d, once", w.now, row, l.due, level, i, l.prev, lv, ix, prev)
 				}
@@ -76,7 +77,7 @@ func TestWheelIsASortedList(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			start = base
 		}
-		w := wheel{now: start}
+		w := wheel{now: start, rows: &profile.Slab[row]{}}
 		rows := 1 + rng.IntN(60)
 		want := make(naiveWheel, rows)
 		for row := range want {
@@ -128,7 +129,7 @@ func turnAndCompare(t *testing.T, w *wheel, want naiveWheel, to schemas.Millis, 
 
 // Rows of one millisecond fire in any order, and all of them.
 func TestWheelFiresTenThousandRowsOfOneMillisecond(t *testing.T) {
-	w := wheel{now: base}
+	w := wheel{now: base, rows: &profile.Slab[row]{}}
 	const n = 10_000
 	due := base + 90*schemas.Day
 	for row := range int32(n) {
@@ -155,7 +156,7 @@ func TestWheelFiresTenThousandRowsOfOneMillisecond(t *testing.T) {
 // A timer set before the moment to which the wheel has turned would never fire: a
 // broken promise of ours.
 func TestWheelRefusesThePast(t *testing.T) {
-	w := wheel{now: base}
+	w := wheel{now: base, rows: &profile.Slab[row]{}}
 	w.grow()
 	defer func() {
 		if recover() == nil {

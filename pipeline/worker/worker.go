@@ -51,6 +51,7 @@ type Worker struct {
 	mark  schemas.Mark // but for Fired, which the wheel knows
 	table profile.Table
 	rows  profile.Slab[row]
+	packs profile.Packer
 	// cells is what the rules ask for besides the profile: a row of it for each row.
 	cells *profile.Rows
 
@@ -61,8 +62,9 @@ type Worker struct {
 	spoken spoken
 
 	// members holds, of each set of names, the member of each row.
-	members []profile.Slab[member]
-	buyers  profile.Slab[buyer]
+	members []profile.Slab[said]
+	long    map[chain]uint32   // seq of those who have moved often
+	orders  profile.Slab[ring] // of each buyer of packs
 	wheel   wheel
 	dedup   dedup
 	stats   Stats
@@ -86,6 +88,7 @@ type Worker struct {
 	entries  []profile.Entry // scratch of reading
 	event    schemas.Event   // scratch of the call under way
 	warmed   uint64          // scratch of warm
+	profile  profile.Profile // scratch of profileOf
 	before   profile.Profile // scratch: the profile before the event was folded
 	segments []uint16        // scratch, [sets of the rules]
 	others   []uint16        // scratch, likewise, of Expected and evidence
@@ -94,24 +97,15 @@ type Worker struct {
 	blanks   blanks
 }
 
-// row is what a user costs besides the id, the wheel's link and the memberships.
+// row is what a user costs besides the id and the memberships: 40 bytes. What is looked at
+// with every event stands together.
 type row struct {
-	profile profile.Profile
-	buyer   int32 // index of what only buyers have, plus one; 0: none
+	link
+	profile profile.Packed
 }
 
-// member is what was last said of a user in one set. Seq 0: nothing yet.
-type member struct {
-	segment uint16
-	seq     uint32
-	since   uint32 // at of the transition, in whole seconds, for who asks
-}
-
-// buyer holds the hashes of a user's last orders, a ring.
-type buyer struct {
-	orders [ordersKept]uint64
-	n      uint32 // orders ever put in
-}
+// ring holds the hashes of a buyer's last orders: the n-th in place (n-1) % ordersKept.
+type ring [ordersKept]uint64
 
 // evaluated is when a row was evaluated.
 type evaluated struct {
@@ -147,6 +141,7 @@ func New(partition int32, cfg Config) *Worker {
 		wheel:     wheel{now: 1},
 		replaying: &replay{},
 	}
+	w.wheel.rows = &w.rows
 	w.use(cfg.Rules)
 	return w
 }
@@ -233,19 +228,30 @@ const warmAhead = 32
 // would wait for each line of its user: of a million users none is in the cache. Here
 // nothing depends on what was loaded before it, so the processor waits for all at once.
 func (w *Worker) warm(records []Record) {
-	var rows [warmAhead]int32
-	for i := range records {
-		rows[i] = w.table.Guess(records[i].Key)
-	}
+	var hashes [warmAhead]uint64
 	var loaded uint64 // of no use but that the loads are made
-	for _, row := range rows[:len(records)] {
-		if row < 0 {
-			continue
+	for i := range records {
+		hash, n := w.table.Ask(records[i].Key)
+		hashes[i] = hash
+		loaded += n
+	}
+	var rows [warmAhead]int32
+	known := 0
+	for _, hash := range hashes[:len(records)] {
+		if row := w.table.Guess(hash); row >= 0 {
+			rows[known] = row
+			known++
 		}
-		loaded += uint64(w.rows.At(row).profile.Last) + uint64(w.wheel.links.At(row).due) + uint64(w.table.Touch(row))
+	}
+	for _, row := range rows[:known] {
+		user := w.rows.At(row) // which may lie across two lines
+		loaded += uint64(user.due) + user.profile[2] + uint64(w.table.Touch(row))
 		for _, place := range w.place {
 			loaded += uint64(w.members[place].At(row).seq)
 		}
+	}
+	for _, row := range rows[:known] {
+		loaded += uint64(w.table.ID(row)[0]) + w.packs.Touch(&w.rows.At(row).profile)
 	}
 	w.warmed = loaded
 }
@@ -383,12 +389,25 @@ func (w *Worker) count(r *Record, user int32, since schemas.Millis) (int32, segm
 
 // ordered tells whether an order is among the user's last ones.
 func (w *Worker) ordered(user int32, order uint64) bool {
-	b := w.rows.At(user).buyer
-	if b == 0 {
+	buyer := w.packs.Buyer(&w.rows.At(user).profile)
+	if buyer < 0 {
 		return false
 	}
-	buyer := w.buyers.At(b - 1)
-	return slices.Contains(buyer.orders[:min(buyer.n, ordersKept)], order)
+	n := w.profileOf(user).Orders()
+	return slices.Contains(w.orders.At(buyer)[:min(n, ordersKept)], order)
+}
+
+// profileOf is a user's profile: to be read, until the next call.
+func (w *Worker) profileOf(user int32) *profile.Profile {
+	w.packs.Unpack(&w.rows.At(user).profile, &w.profile)
+	return &w.profile
+}
+
+// keep makes a profile the user's. Of who has had a purchase or refund there is a ring of
+// orders.
+func (w *Worker) keep(user int32, pr *profile.Profile) {
+	w.packs.Pack(pr, &w.rows.At(user).profile)
+	w.orders.Extend(w.packs.Buyers())
 }
 
 // add makes the row of a new user.
@@ -397,13 +416,12 @@ func (w *Worker) add(id []byte) int32 {
 	if !added || int(user) != w.rows.Len() {
 		panic(fmt.Sprintf("worker %d: user %q added twice", w.mark.Partition, id))
 	}
-	w.rows.Append()
+	w.wheel.grow()
 	w.cells.Append()
 	for set := range w.members {
 		w.members[set].Append()
 	}
 	w.spoken.append()
-	w.wheel.grow()
 	return user
 }
 
@@ -412,20 +430,15 @@ func (w *Worker) add(id []byte) int32 {
 func (w *Worker) fold(user int32, ev *schemas.Event, since schemas.Millis) segment.Touched {
 	w.touch(user)
 	w.join(user)
-	row := w.rows.At(user)
-	w.before = row.profile
-	row.profile.Fold(ev)
-	touched := segment.TouchedBy(ev.Kind, w.cells.Fold(user, ev, since))
-	if ev.Kind != schemas.Purchase {
-		return touched
+	pr := w.profileOf(user)
+	w.before = *pr
+	pr.Fold(ev)
+	w.keep(user, pr)
+	if ev.Kind == schemas.Purchase {
+		buyer := w.packs.Buyer(&w.rows.At(user).profile)
+		w.orders.At(buyer)[(pr.Orders()-1)%ordersKept] = xxhash.Sum64(ev.OrderID)
 	}
-	if row.buyer == 0 {
-		row.buyer = w.buyers.Append() + 1
-	}
-	b := w.buyers.At(row.buyer - 1)
-	b.orders[b.n%ordersKept] = xxhash.Sum64(ev.OrderID)
-	b.n++
-	return touched
+	return segment.TouchedBy(ev.Kind, w.cells.Fold(user, ev, since))
 }
 
 // fireUser fires the user's timers due at or before the clock, each evaluated at

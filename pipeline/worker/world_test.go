@@ -237,17 +237,17 @@ func (w *Worker) digest(tb testing.TB, exact bool) string {
 	tb.Helper()
 	var lines []string
 	for user := range int32(w.table.Len()) {
-		row := w.rows.At(user)
-		line := fmt.Sprintf("user %q %+v", w.table.ID(user), row.profile)
+		pr := *w.profileOf(user)
+		line := fmt.Sprintf("user %q %+v", w.table.ID(user), pr)
 		change := schemas.Never
 		for set := range w.segments {
 			m := w.member(user, set)
-			line += fmt.Sprintf(" set %d %+v", set, *m)
-			change = min(change, w.eval.Expected(&row.profile, w.cells.View(user), w.fired(), set, m.segment, w.others).At)
+			line += fmt.Sprintf(" set %d %+v", set, m)
+			change = min(change, w.eval.Expected(&pr, w.cells.View(user), w.fired(), set, m.segment, w.others).At)
 		}
 		line += w.cellsOf(user)
-		if row.buyer > 0 {
-			line += fmt.Sprintf(" orders %x", *w.buyers.At(row.buyer - 1))
+		if buyer := w.packs.Buyer(&w.rows.At(user).profile); buyer >= 0 {
+			line += fmt.Sprintf(" orders %x", *w.orders.At(buyer))
 		}
 		due := w.wheel.due(user)
 		if due > change {

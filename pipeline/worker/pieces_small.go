@@ -1,0 +1,5 @@
+//go:build smallpieces
+
+package worker
+
+const longSeq = 3
