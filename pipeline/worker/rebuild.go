@@ -209,6 +209,9 @@ func (w *Worker) DedupStart() int64 { return w.replaying.dedupFrom }
 // then are skipped: decisions are read back, not taken again (design 5).
 func (w *Worker) Replay(records []Record) error {
 	for i := range records {
+		if i%warmAhead == 0 {
+			w.warm(records[i:min(i+warmAhead, len(records))])
+		}
 		r := &records[i]
 		if r.Offset < w.mark.Next {
 			return fmt.Errorf("partition %d: record %d read after %d", w.mark.Partition, r.Offset, w.mark.Next-1)

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -212,7 +211,7 @@ func (w *Worker) kept() (whole []int) {
 // say what in the bytes cannot be; checksums are package snapshot's.
 func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	w := New(partition, cfg)
-	r := &reader{from: bufio.NewReaderSize(from, 64<<10)}
+	r := newReader(from)
 	rows, in := w.readHeader(r)
 	if r.err != nil {
 		return nil, fmt.Errorf("header: %w", r.err)
@@ -229,7 +228,7 @@ func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 		}
 		w.replaying.touch(user, e.at)
 	}
-	if _, err := r.from.ReadByte(); err != io.EOF {
+	if !r.ended() {
 		return nil, fmt.Errorf("bytes after the last of %d rows", rows)
 	}
 	return w, nil
@@ -388,13 +387,14 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 
 func (w *Worker) readRow(r *reader, in layout) {
 	id := r.bytes()
-	if r.err == nil && w.table.Find(id) >= 0 {
-		r.fail("user %q twice", id)
-	}
 	if r.err != nil {
 		return
 	}
-	user := w.add(id)
+	user, added := w.findOrAdd(id)
+	if !added {
+		r.fail("user %q twice", id)
+		return
+	}
 	row := w.rows.At(user)
 	readProfile(r, &row.profile)
 	w.wheel.links.At(user).due = schemas.Millis(r.u64())
@@ -467,52 +467,11 @@ func (w *Worker) readCell(r *reader, user int32, c cellMap) {
 }
 
 func readProfile(r *reader, p *profile.Profile) {
-	p.First, p.Last = schemas.Millis(r.u64()), schemas.Millis(r.u64())
-	p.FirstPurchase, p.LastPurchase = schemas.Millis(r.u64()), schemas.Millis(r.u64())
-	p.Revenue = int64(r.u64())
+	le, b := binary.LittleEndian, r.take(5*8+4*len(p.Counts))
+	p.First, p.Last = schemas.Millis(le.Uint64(b)), schemas.Millis(le.Uint64(b[8:]))
+	p.FirstPurchase, p.LastPurchase = schemas.Millis(le.Uint64(b[16:])), schemas.Millis(le.Uint64(b[24:]))
+	p.Revenue = int64(le.Uint64(b[32:]))
 	for i := range p.Counts {
-		p.Counts[i] = r.u32()
+		p.Counts[i] = le.Uint32(b[40+4*i:])
 	}
 }
-
-// reader reads little-endian integers and remembers the first error; after one it
-// gives zeros.
-type reader struct {
-	from *bufio.Reader
-	buf  [8]byte
-	id   []byte
-	err  error
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = fmt.Errorf(format, args...)
-	}
-}
-
-func (r *reader) take(n int) []byte {
-	if r.err == nil {
-		_, r.err = io.ReadFull(r.from, r.buf[:n])
-	}
-	if r.err != nil {
-		r.buf = [8]byte{}
-	}
-	return r.buf[:n]
-}
-
-func (r *reader) u8() uint8   { return r.take(1)[0] }
-func (r *reader) u16() uint16 { return binary.LittleEndian.Uint16(r.take(2)) }
-func (r *reader) u32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
-func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
-
-// bytes gives a text, good until the next call.
-func (r *reader) bytes() []byte {
-	n := int(r.u16())
-	r.id = slices.Grow(r.id[:0], n)[:n]
-	if r.err == nil {
-		_, r.err = io.ReadFull(r.from, r.id)
-	}
-	return r.id
-}
-
-func (r *reader) text() string { return string(r.bytes()) }

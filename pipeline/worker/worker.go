@@ -392,9 +392,20 @@ func (w *Worker) ordered(user int32, order uint64) bool {
 
 // add makes the row of a new user.
 func (w *Worker) add(id []byte) int32 {
-	user, added := w.table.FindOrAdd(id)
-	if !added || int(user) != w.rows.Len() {
+	user, added := w.findOrAdd(id)
+	if !added {
 		panic(fmt.Sprintf("worker %d: user %q added twice", w.mark.Partition, id))
+	}
+	return user
+}
+
+// findOrAdd gives the row of a user, and makes it where there is none.
+func (w *Worker) findOrAdd(id []byte) (user int32, added bool) {
+	if user, added = w.table.FindOrAdd(id); !added {
+		return user, false
+	}
+	if int(user) != w.rows.Len() {
+		panic(fmt.Sprintf("worker %d: user %q has row %d of %d", w.mark.Partition, id, user, w.rows.Len()))
 	}
 	w.rows.Append()
 	w.cells.Append()
@@ -403,7 +414,7 @@ func (w *Worker) add(id []byte) int32 {
 	}
 	w.spoken.append()
 	w.wheel.grow()
-	return user
+	return user, true
 }
 
 // fold adds an event that counts to the user's profile and cells, and tells what it has
