@@ -101,6 +101,7 @@ func (w *Worker) Said(it *Item) error {
 		return fmt.Errorf("partition %d: output n=%d moves user %q of set %q from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4): %w",
 			w.mark.Partition, it.N, t.User, w.names[set].Name, int16(from), t.Seq, int16(was), m.seq, ErrLineage)
 	}
+	w.touch(user)
 	w.move(user, set, to, t.Seq, t.At)
 	w.replaying.touch(user, t.At)
 	if t.Muted == schemas.NotMuted {
@@ -157,6 +158,7 @@ func (w *Worker) Retell(it *Item) error {
 		}
 		set, from, _ := w.numbers(t)
 		if m := w.member(user, set); t.Seq > m.seq+1 && from != schemas.NoSegment {
+			w.touch(user)
 			w.move(user, set, from, t.Seq-1, t.At)
 		}
 	}
@@ -329,6 +331,7 @@ func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Condition
 		if fired < w.mark.Clock && last <= fired && !w.agrees(user, fired) && w.agrees(user, fired+1) {
 			e = fired + 1
 		}
+		w.touch(user)
 		w.evaluate(user, e, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.NotMuted, at, out)
 	}
 }
@@ -366,6 +369,7 @@ func (w *Worker) reviewAll(rp *replay) {
 	for user := range rv.end {
 		w.wheel.take(user)
 	}
+	w.changes.noteAll(int(rv.end)) // nobody has a timer
 	w.reviewing = rv
 	w.finishReview()
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -31,16 +32,21 @@ func sizes(b *testing.B) map[string]int {
 	return map[string]int{"users=1M": 1_000_000, "users=10M": 10_000_000}
 }
 
-// processor is the CPU time that the process has taken: beside others on the same
+// thread is Linux's RUSAGE_THREAD.
+const thread = 1
+
+// used is the CPU time that the process or the thread has taken: beside others on the same
 // machine the wall's tells little.
-func processor(b *testing.B) time.Duration {
+func used(b *testing.B, who int) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
+	if err := syscall.Getrusage(who, &u); err != nil {
+		b.Skip(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+func processor(b *testing.B) time.Duration { b.Helper(); return used(b, syscall.RUSAGE_SELF) }
 
 // pauses reports how long a partition stood still for a snapshot: between two batches,
 // and at its beginning.
@@ -53,16 +59,20 @@ func pauses(b *testing.B, all []time.Duration) {
 
 // sliced writes a snapshot and notes how long each slice took.
 func sliced(b *testing.B, w *Worker, to *counter, pause []time.Duration, begin func()) []time.Duration {
-	at := time.Now()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	at := used(b, thread)
+	note := func() {
+		now := used(b, thread)
+		pause, at = append(pause, now-at), now
+	}
 	begin()
-	pause = append(pause, time.Since(at))
-	for done := false; !done; {
-		at := time.Now()
+	note()
+	for done := false; !done; note() {
 		var err error
-		if done, err = w.Slice(to, 256<<10); err != nil {
+		if done, err = w.Slice(to, 128<<10); err != nil {
 			b.Fatal(err)
 		}
-		pause = append(pause, time.Since(at))
 	}
 	return pause
 }
@@ -70,12 +80,30 @@ func sliced(b *testing.B, w *Worker, to *counter, pause []time.Duration, begin f
 func BenchmarkSnapshot(b *testing.B) {
 	for name, users := range sizes(b) {
 		w := population(b, users)
+		for _, share := range []int{1, 10} { // of users who come between two snapshots, in percent
+			b.Run(fmt.Sprintf("%s/changed=%d%%", name, share), func(b *testing.B) {
+				to, pause, spent := &counter{}, []time.Duration(nil), time.Duration(0)
+				sliced(b, w, to, nil, func() { w.Snapshot(base) })
+				for to.n = 0; b.Loop(); {
+					w.SnapshotKept()
+					for user := range w.rows.Len() / 100 * share {
+						w.touch(int32(user * (100 / share)))
+					}
+					began := processor(b)
+					pause = sliced(b, w, to, pause, func() { w.Delta(base) })
+					spent += processor(b) - began
+				}
+				b.ReportMetric(float64(spent.Microseconds())/1e3/float64(b.N), "cpu-ms")
+				b.ReportMetric(float64(to.n/int64(b.N)), "B/snapshot")
+				pauses(b, pause)
+			})
+		}
 		b.Run(fmt.Sprintf("%s/whole", name), func(b *testing.B) {
 			to, pause, began := &counter{}, []time.Duration(nil), processor(b)
 			for b.Loop() {
 				pause = sliced(b, w, to, pause, func() { w.Snapshot(base) })
 			}
-			b.ReportMetric(float64(to.n)/1e6/(processor(b)-began).Seconds(), "MB/cpu-s")
+			b.ReportMetric(float64((processor(b)-began).Microseconds())/1e3/float64(b.N), "cpu-ms")
 			b.ReportMetric(float64(to.n/int64(b.N)), "B/snapshot")
 			pauses(b, pause)
 		})
@@ -92,7 +120,7 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		w.Snapshot(base)
 		for done := false; !done; {
-			done, _ = w.Slice(to, 256<<10)
+			done, _ = w.Slice(to, 128<<10)
 		}
 		if err := to.Close(); err != nil {
 			b.Fatal(err)

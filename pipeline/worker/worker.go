@@ -74,6 +74,7 @@ type Worker struct {
 	reviewing reviewing      // what a change of rules has left to do
 	ahead     []evaluated    // later than fired
 	snap      *slicer        // the snapshot under way, or nil
+	changes   changes        // since the last one
 	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
 	replaying *replay        // between New or Read and Resume, else nil
 
@@ -414,6 +415,7 @@ func (w *Worker) findOrAdd(id []byte) (user int32, added bool) {
 	}
 	w.spoken.append()
 	w.wheel.grow()
+	w.changes.grow(user)
 	return user, true
 }
 
