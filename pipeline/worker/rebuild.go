@@ -285,6 +285,11 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 		return fmt.Errorf("partition %d: rebuilt up to offset %d and clock %d, committed are %d and %d: %w",
 			w.mark.Partition, w.mark.Next, w.mark.Clock, mark.Next, mark.Clock, ErrLineage)
 	}
+	if mark.N == w.mark.N {
+		// Timers that have fired since and said nothing are no reason to commit: the
+		// snapshot may know of more of them, and forget who was ahead of those.
+		mark.Fired = max(mark.Fired, w.fired())
+	}
 	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
 	dues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0
 	w.mark = mark
