@@ -3,7 +3,6 @@ package worker
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -32,21 +31,16 @@ func sizes(b *testing.B) map[string]int {
 	return map[string]int{"users=1M": 1_000_000, "users=10M": 10_000_000}
 }
 
-// thread is Linux's RUSAGE_THREAD.
-const thread = 1
-
-// used is the CPU time that the process or the thread has taken: beside others on the same
+// processor is the CPU time that the process has taken: beside others on the same
 // machine the wall's tells little.
-func used(b *testing.B, who int) time.Duration {
+func processor(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
-	if err := syscall.Getrusage(who, &u); err != nil {
-		b.Skip(err)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
-
-func processor(b *testing.B) time.Duration { b.Helper(); return used(b, syscall.RUSAGE_SELF) }
 
 // pauses reports how long a partition stood still for a snapshot: between two batches,
 // and at its beginning.
@@ -59,12 +53,10 @@ func pauses(b *testing.B, all []time.Duration) {
 
 // sliced writes a snapshot and notes how long each slice took.
 func sliced(b *testing.B, w *Worker, to *counter, pause []time.Duration, begin func()) []time.Duration {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	at := used(b, thread)
+	at := time.Now()
 	note := func() {
-		now := used(b, thread)
-		pause, at = append(pause, now-at), now
+		now := time.Now()
+		pause, at = append(pause, now.Sub(at)), now
 	}
 	begin()
 	note()
