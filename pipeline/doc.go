@@ -130,6 +130,18 @@
 // next records' users are asked of the memory all at once (worker.warm); a sender's event
 // has the fields of the one before (schemas, lead); outputs are cut from few large pieces.
 //
+// A snapshot costs what has changed since the one before it. Of ten million users in one
+// partition, 98 bytes each, in CPU time, the pauses of the partition's goroutine in its own
+// (go test -run '^$' -bench 'Snapshot|Load|Replay' ./pipeline/worker tells them by the wall):
+//
+//	                 bytes   CPU ms   pause p50   p99.9
+//	whole      980,000,190      226       27 us  105 us
+//	10 % new    98,000,214       49       59 us  360 us
+//	1 % new      9,800,214       10      126 us  430 us
+//
+// A snapshot is read at 720 MB a CPU second on a machine at rest (490 on one that is not),
+// and 1,330,000 events are replayed in one.
+//
 // # Dependencies
 //
 //   - cespare/xxhash: hash of ids, blocks and rules; fast, and stable for ever.
