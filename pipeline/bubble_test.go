@@ -73,7 +73,7 @@ func (b *bubble) configure(c schemas.Contract) {
 		Source: b.member, Committer: b.member, History: b.member,
 		Snapshots: snapshot.NewStore(b.bucket, 3),
 		Now:       now,
-		Grace:     2 * schemas.Second, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
+		Grace:     2 * schemas.Second, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute, DeltasMax: 3,
 		Backoff: func(ctx context.Context, _ int) {
 			select {
 			case <-time.After(100 * time.Millisecond):

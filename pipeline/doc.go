@@ -39,6 +39,20 @@
 //   - An empty snapshot is published before a partition's first commit. So from
 //     the first commit on recovery always has a snapshot to begin with, and
 //     "committed, but no snapshot" is always an accident.
+//   - A snapshot is a delta of the one before it, named by its cut and the sum of its
+//     bytes, as often as it may be (partition.cut). Deltas since the last whole one, of
+//     which a recovery would read but one, are simpler; but a row that changed once is
+//     then written again and again until the next whole one. What a delta was written upon
+//     stands in its file and not in its name, so that the newest is still found by name.
+//   - What changed is one bit a row, set where the row is kept for the snapshot under way
+//     anyway (worker.touch). A version number in each row would tell more, and cost every
+//     user memory.
+//   - Retention counts whole snapshots, each with all that builds upon it, not cuts: the
+//     newest three cuts may rest upon one file.
+//   - A delta of which anything is in doubt is not made: after a change of what rows are
+//     made of, or when the file that it would build upon is missing or was seen to be
+//     damaged, the next is whole. What a snapshot held of which it is not known that it
+//     was stored is held by the next once more.
 //   - A mark carries a running hash of all outputs. A snapshot whose outputs, with
 //     those read back after it, do not come to the committed hash belongs to a past
 //     that was never committed: it is skipped for the one before.
@@ -209,6 +223,18 @@
 // The collector's usual pace would let a gigabyte of profiles grow to two before it comes.
 // footfall run has it come when the heap has grown by 128 MB, or by a tenth: slabs hold no
 // pointers, so it has little to look at (cmd, memory.go).
+//
+// A snapshot costs what has changed since the one before it. Of ten million users in one
+// partition, 98 bytes each, in CPU time, the pauses of the partition's goroutine in its own
+// (go test -run '^$' -bench 'Snapshot|Load|Replay' ./pipeline/worker tells them by the wall):
+//
+//	                 bytes   CPU ms   pause p50   p99.9
+//	whole      980,000,190      226       27 us  105 us
+//	10 % new    98,000,214       49       59 us  360 us
+//	1 % new      9,800,214       10      126 us  430 us
+//
+// A snapshot is read at 720 MB a CPU second on a machine at rest (490 on one that is not),
+// and 1,330,000 events are replayed in one.
 //
 // # Dependencies
 //

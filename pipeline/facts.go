@@ -34,6 +34,7 @@ type (
 	Recovered struct {
 		Partition   int32
 		Snapshot    string
+		Deltas      int // that the snapshot is, upon a whole one
 		Next        int64
 		N           uint64
 		Records     int64  // replayed
@@ -75,7 +76,9 @@ type (
 	SnapshotPublished struct {
 		Partition int32
 		Snapshot  string
-		Users     int
+		Delta     bool          // of what has changed since the one before
+		Bytes     int64         // of it alone
+		Users     int           // there are
 		Pause     time.Duration // the longest that it has kept the partition's events waiting at a time
 	}
 	// SnapshotFailed says that a snapshot could not be stored; the one before serves.
@@ -111,7 +114,7 @@ func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
 		level = zap.WarnLevel
 	}
 	return level, "partition recovered", []zap.Field{
-		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("deltas", f.Deltas), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
 		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
 		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
 		zap.Int64("load_ms", int64(f.Load)), zap.Int64("read_back_ms", int64(f.ReadBack)), zap.Int64("replay_ms", int64(f.Replay)),
@@ -153,7 +156,8 @@ func (f Unknown) Log() (zapcore.Level, string, []zap.Field) {
 // Log tells the fact to the log.
 func (f SnapshotPublished) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.InfoLevel, "snapshot published", []zap.Field{
-		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("users", f.Users), zap.Int64("pause_us", f.Pause.Microseconds()),
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Bool("delta", f.Delta), zap.Int64("bytes", f.Bytes), zap.Int("users", f.Users),
+		zap.Int64("pause_us", f.Pause.Microseconds()),
 	}
 }
 

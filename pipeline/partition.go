@@ -56,6 +56,7 @@ type partition struct {
 	epochStill  bool           // history has ended, and the clock stands still
 
 	snapping *snapping
+	chain    *snapshot.Chain // that the next delta builds upon; nil: the next is whole
 	lastSnap snapshot.ID
 	snapAt   schemas.Millis // when the last snapshot was begun, or this partition came to life
 	taken    schemas.Millis // when lastSnap was begun

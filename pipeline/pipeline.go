@@ -38,6 +38,7 @@ type Config struct {
 	Grace         schemas.Millis // events still under way when a partition's end was asked for
 	LazyCommit    schemas.Millis // how long progress with nothing to say waits for its commit
 	SnapshotEvery schemas.Millis // at least, between two snapshots of a partition
+	DeltasMax     int            // snapshots that hold no more than what has changed, after a whole one
 
 	// Backoff waits before attempt n (from 1) to ask again after a failure, or
 	// until ctx ends.
@@ -52,6 +53,7 @@ type Config struct {
 	// data and meets these limits only when they are small.
 	TransactionMax int // outputs in one transaction, about
 	SliceBytes     int // of a snapshot, between two tasks
+	DeltaShare     int // percent of a whole snapshot that deltas come to before the next is whole
 
 	// Counted takes what a partition has counted for an epoch of the quantiles of its
 	// rules; nil: nobody wants to know. It must not block.
@@ -71,7 +73,8 @@ const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
 	transactionMax = 10_000    // Config.TransactionMax
-	sliceBytes     = 256 << 10 // Config.SliceBytes
+	sliceBytes     = 128 << 10 // Config.SliceBytes: a thousand rows, none of them in the cache, are a third of a millisecond
+	deltaShare     = 50        // Config.DeltaShare
 	recoveriesMax  = 2         // partitions recovering at once
 )
 
@@ -110,6 +113,7 @@ func New(cfg Config) *Pipeline {
 	if cfg.Elapsed == nil {
 		p.cfg.Elapsed = func() time.Duration { return 0 }
 	}
+	p.cfg.DeltaShare = cmp.Or(cfg.DeltaShare, deltaShare)
 	p.commits = newCommits(&p.cfg)
 	p.rules.Store(cfg.Worker.Rules)
 	return p

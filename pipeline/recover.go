@@ -131,7 +131,7 @@ func (part *partition) begin(last uint64, ids []snapshot.ID) error {
 	mark := w.Begin(start, end)
 	part.worker = w
 	//failpoint:begin.bounded
-	if err := part.publishWhole(mark); err != nil {
+	if err := part.publishNow(); err != nil {
 		return err
 	}
 	//failpoint:begin.published
@@ -241,15 +241,16 @@ var errUnreadable = errors.New("cannot be used")
 func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worker.Output) error {
 	cfg := &part.p.cfg
 	began := cfg.Now()
-	var w *worker.Worker
-	var opaque error
-	err := cfg.Snapshots.Open(part.ctx, id, func(r io.Reader) error {
-		var err error
-		if w, err = worker.Read(r, part.number, part.workerConfig()); err != nil {
-			opaque = fmt.Errorf("snapshot %s: %w: %w", id, err, errUnreadable)
-		}
-		return opaque
-	})
+	var chain *snapshot.Chain
+	w, err := worker.ReadChain(func(read func(io.Reader) error) (err error) {
+		chain, err = cfg.Snapshots.Open(part.ctx, id, func(r io.Reader) error {
+			if err := read(r); err != nil {
+				return fmt.Errorf("snapshot %s: %w: %w", id, err, errUnreadable)
+			}
+			return nil
+		})
+		return err
+	}, part.number, part.workerConfig())
 	if err != nil {
 		return err
 	}
@@ -277,11 +278,11 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	if err := w.Resume(mark, part.conditions(), out); err != nil {
 		return err
 	}
-	part.worker, part.lastSnap, part.taken = w, id, w.Taken()
+	part.worker, part.chain, part.lastSnap, part.taken = w, chain, id, w.Taken()
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
 		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
-		Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
+		Deltas: chain.Deltas, Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
 	})
 	return nil
 }
@@ -376,7 +377,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 		return nil
 	}
 	//failpoint:rebuild.settled
-	if err := part.publishWhole(settled); err != nil {
+	if err := part.publishNow(); err != nil {
 		return err
 	}
 	cfg.Report(Recovered{

@@ -18,12 +18,19 @@ import (
 // nothing then), or with the ownership.
 type snapping struct {
 	id     snapshot.ID
+	upon   *snapshot.Chain // that it is a delta upon; nil: it is whole
 	mark   schemas.Mark
 	chunks chan []byte
-	pause  time.Duration // the longest that a slice took, while events waited
-	sliced bool          // all chunks are sent
-	done   chan error    // capacity 1: the writer's result
-	buffer *bytes.Buffer // Inline: takes the place of the goroutine
+	pause  time.Duration  // the longest that a slice took, while events waited
+	sliced bool           // all chunks are sent
+	done   chan published // capacity 1: the writer's result
+	buffer *bytes.Buffer  // Inline: takes the place of the goroutine
+}
+
+// published is what has become of a snapshot.
+type published struct {
+	chain *snapshot.Chain // that the next may build upon
+	err   error
 }
 
 // errAbandoned makes a writer store nothing.
@@ -66,19 +73,39 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 	}
 	//failpoint:snapshot.due
 	began := part.p.cfg.Elapsed()
-	mark := part.worker.Snapshot(now)
-	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, mark: mark, pause: part.p.cfg.Elapsed() - began}
+	s := part.cut(now)
+	s.pause = part.p.cfg.Elapsed() - began
 	part.snapping, part.snapAt = s, now
 	if part.p.cfg.Inline {
 		s.buffer = &bytes.Buffer{}
 		return
 	}
-	s.chunks, s.done = make(chan []byte, 4), make(chan error, 1)
+	s.chunks, s.done = make(chan []byte, 4), make(chan published, 1)
 	part.p.wg.Go(func() { s.done <- part.writeSnapshot(s) })
 }
 
-func (part *partition) writeSnapshot(s *snapping) error {
-	return part.p.cfg.Snapshots.Publish(part.ctx, s.id, func(to io.Writer) error {
+// cut has the worker begin a snapshot: one of what has changed since the last, or a whole
+// one where there is none that it could build upon, or where reading all of them would
+// take a recovery much longer than reading a whole one.
+func (part *partition) cut(now schemas.Millis) *snapping {
+	w, share := part.worker, int64(part.p.cfg.DeltaShare)
+	mark := w.Mark()
+	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, upon: part.chain, mark: mark}
+	switch changed, ok := w.Changed(); {
+	case s.upon == nil, !ok,
+		s.upon.Deltas >= part.p.cfg.DeltasMax,
+		100*s.upon.Changed > share*s.upon.Whole, 100*int64(changed) > share*int64(w.Users()),
+		!s.id.After(s.upon.ID): // it would take the place of the one that it builds upon
+		s.upon = nil
+		w.Snapshot(now)
+	default:
+		w.Delta(now)
+	}
+	return s
+}
+
+func (part *partition) writeSnapshot(s *snapping) (p published) {
+	p.chain, p.err = part.p.cfg.Snapshots.Publish(part.ctx, s.id, s.upon, func(to io.Writer) error {
 		whole := false
 		for chunk := range s.chunks {
 			if whole = chunk == nil; whole {
@@ -99,6 +126,7 @@ func (part *partition) writeSnapshot(s *snapping) error {
 		}
 		return nil
 	})
+	return p
 }
 
 // slice makes the next bytes of the snapshot under way.
@@ -135,8 +163,8 @@ func (s *snapping) send(chunk []byte) bool {
 	select {
 	case s.chunks <- chunk:
 		return true
-	case err := <-s.done:
-		s.done <- err
+	case p := <-s.done:
+		s.done <- p
 		return false
 	}
 }
@@ -144,37 +172,48 @@ func (s *snapping) send(chunk []byte) bool {
 // endSnapshot notes the outcome of a snapshot whose bytes are all made.
 func (part *partition) endSnapshot() error {
 	s := part.snapping
-	var err error
+	var p published
 	if s.buffer != nil {
 		if !part.stream.covers(s.mark) {
 			return part.demandCommit(s.mark)
 		}
-		err = part.p.cfg.Snapshots.Publish(part.ctx, s.id, func(to io.Writer) error {
+		p.chain, p.err = part.p.cfg.Snapshots.Publish(part.ctx, s.id, s.upon, func(to io.Writer) error {
 			_, err := to.Write(s.buffer.Bytes())
 			return err
 		})
 	} else {
 		select {
-		case err = <-s.done:
+		case p = <-s.done:
 		default:
 			return nil
 		}
 	}
 	part.snapping = nil
 	<-part.p.snapshots
-	part.noteSnapshot(s, err)
+	part.noteSnapshot(s, p)
 	return nil
 }
 
-// noteSnapshot reports what became of a snapshot. A failure costs a longer replay
-// and no more: the one before still serves.
-func (part *partition) noteSnapshot(s *snapping, err error) {
-	if err != nil {
-		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: s.id.String(), Err: err})
+// noteSnapshot notes what became of a snapshot, and reports it. A failure costs a longer
+// replay and no more: the one before still serves, and what this one held is in the next.
+func (part *partition) noteSnapshot(s *snapping, p published) {
+	if p.err != nil {
+		part.worker.GiveUpSnapshot()
+		if errors.Is(p.err, snapshot.ErrDamaged) {
+			part.chain = nil // it may be what this one was to build upon
+		}
+		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: s.id.String(), Err: p.err})
 		return
 	}
-	part.lastSnap, part.taken = s.id, part.snapAt
-	part.p.cfg.Report(SnapshotPublished{Partition: part.number, Snapshot: s.id.String(), Users: part.worker.Users(), Pause: s.pause})
+	part.worker.SnapshotKept()
+	part.chain, part.lastSnap, part.taken = p.chain, s.id, part.worker.Taken()
+	bytes := p.chain.Whole
+	if s.upon != nil {
+		bytes = p.chain.Changed - s.upon.Changed
+	}
+	part.p.cfg.Report(SnapshotPublished{
+		Partition: part.number, Snapshot: s.id.String(), Delta: s.upon != nil, Bytes: bytes, Users: part.worker.Users(), Pause: s.pause,
+	})
 }
 
 // abandonSnapshot gives up the snapshot under way; nothing of it is stored.
@@ -197,17 +236,16 @@ func (part *partition) handOver() {
 	if part.worker.Mark().Next == part.lastSnap.Next {
 		return
 	}
-	if err := part.publishWhole(part.worker.Mark()); err != nil {
+	if err := part.publishNow(); err != nil {
 		part.p.cfg.Report(SnapshotFailed{Partition: part.number, Snapshot: "last", Err: err})
 	}
 }
 
-// publishWhole publishes the worker as it is, at once. The caller knows that a
+// publishNow publishes the worker as it is, at once. The caller knows that a
 // commit covers it, or that there is nothing to cover.
-func (part *partition) publishWhole(mark schemas.Mark) error {
-	part.worker.Snapshot(part.p.cfg.Now())
-	id := snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}
-	err := part.p.cfg.Snapshots.Publish(part.ctx, id, func(to io.Writer) error {
+func (part *partition) publishNow() error {
+	s := part.cut(part.p.cfg.Now())
+	chain, err := part.p.cfg.Snapshots.Publish(part.ctx, s.id, s.upon, func(to io.Writer) error {
 		for {
 			if done, err := part.worker.Slice(to, part.p.cfg.SliceBytes); done || err != nil {
 				return err
@@ -215,8 +253,10 @@ func (part *partition) publishWhole(mark schemas.Mark) error {
 		}
 	})
 	if err != nil {
+		part.worker.GiveUpSnapshot()
 		return err
 	}
-	part.lastSnap, part.snapAt, part.taken = id, part.worker.Taken(), part.worker.Taken()
+	part.worker.SnapshotKept()
+	part.chain, part.lastSnap, part.snapAt, part.taken = chain, s.id, part.worker.Taken(), part.worker.Taken()
 	return nil
 }

@@ -195,7 +195,7 @@ func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {
 // replayMost is how far back recovery may have to read: to the oldest snapshot kept,
 // where the newer ones are damaged.
 func (c *Config) replayMost() time.Duration {
-	return time.Duration(c.Snapshots.Keep+1) * c.Snapshots.Every
+	return time.Duration(c.Snapshots.Keep*(1+c.Snapshots.Deltas)+1) * c.Snapshots.Every
 }
 
 // retention reads how long the topics keep records (without a limit: not listed), and
@@ -221,7 +221,7 @@ func retention(ctx context.Context, c *Config, adm *kadm.Client) (problems []kaf
 			keeps[rc.Name] = time.Duration(ms) * time.Millisecond
 			if keeps[rc.Name] < least {
 				problems = append(problems, kafka.Problem{
-					What:   fmt.Sprintf("topic %s keeps records for %s, and %d snapshots reach back %s", rc.Name, formatDuration(keeps[rc.Name]), c.Snapshots.Keep, formatDuration(least)),
+					What:   fmt.Sprintf("topic %s keeps records for %s, and its snapshots reach back %s", rc.Name, formatDuration(keeps[rc.Name]), formatDuration(least)),
 					Remedy: "keep records longer (retention.ms), or take snapshots more often (snapshots.every)",
 				})
 			}

@@ -111,6 +111,7 @@ type DedupConfig struct {
 type SnapshotsConfig struct {
 	Bucket string
 	Every  time.Duration
+	Deltas int
 	Keep   int
 }
 
@@ -216,7 +217,8 @@ func (c *Config) options() []option {
 
 		{key: "snapshots.bucket", target: &s.Bucket, value: "file://./footfall-data/snapshots", doc: "Where snapshots are kept: file://, s3:// or mem:// (gocloud.dev/blob)."},
 		{key: "snapshots.every", target: &s.Every, value: "5m", doc: "How often one is taken of each partition. Topics must keep records much longer."},
-		{key: "snapshots.keep", target: &s.Keep, value: "3", doc: "How many are kept of each partition."},
+		{key: "snapshots.deltas", target: &s.Deltas, value: "12", doc: "How many hold only what has changed since the one before, after each whole one, at most. 0: every one is whole."},
+		{key: "snapshots.keep", target: &s.Keep, value: "3", doc: "How many whole ones are kept of each partition, with those of what has changed since."},
 
 		{key: "clickhouse.enabled", target: &c.ClickHouse.Enabled, value: "true", doc: "Archive events, transitions and dead letters in ClickHouse. Triggers never wait for it."},
 		{key: "clickhouse.dsn", target: &c.ClickHouse.DSN, value: "http://127.0.0.1:8123", doc: "http(s)://HOST:PORT or clickhouse://HOST:PORT (native TCP), without the password."},

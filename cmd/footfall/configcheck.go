@@ -205,10 +205,16 @@ func (k *checker) spans() {
 		k.bad("snapshots.bucket", "holds a password; credentials come from the cloud's own environment")
 	}
 	k.within("snapshots.every", c.Snapshots.Every, time.Second, 7*day)
+	if c.Snapshots.Deltas < 0 || c.Snapshots.Deltas > deltasMost {
+		k.bad("snapshots.deltas", "%d is not within 0 and %d", c.Snapshots.Deltas, deltasMost)
+	}
 	if c.Snapshots.Keep < 2 {
 		k.bad("snapshots.keep", "%d: keep at least 2, so that a damaged one has one before it", c.Snapshots.Keep)
 	}
 }
+
+// deltasMost is how many snapshots may follow a whole one: a recovery reads all of them.
+const deltasMost = 100
 
 func (k *checker) clickhouse() {
 	c := &k.c.ClickHouse

@@ -139,7 +139,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
 		Layout:    pipeline.Layout{Topic: topics.Events, ID: e.session.TopicID(), Partitions: e.session.Partitions()},
 		Elapsed:   func() time.Duration { return time.Since(e.started) },
-		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery,
+		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery, DeltasMax: c.Snapshots.Deltas,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,
 		Counted: func(partition int32, rules *segment.Program, of segment.Count) {

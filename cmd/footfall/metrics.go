@@ -26,6 +26,7 @@ type metrics struct {
 
 	commits, aborts, unknowns, lost          atomic.Uint64
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
+	wholeBytes, deltaBytes                   atomic.Uint64
 	recoveries, differences                  atomic.Uint64
 	pause                                    atomic.Int64 // time.Duration: the longest of any snapshot
 
@@ -142,6 +143,8 @@ func newMetrics(e *engine) *metrics {
 		{"footfall_unknown_outcomes_total", "Commits whose outcome had to be asked for.", &m.unknowns},
 		{"footfall_partitions_lost_total", "Partitions whose ownership was lost without a hand-over.", &m.lost},
 		{"footfall_snapshots_total", "Snapshots published.", &m.snapshots},
+		{"footfall_snapshot_whole_bytes_total", "Bytes of the whole ones of them.", &m.wholeBytes},
+		{"footfall_snapshot_delta_bytes_total", "Bytes of those of them that hold what has changed since the one before.", &m.deltaBytes},
 		{"footfall_snapshots_failed_total", "Snapshots that could not be stored.", &m.snapshotsFailed},
 		{"footfall_snapshots_skipped_total", "Damaged or unusable snapshots passed over in recovery.", &m.snapshotSkip},
 		{"footfall_recoveries_total", "Partitions brought back to life.", &m.recoveries},
@@ -203,6 +206,11 @@ func (m *metrics) fact(f pipeline.Fact) {
 	case pipeline.SnapshotPublished:
 		m.snapshots.Add(1)
 		for was := m.pause.Load(); int64(f.Pause) > was && !m.pause.CompareAndSwap(was, int64(f.Pause)); was = m.pause.Load() {
+		}
+		if f.Delta {
+			m.deltaBytes.Add(uint64(f.Bytes))
+		} else {
+			m.wholeBytes.Add(uint64(f.Bytes))
 		}
 	case pipeline.SnapshotFailed:
 		m.snapshotsFailed.Add(1)

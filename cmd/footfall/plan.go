@@ -341,13 +341,14 @@ func (p *plan) load(ctx context.Context, c *Config, sides [2]*rehearsal.Side) er
 func loadBoth(ctx context.Context, store *snapshot.Store, id snapshot.ID, sides [2]*rehearsal.Side) error {
 	var stages [2]*rehearsal.Stage
 	for i, s := range sides {
-		err := store.Open(ctx, id, func(r io.Reader) (err error) {
-			stages[i], err = s.Read(id.Partition, r)
+		stage, err := s.Read(id.Partition, func(read func(io.Reader) error) error {
+			_, err := store.Open(ctx, id, read)
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		stages[i] = stage
 	}
 	for i, s := range sides {
 		s.Begin(id.Partition, stages[i])

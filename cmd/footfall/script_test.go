@@ -240,12 +240,12 @@ func misplace(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cl.ProduceSync(context.Background(), r).FirstErr())
 }
 
-// writeSnapshot ("snapshot PARTITION NEXT N") publishes a snapshot where footfall
+// writeSnapshot ("snapshot PARTITION NEXT N [upon NEXT N]") publishes a snapshot where footfall
 // looks for them by default.
 func writeSnapshot(ts *testscript.TestScript, neg bool, args []string) {
 	var id snapshot.ID
 	if _, err := fmt.Sscan(strings.Join(args, " "), &id.Partition, &id.Next, &id.N); neg || err != nil {
-		ts.Fatalf("usage: snapshot PARTITION NEXT N")
+		ts.Fatalf("usage: snapshot PARTITION NEXT N [upon NEXT N]")
 	}
 	c := defaultConfig()
 	c.Snapshots.Bucket = "file://" + ts.MkAbs("footfall-data/snapshots")
@@ -253,8 +253,20 @@ func writeSnapshot(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer bucket.Close()
 	store := snapshot.NewStore(snapshot.Blob{Bucket: bucket}, 3)
-	ts.Check(store.Publish(context.Background(), id, func(w io.Writer) error {
+	var upon *snapshot.Chain
+	if len(args) > 3 && args[3] == "upon" {
+		before := snapshot.ID{Partition: id.Partition}
+		_, err := fmt.Sscan(strings.Join(args[4:], " "), &before.Next, &before.N)
+		ts.Check(err)
+		upon, err = store.Open(context.Background(), before, func(r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		})
+		ts.Check(err)
+	}
+	_, err = store.Publish(context.Background(), id, upon, func(w io.Writer) error {
 		_, err := w.Write(make([]byte, 1000))
 		return err
-	}))
+	})
+	ts.Check(err)
 }

@@ -34,7 +34,7 @@ func newSnapshot(g *global) *cobra.Command {
 	}
 	verify := &cobra.Command{
 		Use:   "verify",
-		Short: "Read every snapshot to its end; exit code 1 when one is damaged",
+		Short: "Read every snapshot to its end; exit code 1 when one cannot be used",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return eachSnapshot(cmd, g, true)
@@ -67,21 +67,21 @@ func eachSnapshot(cmd *cobra.Command, g *global, verify bool) error {
 	}
 	store := snapshot.NewStore(snapshot.Blob{Bucket: bucket}, c.Snapshots.Keep)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	header := "PARTITION\tNEXT OFFSET\tOUTPUT\tTAKEN\tBYTES"
+	header := "PARTITION\tNEXT OFFSET\tOUTPUT\tTAKEN\tKIND\tBYTES"
+	var verdicts map[snapshot.ID]string
 	if verify {
 		header += "\tVERDICT"
+		verdicts = verdictsOf(ctx, store, found)
 	}
 	fmt.Fprintln(w, header)
 	damaged := 0
 	for _, f := range found {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%d", f.id.Partition, f.id.Next, f.id.N, f.at.UTC().Format(time.RFC3339), f.bytes)
-		if verify {
-			verdict := "whole"
-			if _, err := store.Verify(ctx, f.id); err != nil {
-				damaged++
-				verdict = strings.TrimPrefix(err.Error(), fmt.Sprintf("read snapshot %s: ", f.id))
-			}
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%d", f.id.Partition, f.id.Next, f.id.N, f.at.UTC().Format(time.RFC3339), kindOf(ctx, store, f.id), f.bytes)
+		if verdict := verdicts[f.id]; verify {
 			fmt.Fprintf(w, "\t%s", verdict)
+			if verdict != verdictWhole {
+				damaged++
+			}
 		}
 		fmt.Fprintln(w)
 	}
@@ -89,10 +89,51 @@ func eachSnapshot(cmd *cobra.Command, g *global, verify bool) error {
 		return err
 	}
 	if damaged > 0 {
-		fmt.Fprintf(out, "%d of %d are damaged; recovery uses the one before, and reads more of the log\n", damaged, len(found))
+		fmt.Fprintf(out, "%d of %d cannot be used; recovery takes one before, and reads more of the log\n", damaged, len(found))
 		return errRefused
 	}
 	return nil
+}
+
+// kindOf tells a whole snapshot from one of what has changed since the one before.
+func kindOf(ctx context.Context, store *snapshot.Store, id snapshot.ID) string {
+	switch upon, err := store.Upon(ctx, id); {
+	case err != nil:
+		return "?"
+	case upon == nil:
+		return "whole"
+	}
+	return "delta"
+}
+
+// verdictWhole is that of a snapshot that a recovery can begin with.
+const verdictWhole = "whole"
+
+// verdictsOf reads snapshots to their ends, each once, and tells what reading each and
+// those that it builds upon said.
+func verdictsOf(ctx context.Context, store *snapshot.Store, found []foundSnapshot) map[snapshot.ID]string {
+	verdicts, sums := map[snapshot.ID]string{}, map[snapshot.ID]uint64{}
+	for _, f := range slices.Backward(found) { // a partition's oldest first
+		_, sum, err := store.Verify(ctx, f.id)
+		if err != nil {
+			verdicts[f.id] = strings.TrimPrefix(err.Error(), fmt.Sprintf("read snapshot %s: ", f.id))
+			continue
+		}
+		sums[f.id], verdicts[f.id] = sum, verdictWhole
+		upon, err := store.Upon(ctx, f.id)
+		switch {
+		case err != nil:
+			verdicts[f.id] = strings.TrimPrefix(err.Error(), fmt.Sprintf("read snapshot %s: ", f.id))
+		case upon == nil:
+		case verdicts[upon.ID] == "":
+			verdicts[f.id] = fmt.Sprintf("builds upon %s, and that is gone", upon.ID)
+		case verdicts[upon.ID] != verdictWhole:
+			verdicts[f.id] = fmt.Sprintf("builds upon %s, and that cannot be used", upon.ID)
+		case sums[upon.ID] != upon.Sum:
+			verdicts[f.id] = fmt.Sprintf("builds upon another %s than there is", upon.ID)
+		}
+	}
+	return verdicts
 }
 
 // foundSnapshot is a snapshot in the bucket.

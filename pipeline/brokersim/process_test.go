@@ -166,7 +166,7 @@ func (p *process) engine(ctx context.Context) error {
 			*trig.Sink
 		}{s, sink},
 		Snapshots: snapshot.NewStore(p.w.bucket, 3),
-		Now:       now, Grace: 2 * schemas.Second, LazyCommit: 2 * schemas.Second, SnapshotEvery: 10 * schemas.Second,
+		Now:       now, Grace: 2 * schemas.Second, LazyCommit: 2 * schemas.Second, SnapshotEvery: 10 * schemas.Second, DeltasMax: 3,
 		Backoff: func(ctx context.Context, attempt int) {
 			pause(ctx, min(10*time.Millisecond<<min(attempt, 10), 2*time.Second))
 		},

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"footfall/pipeline/snapshot"
 )
 
 // Bucket is an object store in memory.
@@ -97,7 +99,7 @@ func (b *Bucket) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	defer b.mu.Unlock()
 	data, ok := b.objects[key]
 	if !ok {
-		return nil, fmt.Errorf("no object %s", key)
+		return nil, fmt.Errorf("%s: %w: %w", key, snapshot.ErrGone, snapshot.ErrAway)
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
 }

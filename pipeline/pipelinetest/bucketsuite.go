@@ -69,8 +69,8 @@ func bucketRoundTrip(t *testing.T, b snapshot.Bucket) {
 		put(t, b, key, data)
 		holdsObject(t, b, key, data)
 	}
-	if data, err := get(t, b, "p00001/absent.snap"); err == nil {
-		t.Errorf("an object that was never written: got %d bytes", len(data))
+	if data, err := get(t, b, "p00001/absent.snap"); !errors.Is(err, snapshot.ErrGone) || !errors.Is(err, snapshot.ErrAway) {
+		t.Errorf("an object that was never written: got %d bytes, %v, want ErrGone and ErrAway", len(data), err)
 	}
 }
 
@@ -141,7 +141,7 @@ func bucketStore(t *testing.T, b snapshot.Bucket) {
 	text := bytes.Repeat([]byte("profiles"), 100_000)
 	for n := range int64(5) {
 		id := snapshot.ID{Partition: 3, Next: n * 10, N: uint64(n)}
-		if err := s.Publish(t.Context(), id, func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
+		if _, err := s.Publish(t.Context(), id, nil, func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,10 +155,10 @@ func bucketStore(t *testing.T, b snapshot.Bucket) {
 	}
 	data[len(data)/2] ^= 1
 	put(t, b, ids[0].String(), data)
-	if _, err := s.Verify(t.Context(), ids[0]); !errors.Is(err, snapshot.ErrDamaged) {
+	if _, _, err := s.Verify(t.Context(), ids[0]); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("a snapshot with a flipped bit: got %v, want ErrDamaged", err)
 	}
-	if n, err := s.Verify(t.Context(), ids[1]); err != nil || n != int64(len(text)) {
+	if n, _, err := s.Verify(t.Context(), ids[1]); err != nil || n != int64(len(text)) {
 		t.Errorf("the one before: got %d bytes, %v, want %d", n, err, len(text))
 	}
 }

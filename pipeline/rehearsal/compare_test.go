@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -223,7 +224,7 @@ func TestComparisonFromSnapshots(t *testing.T) {
 }
 
 // snapshotOf gives a worker's snapshot.
-func snapshotOf(t *testing.T, w *worker.Worker) *bytes.Buffer {
+func snapshotOf(t *testing.T, w *worker.Worker) func(read func(io.Reader) error) error {
 	t.Helper()
 	var b bytes.Buffer
 	w.Snapshot(begin)
@@ -231,7 +232,7 @@ func snapshotOf(t *testing.T, w *worker.Worker) *bytes.Buffer {
 		if done, err := w.Slice(&b, 1<<20); err != nil {
 			t.Fatal(err)
 		} else if done {
-			return &b
+			return func(read func(io.Reader) error) error { return read(&b) }
 		}
 	}
 }

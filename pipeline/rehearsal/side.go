@@ -59,9 +59,10 @@ func (s *Side) config() Config {
 }
 
 // Read makes a stage for a partition out of a snapshot. It refuses one that does not hold
-// all that the rules ask for.
-func (s *Side) Read(partition int32, from io.Reader) (*Stage, error) {
-	return Load(partition, from, s.config())
+// all that the rules ask for. each gives the bytes of its chain to read, one after the
+// other.
+func (s *Side) Read(partition int32, each func(read func(io.Reader) error) error) (*Stage, error) {
+	return Load(partition, each, s.config())
 }
 
 // Begin begins a partition with a stage instead of nothing.

@@ -66,9 +66,9 @@ func New(partition int32, next int64, cfg Config) *Stage {
 
 // Load makes a stage on which everything has happened that a snapshot holds. It refuses
 // a snapshot that does not hold all that the rules ask for. Where it is of other rules,
-// everybody has been evaluated under these.
-func Load(partition int32, from io.Reader, cfg Config) (*Stage, error) {
-	w, err := worker.Read(from, partition, cfg.worker())
+// everybody has been evaluated under these. each gives the bytes of its chain to read.
+func Load(partition int32, each func(read func(io.Reader) error) error, cfg Config) (*Stage, error) {
+	w, err := worker.ReadChain(each, partition, cfg.worker())
 	if err != nil {
 		return nil, err
 	}

@@ -22,8 +22,23 @@ type bucket struct {
 	objects map[string][]byte
 	hashes  map[string]uint64 // of the outputs, as the snapshot says, where it was looked up
 	bad     map[string]bool   // torn, damaged, foreign or stray; recovery is owed one that is none of it
+	heads   map[string]head   // of partitions' objects
+	ever    map[uint64][]byte // all that was ever stored of a partition, by its sum
 	late    []latePut
 	removed []string // the last ones
+}
+
+// head is what an object says of itself.
+type head struct {
+	upon *snapshot.Link // that it is a delta upon; nil: it is whole
+	sum  uint64
+}
+
+// headOf reads an object's head, and tells whether the object is whole.
+func headOf(data []byte) (h head, whole bool) {
+	r := snapshot.NewReader(bytes.NewReader(data))
+	_, err := io.Copy(io.Discard, r)
+	return head{r.Upon(), r.Sum()}, err == nil
 }
 
 // latePut is one that its sender has given up, and that is still under way.
@@ -34,7 +49,10 @@ type latePut struct {
 }
 
 func newBucket(w *world) *bucket {
-	return &bucket{world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}}
+	return &bucket{
+		world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{},
+		heads: map[string]head{}, ever: map[uint64][]byte{},
+	}
 }
 
 // bucketOf is the bucket as one process reaches it.
@@ -59,7 +77,55 @@ func (b *bucket) put(key string, data []byte) {
 	b.objects[key] = data
 	delete(b.bad, key)
 	delete(b.hashes, key)
+	if isPartition(key) {
+		b.heads[key] = b.keep(data)
+	}
 	b.world.note(key, xxhash.Sum64(data))
+}
+
+// keep keeps what was stored, whatever becomes of the object.
+func (b *bucket) keep(data []byte) head {
+	h, whole := headOf(data)
+	if whole {
+		b.ever[h.sum] = data
+	}
+	return h
+}
+
+// chainOf gives the bytes of a snapshot and of those that it was written upon, as they were
+// written, the whole one first; nil where one of them never was.
+func (b *bucket) chainOf(data []byte) (chain [][]byte) {
+	for {
+		chain = append(chain, data)
+		h, _ := headOf(data)
+		if h.upon == nil {
+			slices.Reverse(chain)
+			return chain
+		}
+		if data = b.ever[h.upon.Sum]; data == nil {
+			return nil
+		}
+	}
+}
+
+// links gives the keys of a snapshot's chain, its own first; whole tells that all of them
+// are there, and as they were written.
+func (b *bucket) links(key string) (keys []string, whole bool) {
+	for {
+		keys = append(keys, key)
+		if b.objects[key] == nil || b.bad[key] {
+			return keys, false
+		}
+		upon := b.heads[key].upon
+		if upon == nil {
+			return keys, true
+		}
+		before, _ := snapshot.ParseID(key)
+		before.Next, before.N = upon.ID.Next, upon.ID.N
+		if key = before.String(); b.heads[key].sum != upon.Sum {
+			return keys, false
+		}
+	}
 }
 
 // plant stores one that recovery must not take.
@@ -115,7 +181,7 @@ func (b bucketOf) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	of := b.bucket
 	data, ok := of.objects[key]
 	if !ok {
-		return nil, errBucket
+		return nil, fmt.Errorf("%w: %w", errBucket, snapshot.ErrGone)
 	}
 	if isPartition(key) && !b.deceived && of.good(key, b.listed[key[:6]]...) > 0 && b.chance("truncated get", 40) {
 		b.deceived = true
@@ -138,12 +204,17 @@ func (b bucketOf) List(_ context.Context, prefix string) ([]string, error) {
 	sound, _ := of.sounds(part)
 	b.hopeless = b.hopeless || len(sound) == 0
 	if len(sound) > 2 && !of.spoilt(prefix) && b.chance("bit flip", 10) {
-		newest := sound[len(sound)-1]
-		d := slices.Clone(of.objects[newest])
+		// The newest, or any that it builds upon, as long as two lead on.
+		links, _ := of.links(sound[len(sound)-1])
+		at := links[b.rng.IntN(len(links))]
+		if of.good(at) < 2 {
+			at = links[0]
+		}
+		d := slices.Clone(of.objects[at])
 		d[b.rng.IntN(len(d))] ^= 1 << b.rng.IntN(8)
-		of.put(newest, d)
-		of.bad[newest] = true
-		sound = sound[:len(sound)-1]
+		of.put(at, d)
+		of.bad[at] = true
+		sound, _ = of.sounds(part)
 	}
 	if len(sound) > 0 && !b.deceived && b.chance("stale list", 10) {
 		b.deceived = true
@@ -224,11 +295,13 @@ func (b *bucket) spoilt(prefix string) bool {
 }
 
 // good counts the snapshots of a key's partition, besides the key's own, that a
-// recovery can begin with: of those that it was told of, if it was.
+// recovery can begin with: of those that it was told of, if it was. None of them builds
+// upon the key's own.
 func (b *bucket) good(key string, among ...string) (n int) {
 	p := b.partOf(key)
 	for _, k := range b.keys(key[:6]) {
-		if k != key && (among == nil || slices.Contains(among, k)) && b.sound(p, k) {
+		links, _ := b.links(k)
+		if !slices.Contains(links, key) && (among == nil || slices.Contains(among, k)) && b.sound(p, k) {
 			n++
 		}
 	}
@@ -239,7 +312,7 @@ func (b *bucket) good(key string, among ...string) (n int) {
 // and topics still have what came after it.
 func (b *bucket) sound(p *part, key string) bool {
 	id, ok := snapshot.ParseID(key)
-	if !ok || id.Partition != p.number || b.bad[key] || id.Next < p.start {
+	if _, whole := b.links(key); !ok || !whole || id.Partition != p.number || id.Next < p.start {
 		return false
 	}
 	if !p.found {

@@ -82,6 +82,17 @@
 //	                                                           "rebuild says its differences aloud"
 //	6       a snapshot is published only when a commit         "snapshot published before its commit",
 //	        under the same ownership covers it                 pipeline.TestSnapshotsOneAtATimeAndCovered
+//	6       base plus deltas of what changed                   worker.TestADeltaHasWhatChangedWithoutARecord,
+//	                                                           "a delta leaves out whose timer alone has fired",
+//	                                                           "a delta leaves out whom a recovery has armed anew",
+//	                                                           "a delta after a switch is taken for complete",
+//	                                                           "what a snapshot held that was not stored is in no other"
+//	6       a damaged one is skipped for the one before        snapshot.TestEveryFlippedBitOfAChainIsFound,
+//	                                                           snapshot.TestALinkIsOfOneChainAlone,
+//	                                                           pipeline.TestBrokenChainsArePassedOver,
+//	                                                           "a delta is read onto any cut", "a chain's links are not compared"
+//	6       several generations                                "retention removes a link in use",
+//	                                                           "retention removes what somebody ahead builds upon"
 //
 // Recovery's other promises:
 //

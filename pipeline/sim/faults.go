@@ -200,7 +200,8 @@ func (w *world) stray(p *part) {
 	if !p.found || len(keys) == 0 || len(w.bucket.keys(keys[0][:6])) > len(keys) {
 		return // there is a bad one already
 	}
-	k, err := w.read(p, w.bucket.objects[keys[w.rng.IntN(len(keys))]], w.rules[w.using])
+	from := keys[w.rng.IntN(len(keys))]
+	k, err := w.read(p, w.bucket.objects[from], w.rules[w.using])
 	if err != nil {
 		_ = w.breach("a sound snapshot cannot be read: %w", err)
 		return
@@ -238,15 +239,29 @@ func (w *world) stray(p *part) {
 	if said == 0 || w.bucket.objects[id.String()] != nil {
 		return
 	}
-	w.bucket.plant(id.String(), snapshotOf(k, w.now()))
+	if _, can := k.Changed(); can && w.opt.Deltas > 0 && w.rng.IntN(2) == 0 {
+		upon := snapshot.Link{Sum: w.bucket.heads[from].sum}
+		if upon.ID, _ = snapshot.ParseID(from); id.After(upon.ID) {
+			w.bucket.plant(id.String(), snapshotOf(k, w.now(), &upon))
+			w.fault("stray delta stored")
+			return
+		}
+	}
+	w.bucket.plant(id.String(), snapshotOf(k, w.now(), nil))
 	w.fault("stray snapshot stored")
 }
 
-// snapshotOf gives the bytes of a worker's snapshot.
-func snapshotOf(k *worker.Worker, wall schemas.Millis) []byte {
-	k.Snapshot(wall)
+// snapshotOf gives the bytes of a worker's snapshot: a delta upon another, or a whole one.
+func snapshotOf(k *worker.Worker, wall schemas.Millis, upon *snapshot.Link) []byte {
 	var buf bytes.Buffer
 	to, err := snapshot.NewWriter(&buf)
+	if upon == nil {
+		k.Snapshot(wall)
+	} else {
+		k.Delta(wall)
+		buf.Reset()
+		to, err = snapshot.NewDeltaWriter(&buf, *upon)
+	}
 	for done := false; !done && err == nil; {
 		done, err = k.Slice(to, 1<<20)
 	}
@@ -288,7 +303,7 @@ func (w *world) foreign(p *part) {
 	if w.bucket.objects[id] != nil && (w.bucket.good(id) < 2 || w.rng.IntN(3) > 0) {
 		return
 	}
-	w.bucket.plant(id, snapshotOf(k, w.now()))
+	w.bucket.plant(id, snapshotOf(k, w.now(), nil))
 	w.fault("foreign snapshot stored")
 }
 

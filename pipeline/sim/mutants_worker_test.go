@@ -186,8 +186,8 @@ func workerMutants() []mutant {
 		},
 		{
 			"a row written early is written again", "pipeline/worker/sweep.go",
-			"\t\tif s.early[row/64]&(1<<(row%64)) == 0 {",
-			"\t\tif ON || s.early[row/64]&(1<<(row%64)) == 0 {", seedsFrom(1),
+			"\t\tleft := ^s.early[s.next/64] >> (s.next % 64)\n",
+			"\t\tleft := ^s.early[s.next/64] >> (s.next % 64)\n\t\tif ON {\n\t\t\tleft = ^uint64(0)\n\t\t}\n", seedsFrom(1),
 		},
 		{
 			"who has moved often is thought to have moved 65,535 times", "pipeline/worker/say.go",

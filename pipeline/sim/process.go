@@ -117,7 +117,7 @@ func (p *process) config(rebuild bool) pipeline.Config {
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
 		Layout:    pipeline.Layout{Topic: events, ID: p.topic, Partitions: int32(len(p.parts))},
 		Now:       p.now,
-		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute,
+		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute, DeltasMax: p.opt.Deltas, DeltaShare: 1000,
 		Backoff:        p.backoff,
 		Paused:         func() bool { return p.paused },
 		Rebuild:        rebuild,
@@ -142,7 +142,14 @@ func (p *process) report(f pipeline.Fact) {
 		p.trace("%s reports %T %+v", p.name, f, f)
 	}
 	switch f := f.(type) {
+	case pipeline.SnapshotPublished:
+		if f.Delta {
+			p.result.Deltas++
+		}
 	case pipeline.Recovered:
+		if f.Deltas > 0 {
+			p.result.FromDeltas++
+		}
 		if strings.HasPrefix(f.Snapshot, "none") {
 			p.result.Rebuilds++
 		}

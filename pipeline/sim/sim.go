@@ -48,6 +48,7 @@ type Options struct {
 	Twins   bool   // a process that is stopped is started a second time, under the same name
 	Strays  bool   // the bucket gets snapshots of futures that were never committed
 	Foreign bool   // the bucket gets objects of another cluster, and rubbish
+	Deltas  int    // snapshots that may follow a whole one and hold what has changed
 	Retain  bool   // retention removes what nobody needs any more
 	Slice   int    // timers fired in one call at most; 0: any number, another in each life
 	Crash   int    // how many times likelier a kill is; 0: once
@@ -104,26 +105,28 @@ func (o *Options) lineageBroken() bool { return o.Overtake || o.Expire || o.Rule
 
 // Result is what a run came to.
 type Result struct {
-	Hash      uint64         // of everything that happened and is there in the end
-	Report    *oracle.Report // nil where the oracle cannot be asked
-	Lives     int
-	Crashes   int
-	Commits   int
-	Refusals  int            // lives that ended with an error that asks for a person, rightly
-	Rebuilds  int            // partitions brought back by --rebuild
-	Reviewed  int            // transitions said for new rules
-	Switches  int            // of a process's rules, while it lived
-	Filled    int            // histories found
-	Archived  int            // of them, with records that the log had no more
-	Epochs    int            // transitions said for other bounds of quantiles
-	Withheld  int            // transitions muted by policies
-	Remade    int            // transitions recomputed from the user's events
-	Rehearsed int            // segments compared with those of a worker that had the rules from the beginning
-	Rows      int            // in the table
-	Waited    int            // steps from a record's publication to its commit, at most; of those after settledIn
-	Faults    map[string]int // how often each happened
-	Outputs   []Said         // everything committed, by partition, in order of n
-	Early     [][]Said       // of each partition: those of Outputs that there were when faults stopped
+	Hash       uint64         // of everything that happened and is there in the end
+	Report     *oracle.Report // nil where the oracle cannot be asked
+	Lives      int
+	Crashes    int
+	Commits    int
+	Deltas     int            // snapshots published that hold what has changed
+	FromDeltas int            // recoveries that read some
+	Refusals   int            // lives that ended with an error that asks for a person, rightly
+	Rebuilds   int            // partitions brought back by --rebuild
+	Reviewed   int            // transitions said for new rules
+	Switches   int            // of a process's rules, while it lived
+	Filled     int            // histories found
+	Archived   int            // of them, with records that the log had no more
+	Epochs     int            // transitions said for other bounds of quantiles
+	Withheld   int            // transitions muted by policies
+	Remade     int            // transitions recomputed from the user's events
+	Rehearsed  int            // segments compared with those of a worker that had the rules from the beginning
+	Rows       int            // in the table
+	Waited     int            // steps from a record's publication to its commit, at most; of those after settledIn
+	Faults     map[string]int // how often each happened
+	Outputs    []Said         // everything committed, by partition, in order of n
+	Early      [][]Said       // of each partition: those of Outputs that there were when faults stopped
 }
 
 // Said is one committed output, as a reader of the topics sees it.

@@ -63,6 +63,7 @@ func options(seed uint64) Options {
 	o.Foreign = seed%12 == 3
 	o.Pause = seed%6 == 1
 	o.Retain = seed%4 == 2
+	o.Deltas = int(seed / 3 % 5) // 0: every snapshot is whole
 	o.Hot = seed%13 == 5
 	o.Poison = seed%10 == 7
 	if seed%17 == 8 {
@@ -118,6 +119,7 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d processes, %d killed, %d commits, %d refusals to begin, %d rebuilds, %d transitions for new rules, %d rows in tables",
 		all.Lives, all.Crashes, all.Commits, all.Refusals, all.Rebuilds, all.Reviewed, all.Rows)
+	t.Logf("%d snapshots held what had changed, %d recoveries read some of these", all.Deltas, all.FromDeltas)
 	t.Logf("%d rules switched, %d histories filled, %d with the archive, %d transitions for other epochs, %d withheld by policies, %d recomputed, %d segments rehearsed",
 		all.Switches, all.Filled, all.Archived, all.Epochs, all.Withheld, all.Remade, all.Rehearsed)
 	if spent := cpu(); spent > 0 {
@@ -170,6 +172,8 @@ func (r *Result) add(o *Result) {
 	r.Lives += o.Lives
 	r.Crashes += o.Crashes
 	r.Commits += o.Commits
+	r.Deltas += o.Deltas
+	r.FromDeltas += o.FromDeltas
 	r.Refusals += o.Refusals
 	r.Rebuilds += o.Rebuilds
 	r.Reviewed += o.Reviewed

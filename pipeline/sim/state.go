@@ -2,7 +2,9 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -161,9 +163,20 @@ func describe(said []worker.Item, k *worker.Worker, policies bool) string {
 	return b.String()
 }
 
-// read makes a worker of a snapshot's bytes.
+// read makes a worker of a snapshot's bytes, and of those that it was written upon.
 func (w *world) read(p *part, data []byte, using rules) (*worker.Worker, error) {
 	cfg := w.workerConfig(1000, using)
 	cfg.Decoder = using.decoder()
-	return worker.Read(snapshot.NewReader(bytes.NewReader(data)), p.number, cfg)
+	chain := w.bucket.chainOf(data)
+	if chain == nil {
+		return nil, errors.New("it builds upon what was never stored")
+	}
+	return worker.ReadChain(func(read func(io.Reader) error) error {
+		for _, link := range chain {
+			if err := read(snapshot.NewReader(bytes.NewReader(link))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, p.number, cfg)
 }

@@ -14,6 +14,9 @@ import (
 // answer, it is full, or an object that was listed has been removed since.
 var ErrAway = errors.New("the bucket is away")
 
+// ErrGone is wrapped, with ErrAway, by what a bucket says of an object that is not there.
+var ErrGone = errors.New("there is no such object")
+
 // Blob is a Bucket in any store that gocloud.dev/blob opens.
 type Blob struct{ Bucket *blob.Bucket }
 
@@ -25,6 +28,8 @@ func away(ctx context.Context, err error) error {
 	switch gcerrors.Code(err) {
 	case gcerrors.PermissionDenied, gcerrors.InvalidArgument, gcerrors.Unimplemented:
 		return err
+	case gcerrors.NotFound:
+		return fmt.Errorf("%w: %w: %w", ErrAway, ErrGone, err)
 	default:
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}

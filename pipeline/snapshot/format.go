@@ -2,14 +2,22 @@
 // blocks, published whole, kept for some generations, and verified before they are
 // believed. It does not know what the bytes mean, and it names no cloud.
 //
+// A snapshot is whole, or a delta: what has changed since another one, its predecessor,
+// which may be a delta too. A whole one and the deltas that lead from it to a cut are that
+// cut's chain. A delta names its predecessor and the sum of its bytes, so that it is never
+// taken for what has changed since anything else.
+//
 // A file is
 //
-//	magic    8 bytes "footfal1"
+//	magic    8 bytes "footfal1", or "footdel1" of a delta
 //	blocks   u32 length, u64 xxhash64 of the bytes, the bytes
 //	footer   u32 0, u64 blocks, u64 bytes, u64 xxhash64 of all block hashes, 8 bytes "1laftoof"
 //
 // with little-endian integers. A block holds at most BlockMax bytes. A file
-// without its footer is torn; one with bytes after it is foreign.
+// without its footer is torn; one with bytes after it is foreign. The first block of a
+// delta is its predecessor:
+//
+//	i64 next, u64 n, u64 the last sum of its footer
 package snapshot
 
 import (
@@ -25,9 +33,19 @@ import (
 const BlockMax = 256 << 10
 
 const (
-	magicHead = "footfal1"
-	magicTail = "1laftoof"
+	magicHead  = "footfal1"
+	magicDelta = "footdel1"
+	magicTail  = "1laftoof"
 )
+
+// Link names a snapshot and its bytes.
+type Link struct {
+	ID  ID
+	Sum uint64 // of all block hashes
+}
+
+// linkBytes is how many a delta's first block has.
+const linkBytes = 24
 
 // Writer frames blocks.
 type Writer struct {
@@ -38,12 +56,27 @@ type Writer struct {
 	head   [12]byte
 }
 
-// NewWriter begins a file.
+// NewWriter begins the file of a whole snapshot.
 func NewWriter(to io.Writer) (*Writer, error) {
 	w := &Writer{to: to, sum: xxhash.New()}
 	_, err := io.WriteString(to, magicHead)
 	return w, err
 }
+
+// NewDeltaWriter begins the file of a delta.
+func NewDeltaWriter(to io.Writer, upon Link) (*Writer, error) {
+	w := &Writer{to: to, sum: xxhash.New()}
+	if _, err := io.WriteString(to, magicDelta); err != nil {
+		return nil, err
+	}
+	le := binary.LittleEndian
+	b := le.AppendUint64(nil, uint64(upon.ID.Next))
+	err := w.block(le.AppendUint64(le.AppendUint64(b, upon.ID.N), upon.Sum))
+	return w, err
+}
+
+// Sum is that of what was written, when it is closed.
+func (w *Writer) Sum() uint64 { return w.sum.Sum64() }
 
 // Write adds one block, or several where p is larger than one may be.
 func (w *Writer) Write(p []byte) (int, error) {
@@ -96,6 +129,7 @@ type Reader struct {
 	blocks uint64
 	bytes  uint64
 	sum    *xxhash.Digest
+	upon   *Link
 	err    error
 }
 
@@ -103,13 +137,45 @@ type Reader struct {
 func NewReader(from io.Reader) *Reader {
 	r := &Reader{from: from, sum: xxhash.New()}
 	var magic [len(magicHead)]byte
-	if r.full(magic[:], "magic"); r.err == nil && string(magic[:]) != magicHead {
+	if r.full(magic[:], "magic"); r.err != nil {
+		return r
+	}
+	switch string(magic[:]) {
+	case magicHead:
+	case magicDelta:
+		r.readLink()
+	default:
 		r.fail("begins with %q, which is not a snapshot's beginning", magic[:])
 	}
 	return r
 }
 
+// readLink reads the first block of a delta.
+func (r *Reader) readLink() {
+	if r.next(); r.err != nil {
+		if errors.Is(r.err, io.EOF) {
+			r.fail("a delta without a predecessor")
+		}
+		return
+	}
+	le, b := binary.LittleEndian, r.rest
+	if len(b) != linkBytes {
+		r.fail("a delta's predecessor of %d bytes, and %d are one", len(b), linkBytes)
+		return
+	}
+	r.upon = &Link{ID{Next: int64(le.Uint64(b)), N: le.Uint64(b[8:])}, le.Uint64(b[16:])}
+	r.rest = nil
+}
+
+// Upon is the predecessor of a delta, its partition not set; nil of a whole snapshot. It is
+// verified no more than its block is, until all has been read.
+func (r *Reader) Upon() *Link { return r.upon }
+
+// Sum is that of the file, when all has been read.
+func (r *Reader) Sum() uint64 { return r.sum.Sum64() }
+
 func (r *Reader) fail(format string, args ...any) {
+	r.rest = nil
 	r.err = fmt.Errorf(format+": %w", append(args, ErrDamaged)...)
 }
 

@@ -27,12 +27,14 @@ type Store struct {
 	keep   int
 
 	mu      sync.Mutex
-	damaged map[ID]bool // seen to be; they do not count as kept
+	damaged map[ID]bool  // seen to be; they do not count as kept
+	upon    map[ID]*Link // what they build upon, of those that were seen; nil of a whole one
 }
 
-// NewStore keeps, of each partition, the newest keep snapshots.
+// NewStore keeps, of each partition, the newest keep whole snapshots, each with the deltas
+// that build upon it.
 func NewStore(bucket Bucket, keep int) *Store {
-	return &Store{bucket: bucket, keep: max(keep, 1), damaged: map[ID]bool{}}
+	return &Store{bucket: bucket, keep: max(keep, 1), damaged: map[ID]bool{}, upon: map[ID]*Link{}}
 }
 
 // ID names a snapshot: the cut it was taken at, and the number of the last output
@@ -50,6 +52,9 @@ func (id ID) key() string { return fmt.Sprintf("p%05d/%019d-%020d.snap", id.Part
 func (id ID) compare(other ID) int {
 	return cmp.Or(cmp.Compare(id.Next, other.Next), cmp.Compare(id.N, other.N))
 }
+
+// After tells that a snapshot is newer than another of its partition.
+func (id ID) After(other ID) bool { return id.compare(other) > 0 }
 
 // String is the snapshot's name in its bucket.
 func (id ID) String() string { return id.key() }
@@ -127,11 +132,17 @@ func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []str
 	return ids, left, nil
 }
 
-// Publish stores a snapshot whole, reads it back, and only then removes what is
-// more than the store keeps. write gives the bytes; when it fails nothing is stored.
-func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error) error {
-	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) error {
-		w, err := NewWriter(to)
+// Publish stores a snapshot, reads it back, and only then removes what is more than the
+// store keeps. upon is the chain that it is a delta upon; nil: it is whole. write gives the
+// bytes; when it fails nothing is stored.
+func (s *Store) Publish(ctx context.Context, id ID, upon *Chain, write func(io.Writer) error) (*Chain, error) {
+	var w *Writer
+	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) (err error) {
+		if upon == nil {
+			w, err = NewWriter(to)
+		} else {
+			w, err = NewDeltaWriter(to, upon.Link)
+		}
 		if err != nil {
 			return err
 		}
@@ -141,47 +152,96 @@ func (s *Store) Publish(ctx context.Context, id ID, write func(io.Writer) error)
 		return w.Close()
 	})
 	if err != nil {
-		return fmt.Errorf("write snapshot %s: %w", id, err)
+		return nil, fmt.Errorf("write snapshot %s: %w", id, err)
 	}
 	//failpoint:snapshot.put
 	s.note(id, nil)
-	if _, err := s.Verify(ctx, id); err != nil {
-		return fmt.Errorf("just written: %w: %w", err, ErrAway)
+	r, err := s.read(ctx, id, discard)
+	if err == nil && r.Sum() != w.Sum() { // whole, and somebody else's
+		err = fmt.Errorf("read snapshot %s: it is not what was written: %w", id, ErrDamaged)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("just written: %w: %w", err, ErrAway)
 	}
 	//failpoint:snapshot.verified
-	return s.prune(ctx, id)
+	chain := upon.add(Link{id, w.Sum()}, int64(w.bytes))
+	return chain, s.prune(ctx, chain)
 }
 
-// Verify reads a snapshot to its end and returns how many bytes it holds.
-func (s *Store) Verify(ctx context.Context, id ID) (bytes int64, err error) {
-	err = s.Open(ctx, id, func(r io.Reader) error {
-		bytes, err = io.Copy(io.Discard, r)
-		return err
-	})
-	return bytes, err
+func discard(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
 }
 
-// Open gives a snapshot's verified bytes to read. Where the bytes are not those
-// that were written the error wraps ErrDamaged, whatever read made of them.
-func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) error {
+// Verify reads a snapshot to its end, but not those that it builds upon, and returns how
+// many bytes it holds, and their sum.
+func (s *Store) Verify(ctx context.Context, id ID) (bytes int64, sum uint64, err error) {
+	r, err := s.read(ctx, id, discard)
+	if err != nil {
+		return 0, 0, err
+	}
+	return int64(r.bytes), r.Sum(), nil
+}
+
+// Open gives a snapshot's verified bytes to read: those of its chain, one after the other,
+// the whole one first. Where the bytes are not those that were written, or not those that
+// the next was written upon, the error wraps ErrDamaged, whatever read made of them.
+func (s *Store) Open(ctx context.Context, id ID, read func(io.Reader) error) (*Chain, error) {
+	links, err := s.chain(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var chain *Chain
+	for i, link := range slices.Backward(links) {
+		r, err := s.read(ctx, link.ID, read)
+		switch {
+		case err != nil && i > 0:
+			return nil, fmt.Errorf("read snapshot %s: %w", id, err)
+		case err != nil:
+			return nil, err
+		case i > 0 && r.Sum() != link.Sum:
+			return nil, fmt.Errorf("read snapshot %s: %s is not the one that %s was written upon: %w", id, link.ID, links[i-1].ID, ErrDamaged)
+		case (r.upon == nil) != (i == len(links)-1), r.upon != nil && (r.upon.Sum != links[i+1].Sum || r.upon.ID.compare(links[i+1].ID) != 0):
+			return nil, fmt.Errorf("read snapshot %s: %s was replaced meanwhile: %w", id, link.ID, ErrAway)
+		}
+		chain = chain.add(Link{link.ID, r.Sum()}, int64(r.bytes))
+	}
+	return chain, nil
+}
+
+// read gives the verified bytes of one file.
+func (s *Store) read(ctx context.Context, id ID, read func(io.Reader) error) (*Reader, error) {
 	object, err := s.bucket.Get(ctx, id.key())
 	if err != nil {
-		return fmt.Errorf("read snapshot %s: %w", id, err)
+		return nil, fmt.Errorf("read snapshot %s: %w", id, err)
 	}
 	defer func() { _ = object.Close() }() // it was only read
-	r := NewReader(object)
+	r := s.begin(object, id)
 	err = read(r)
 	if err == nil {
-		_, err = io.Copy(io.Discard, r)
+		err = discard(r)
 	}
 	if r.err != nil && !errors.Is(r.err, io.EOF) {
 		err = r.err
 	}
 	s.note(id, err)
 	if err != nil {
-		return fmt.Errorf("read snapshot %s: %w", id, err)
+		return nil, fmt.Errorf("read snapshot %s: %w", id, err)
 	}
-	return nil
+	s.know(id, r.upon)
+	return r, nil
+}
+
+// begin begins to read the file of a snapshot. It builds upon an older one, so there is
+// always a first.
+func (s *Store) begin(object io.Reader, id ID) *Reader {
+	r := NewReader(object)
+	if r.upon != nil {
+		if r.upon.ID.Partition = id.Partition; !id.After(r.upon.ID) {
+			r.fail("builds upon %s, which is not older", r.upon.ID)
+		}
+	}
+	return r
 }
 
 // note remembers whether a snapshot was seen to be damaged.
@@ -201,35 +261,9 @@ func (s *Store) isDamaged(id ID) bool {
 	return s.damaged[id]
 }
 
-// prune removes the partition's snapshots beyond the newest ones, and those that
-// were seen to be damaged, which would else push good ones out. What is newer
-// than the one just published belongs to a lineage that was given up. What is left of
-// torn ones goes too; somebody who has lost the partition and still writes fails then.
-func (s *Store) prune(ctx context.Context, newest ID) error {
-	ids, left, err := s.list(ctx, newest.Partition)
-	if err != nil {
-		return err
-	}
-	for _, key := range left {
-		if err := s.bucket.Delete(ctx, key); err != nil {
-			return fmt.Errorf("remove what is left of a snapshot, %s: %w", key, err)
-		}
-	}
-	kept := 0
-	for _, id := range ids {
-		if id.compare(newest) > 0 {
-			continue
-		}
-		if !s.isDamaged(id) {
-			kept++
-			if kept <= s.keep {
-				continue
-			}
-		}
-		//failpoint:snapshot.pruning
-		if err := s.bucket.Delete(ctx, id.key()); err != nil {
-			return fmt.Errorf("remove snapshot %s: %w", id, err)
-		}
-	}
-	return nil
+// know remembers what a snapshot builds upon.
+func (s *Store) know(id ID, upon *Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.upon[id] = upon
 }

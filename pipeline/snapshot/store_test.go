@@ -49,7 +49,7 @@ func content(id ID) func(io.Writer) error {
 func publish(t *testing.T, s *Store, ids ...ID) {
 	t.Helper()
 	for _, id := range ids {
-		if err := s.Publish(t.Context(), id, content(id)); err != nil {
+		if _, err := s.Publish(t.Context(), id, nil, content(id)); err != nil {
 			t.Fatalf("publish %s: %v", id, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestWhatIsPublishedIsListedAndRead(t *testing.T) {
 		listed(t, s, 7, second, first)
 		listed(t, s, 70, other)
 		var got strings.Builder
-		err := s.Open(t.Context(), first, func(r io.Reader) error {
+		_, err := s.Open(t.Context(), first, func(r io.Reader) error {
 			_, err := io.Copy(&got, r)
 			return err
 		})
@@ -94,7 +94,7 @@ func TestWhatIsPublishedIsListedAndRead(t *testing.T) {
 		if err != nil || got.String() != want.String() {
 			t.Errorf("open %s: got %q, %v, want %q", first, got.String(), err, want.String())
 		}
-		if n, err := s.Verify(t.Context(), first); err != nil || n != int64(want.Len()) {
+		if n, _, err := s.Verify(t.Context(), first); err != nil || n != int64(want.Len()) {
 			t.Errorf("verify %s: got %d, %v, want %d", first, n, err, want.Len())
 		}
 	})
@@ -172,13 +172,13 @@ func TestDamagedOnesDoNotPushGoodOnesOut(t *testing.T) {
 		a, b, c := ID{1, 10, 1}, ID{1, 20, 2}, ID{1, 30, 3}
 		publish(t, s, a, b)
 		damage(t, bucket, b)
-		if _, err := s.Verify(t.Context(), b); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), b.String()) {
+		if _, _, err := s.Verify(t.Context(), b); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), b.String()) {
 			t.Errorf("verify: got %v, want one that wraps %q and names %s", err, ErrDamaged, b)
 		}
 		publish(t, s, c)
 		listed(t, s, 1, c, a)
 		publish(t, s, b) // once more, and good
-		if _, err := s.Verify(t.Context(), b); err != nil {
+		if _, _, err := s.Verify(t.Context(), b); err != nil {
 			t.Errorf("verify what was published again: %v", err)
 		}
 		publish(t, s, ID{1, 40, 4})
@@ -235,7 +235,7 @@ func TestAFailedWriteStoresNothing(t *testing.T) {
 		kept, next := ID{1, 10, 1}, ID{1, 20, 2}
 		publish(t, s, kept)
 		gone := errors.New("abandoned")
-		err := s.Publish(t.Context(), next, func(w io.Writer) error {
+		_, err := s.Publish(t.Context(), next, nil, func(w io.Writer) error {
 			_ = content(next)(w)
 			return gone
 		})
@@ -243,11 +243,11 @@ func TestAFailedWriteStoresNothing(t *testing.T) {
 			t.Errorf("got %v, want one that wraps %q and names %s", err, gone, next)
 		}
 		listed(t, s, 1, kept)
-		if _, err := s.Verify(t.Context(), next); err == nil {
+		if _, _, err := s.Verify(t.Context(), next); err == nil {
 			t.Errorf("%s can be read", next)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		err = s.Publish(ctx, next, func(w io.Writer) error {
+		_, err = s.Publish(ctx, next, nil, func(w io.Writer) error {
 			defer cancel()
 			return content(next)(w)
 		})
@@ -266,7 +266,7 @@ func TestAFailedWriteLeavesNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
-	_ = NewStore(Blob{bucket}, 1).Publish(t.Context(), ID{1, 1, 1}, func(w io.Writer) error {
+	_, _ = NewStore(Blob{bucket}, 1).Publish(t.Context(), ID{1, 1, 1}, nil, func(w io.Writer) error {
 		_ = content(ID{})(w)
 		return errors.New("abandoned")
 	})
@@ -294,7 +294,7 @@ func TestDamageIsSaidWhateverTheReaderMakesOfIt(t *testing.T) {
 			"says other":      func(r io.Reader) error { _, _ = io.ReadAll(r); return errors.New("row 3 cannot be") },
 			"says end of all": func(r io.Reader) error { _, _ = io.ReadAll(r); return io.EOF },
 		} {
-			if err := s.Open(t.Context(), id, read); !errors.Is(err, ErrDamaged) {
+			if _, err := s.Open(t.Context(), id, read); !errors.Is(err, ErrDamaged) {
 				t.Errorf("%s: got %v, want %q", what, err, ErrDamaged)
 			}
 		}
@@ -306,7 +306,7 @@ func TestTheReadersErrorIsPassedOn(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s, id, unusable := NewStore(Blob{bucket}, 1), ID{1, 10, 1}, errors.New("cannot be used")
 		publish(t, s, id)
-		err := s.Open(t.Context(), id, func(io.Reader) error { return unusable })
+		_, err := s.Open(t.Context(), id, func(io.Reader) error { return unusable })
 		if !errors.Is(err, unusable) || errors.Is(err, ErrDamaged) {
 			t.Errorf("got %v, want %v", err, unusable)
 		}
@@ -337,7 +337,7 @@ func TestATornWriteIsNoticedAndNothingGoes(t *testing.T) {
 	old, torn := ID{1, 10, 1}, ID{1, 20, 2}
 	publish(t, NewStore(Blob{bucket}, 1), old)
 	s := NewStore(tearing{Blob{bucket}, 1}, 1)
-	if err := s.Publish(t.Context(), torn, content(torn)); !errors.Is(err, ErrDamaged) {
+	if _, err := s.Publish(t.Context(), torn, nil, content(torn)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v, want %q", err, ErrDamaged)
 	}
 	ids, err := s.List(t.Context(), 1)

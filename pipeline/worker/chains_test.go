@@ -265,6 +265,8 @@ func newLife(t *testing.T, rng *rand.Rand, cfg Config, log []Record, bootstrap i
 	}
 	l := &life{world: newWorld(t, cfg, bootstrap), t: t, rng: rng, wall: wall, clocks: map[int64]schemas.Millis{}}
 	l.log = log
+	tosses := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	l.toss = func() bool { return tosses.IntN(3) > 0 }
 	return l
 }
 

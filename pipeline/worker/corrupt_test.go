@@ -60,7 +60,7 @@ func (w *world) store(tb testing.TB, block int) stored {
 		tb.Fatal(err)
 	}
 	s := stored{snapshot.ID{Partition: w.cut.Partition, Next: w.cut.Next, N: w.cut.N}, w.cut.Hash, file.Bytes(), ""}
-	r, err := w.open(s.id, s.hash, s.file)
+	r, err := w.open(s.id, s.hash, object{s.file})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -68,15 +68,14 @@ func (w *world) store(tb testing.TB, block int) stored {
 	return s
 }
 
-// open reads bytes that lie where a snapshot is expected, by the path that recovery
+// open reads what lies where a snapshot is expected, by the path that recovery
 // takes: the frame, the worker, the cut that its name tells, and the hash of what was
 // committed.
-func (w *world) open(id snapshot.ID, hash uint64, file []byte) (r *Worker, err error) {
-	var content error
-	err = snapshot.NewStore(object{file}, 1).Open(context.Background(), id, func(from io.Reader) error {
-		r, content = Read(from, 7, w.cfg)
-		return content
-	})
+func (w *world) open(id snapshot.ID, hash uint64, bucket snapshot.Bucket) (r *Worker, err error) {
+	r, err = ReadChain(func(read func(io.Reader) error) error {
+		_, err := snapshot.NewStore(bucket, 1).Open(context.Background(), id, read)
+		return err
+	}, 7, w.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +95,7 @@ func (w *world) judge(tb testing.TB, s *stored, file []byte) (wrong string) {
 			wrong = fmt.Sprintf("panic: %v", p)
 		}
 	}()
-	r, err := w.open(s.id, s.hash, file)
+	r, err := w.open(s.id, s.hash, object{file})
 	switch {
 	case err != nil && !strings.Contains(err.Error(), s.id.String()):
 		return fmt.Sprintf("the error does not name the snapshot: %v", err)
@@ -136,6 +135,74 @@ func TestEveryFlippedBitOfASnapshotIsFound(t *testing.T) {
 		}
 	}
 	t.Logf("%d flipped bits, 0 silent", 8*len(s.file))
+}
+
+// shelf is a bucket with some objects.
+type shelf map[string][]byte
+
+func (s shelf) Put(context.Context, string, func(io.Writer) error) error { return nil }
+func (s shelf) List(context.Context, string) ([]string, error)           { return nil, nil }
+func (s shelf) Delete(context.Context, string) error                     { return nil }
+func (s shelf) Get(_ context.Context, key string) (io.ReadCloser, error) {
+	if s[key] == nil {
+		return nil, fmt.Errorf("%s: %w: %w", key, snapshot.ErrGone, snapshot.ErrAway)
+	}
+	return io.NopCloser(bytes.NewReader(s[key])), nil
+}
+
+// A whole snapshot and two deltas: whichever bit of whichever file flips, what is read is
+// refused, or is what was written.
+func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
+	w := goldenWorld(t)
+	w.cfg.Rules = segment.Lifecycle(1)
+	w.always(t)
+	come := func(user string) {
+		w.log = append(w.log, view(int64(len(w.log)), user, base+31*schemas.Day))
+		w.apply(w.log[len(w.log)-1:], Conditions{Wall: base + 31*schemas.Day})
+		w.delta(t)
+	}
+	come("bob")
+	come("eve")
+	files, upon := shelf{}, (*snapshot.Link)(nil)
+	var id snapshot.ID
+	for _, s := range w.snapshots[len(w.snapshots)-3:] {
+		var file bytes.Buffer
+		to, err := snapshot.NewWriter(&file)
+		if upon != nil {
+			file.Reset()
+			to, err = snapshot.NewDeltaWriter(&file, *upon)
+		}
+		if err == nil {
+			_, err = to.Write(s.bytes)
+		}
+		if err == nil {
+			err = to.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = snapshot.ID{Partition: 7, Next: s.cut.Next, N: s.cut.N}
+		files[id.String()], upon = file.Bytes(), &snapshot.Link{ID: id, Sum: to.Sum()}
+	}
+	good, err := w.open(id, w.cut.Hash, files)
+	if err != nil || len(files) != 3 {
+		t.Fatal(len(files), err)
+	}
+	want, flipped := good.digest(t, true), 0
+	for name, file := range files {
+		for i := range 8 * len(file) {
+			files[name] = bytes.Clone(file)
+			files[name][i/8] ^= 1 << (i % 8)
+			if r, err := w.open(id, w.cut.Hash, files); err == nil && r.digest(t, true) != want {
+				t.Errorf("bit %d of byte %d of %d of %s: not found", i%8, i/8, len(file), name)
+			} else if err == nil {
+				t.Errorf("bit %d of byte %d of %d of %s: not found, and harmless by chance", i%8, i/8, len(file), name)
+			}
+			flipped++
+		}
+		files[name] = file
+	}
+	t.Logf("%d flipped bits, 0 silent", flipped)
 }
 
 // damages are the ways in which a file can be another one than was written. The others

@@ -47,35 +47,59 @@ func goldenWorld(t testing.TB) *world {
 // goldenSnapshot is the file of a version of the format.
 func goldenSnapshot(version int) string { return fmt.Sprintf("testdata/snapshot/v%d.snap", version) }
 
-// Every version of the format that was ever released is read. With -rewrite the file
-// of the present version is written anew. A change of the bytes is a new version, and a
-// new file beside the old ones.
+// goldenDelta is the file of one, upon the snapshot of the same version.
+func goldenDelta(version int) string { return fmt.Sprintf("testdata/snapshot/v%d.delta", version) }
+
+// firstDeltas is the version of the format that deltas came with.
+const firstDeltas = 4
+
+// Every version of the format that was ever released is read. With -rewrite the files
+// of the present version are written anew. A change of the bytes is a new version, and
+// new files beside the old ones.
 func TestEveryVersionOfASnapshotIsRead(t *testing.T) {
 	w := goldenWorld(t)
 	w.snapshot(t, base+2*schemas.Hour, 50)
 	w.commit()
-	present := w.snapshots[len(w.snapshots)-1].bytes
+	snapshots := map[string][]byte{goldenSnapshot(snapshotVersion): w.snapshots[len(w.snapshots)-1].bytes}
+	later := goldenWorld(t) // and then bob comes, and eve
+	later.snapshot(t, base+2*schemas.Hour, 50)
+	for _, user := range []string{"bob", "eve"} {
+		later.log = append(later.log, view(int64(len(later.log)), user, base+32*schemas.Day))
+		later.apply(later.log[len(later.log)-1:], Conditions{Wall: base + 32*schemas.Day})
+	}
+	later.toss = func() bool { return later.naive == nil }
+	later.snapshot(t, base+2*schemas.Hour, 50)
+	later.commit()
+	snapshots[goldenDelta(snapshotVersion)] = later.snapshots[len(later.snapshots)-1].bytes
 	if flag.Lookup("rewrite").Value.String() == "true" {
-		if err := os.WriteFile(goldenSnapshot(snapshotVersion), present, 0o600); err != nil {
-			t.Fatal(err)
+		for name, present := range snapshots {
+			if err := os.WriteFile(name, present, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	for version := 1; version <= snapshotVersion; version++ {
-		golden, err := os.ReadFile(goldenSnapshot(version))
+	golden := func(name string) []byte {
+		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if version == snapshotVersion && !bytes.Equal(golden, present) {
-			t.Errorf("the bytes of version %d have changed, at %d of %d", snapshotVersion, diffAt(golden, present), len(golden))
+		if present := snapshots[name]; present != nil && !bytes.Equal(b, present) {
+			t.Errorf("the bytes of %s have changed, at %d of %d", name, diffAt(b, present), len(b))
 		}
-		readGolden(t, w, golden)
+		return b
+	}
+	for version := 1; version <= snapshotVersion; version++ {
+		whole := saved{w.committed, golden(goldenSnapshot(version)), nil}
+		readGolden(t, w, whole)
+		for delta := max(version, firstDeltas); delta <= snapshotVersion; delta++ {
+			readGolden(t, later, saved{later.committed, golden(goldenDelta(delta)), &whole})
+		}
 	}
 }
 
-func readGolden(t *testing.T, w *world, golden []byte) {
+func readGolden(t *testing.T, w *world, golden saved) {
 	t.Helper()
-	cut := w.committed
-	restored := w.rebuild(t, saved{cut, golden}, Conditions{Wall: base})
+	restored := w.rebuild(t, golden, Conditions{Wall: base})
 	if diff := cmp.Diff(w.worker.digest(t, true), restored.digest(t, true)); diff != "" {
 		t.Errorf("(-went on +read):\n%s", diff)
 	}
@@ -165,8 +189,10 @@ func TestReadRefusesWhatCannotBe(t *testing.T) {
 	twice := bytes.Clone(good)
 	copy(twice[bytes.Index(good, []byte("bob")):], "ann")
 	for want, bad := range map[string][]byte{
-		"header: version 4, and this footfall reads 1 to 3": edit(0, 4),
+		"header: version 5, and this footfall reads 1 to 4": edit(0, 5),
 		"header: of partition 8, not 7":                     edit(2, 8),
+		"header: a delta: true, want false":                 edit(6, 1),
+		"header: a snapshot of kind 2":                      edit(6, 2),
 		`row 1 of 3: user "ann" in segment 6 of 6`:          edit(row+3+5*8+6*4+8, 6),
 		`row 2 of 3: user "ann" twice`:                      twice,
 		"bytes after the last of 3 rows":                    append(bytes.Clone(good), 0),
@@ -187,7 +213,7 @@ func TestReadTakesNoMemoryForWhatIsClaimed(t *testing.T) {
 	w := goldenWorld(t)
 	w.snapshot(t, base, 1<<20)
 	good := w.written[0].bytes
-	runs := 2 + 4 + 7*8 + 1 + 2*8 + 2*8
+	runs := 2 + 4 + 1 + 7*8 + 1 + 2*8 + 2*8
 	sets := bytes.Index(good, []byte("lifecycle")) - 3
 	rows := bytes.Index(good, []byte("ann")) - 2 - 4
 	all := []byte{0xff, 0xff, 0xff, 0xff}

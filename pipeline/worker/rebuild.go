@@ -102,6 +102,7 @@ func (w *Worker) Said(it *Item) error {
 		return fmt.Errorf("partition %d: output n=%d moves user %q of set %q from segment %d with seq %d, but what was said before is segment %d with seq %d (design 3.4): %w",
 			w.mark.Partition, it.N, t.User, w.names[set].Name, int16(from), t.Seq, int16(was), m.seq, ErrLineage)
 	}
+	w.touch(user)
 	w.move(user, set, to, t.Seq, t.At)
 	w.replaying.touch(user, t.At)
 	if t.Muted == schemas.NotMuted {
@@ -169,6 +170,7 @@ func (w *Worker) Retell(it *Item) error {
 		}
 		set, from, _ := w.numbers(t)
 		if m := w.member(user, set); t.Seq > m.seq+1 && from != schemas.NoSegment {
+			w.touch(user)
 			w.move(user, set, from, t.Seq-1, t.At)
 		}
 	}
@@ -221,6 +223,9 @@ func (w *Worker) DedupStart() int64 { return w.replaying.dedupFrom }
 // then are skipped: decisions are read back, not taken again (design 5).
 func (w *Worker) Replay(records []Record) error {
 	for i := range records {
+		if i%warmAhead == 0 {
+			w.warm(records[i:min(i+warmAhead, len(records))])
+		}
 		r := &records[i]
 		if r.Offset < w.mark.Next {
 			return fmt.Errorf("partition %d: record %d read after %d", w.mark.Partition, r.Offset, w.mark.Next-1)
@@ -292,6 +297,9 @@ func (w *Worker) Resume(mark schemas.Mark, at Conditions, out *Output) error {
 		return fmt.Errorf("partition %d: rebuilt up to offset %d and clock %d, committed are %d and %d: %w",
 			w.mark.Partition, w.mark.Next, w.mark.Clock, mark.Next, mark.Clock, ErrLineage)
 	}
+	// Timers that have fired since and said nothing are no reason to commit: the
+	// snapshot may know of more of them, and forget who was ahead of those.
+	mark.Fired = max(mark.Fired, w.mark.Fired)
 	rules, epoch := w.cfg.Rules.Hash(), w.cfg.Rules.Epoch().Number
 	dues := w.mark.Rules == mark.Rules && w.mark.Epoch == mark.Epoch && w.mark.Since == 0
 	w.mark = mark
@@ -338,6 +346,7 @@ func (w *Worker) rearm(rp *replay, dues bool, fired schemas.Millis, at Condition
 		if fired < w.mark.Clock && last <= fired && !w.agrees(user, fired) && w.agrees(user, fired+1) {
 			e = fired + 1
 		}
+		w.touch(user)
 		w.evaluate(user, e, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.NotMuted, at, out)
 	}
 }
@@ -375,6 +384,7 @@ func (w *Worker) reviewAll(rp *replay) {
 	for user := range rv.end {
 		w.wheel.take(user)
 	}
+	w.changes.noteAll(int(rv.end)) // nobody has a timer
 	w.reviewing = rv
 	w.finishReview()
 }

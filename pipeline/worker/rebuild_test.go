@@ -318,3 +318,40 @@ func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
 		}
 	})
 }
+
+// 1. A record moves the clock, and timers are due. 2. What was said so far is committed.
+// 3. They fire, and say nothing. 4. A snapshot. 5. A crash, and other rules. Nobody is
+// evaluated at an earlier moment than before.
+func TestASnapshotMayHaveFiredMoreThanIsCommitted(t *testing.T) {
+	cfg := config(t)
+	cfg.Rules, cfg.Slice = quietAfter(t, 90), 1
+	w := viewers(t, cfg, 20)
+	add := func(user string, at schemas.Millis) {
+		r := view(int64(len(w.log)), user, at)
+		w.log = append(w.log, r)
+		w.apply([]Record{r}, Conditions{Wall: at})
+	}
+	for i := range 20 {
+		add(fmt.Sprint("u", i), base+10*schemas.Day)
+	}
+	late := base + 95*schemas.Day
+	add("new", late)
+	if !w.worker.Pending() {
+		t.Fatal("nothing is due")
+	}
+	w.commit()
+	w.settle(Conditions{Wall: late})
+	w.snapshot(t, late, 1<<20)
+	cfg.Rules = quietAfter(t, 60)
+	w.snapshots = append(w.snapshots, w.written...)
+	w.crash(t, len(w.snapshots)-1, cfg, Conditions{Wall: late})
+	moved := w.settle(Conditions{Wall: late})
+	for _, it := range moved {
+		if at := it.Transition.At; at != late {
+			t.Errorf("%s is said to have moved at %d, and everybody was evaluated at %d", it.Transition.User, at, late)
+		}
+	}
+	if len(moved) != 20 {
+		t.Errorf("got %d moved, want the 20 who were quiet for 85 days", len(moved))
+	}
+}

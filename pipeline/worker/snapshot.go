@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -17,8 +16,14 @@ import (
 // its turn is written first, as it was at the cut (copy on write, as Dragonfly
 // does). Blocks, checksums and the footer are package snapshot's.
 //
+// A delta is a worker at a cut for who has it at an earlier one: all of the header, and
+// of the rows those that have changed since, whole. Nothing of a worker ever goes, so
+// there is nothing else to tell.
+//
 //	header
 //	  u16 version, u32 partition
+//	  u8 whether it is a delta (since version 4), and then of the cut that it builds upon
+//	    i64 next, u64 n, u64 hash
 //	  i64 next, i64 clock, i64 fired, u64 n, u64 hash, u64 rules, i64 bootstrap
 //	  i64 since, u64 epoch   (since version 2)
 //	  u8 lane
@@ -39,56 +44,104 @@ import (
 //	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
-const snapshotVersion = 3
+const snapshotVersion = 4
 
 // slicer is the snapshot under way.
 type slicer struct {
 	sweep
-	buf   []byte // encoded, not yet taken by Slice
-	cells []int  // that its rows have: those whose history is whole; joinSlice waits with more of them
+	pieces  [][]byte // encoded, not yet taken by Slice; the last is written to
+	given   int      // of the first piece
+	waiting int      // bytes of pieces less given
+	spare   []byte   // a piece to use again
+
+	cells []int // that its rows have: those whose history is whole; joinSlice waits with more of them
+	delta bool
+	rows  int // how many it has
 }
 
-// Snapshot begins a snapshot at the present cut and returns the cut. One that is
+// pieceBytes is about how much a piece holds: where a slow bucket makes many bytes wait,
+// none of them is copied.
+const pieceBytes = 128 << 10
+
+// Snapshot begins a whole snapshot at the present cut and returns the cut. One that is
 // under way is given up.
 func (w *Worker) Snapshot(wall schemas.Millis) schemas.Mark {
-	w.taken = wall
-	w.snap = &slicer{sweep: newSweep(w.rows.Len()), cells: w.kept()}
-	w.snap.buf = w.appendHeader(nil)
+	w.begin(wall, false)
 	return w.Mark()
+}
+
+func (w *Worker) begin(wall schemas.Millis, delta bool) {
+	w.taken = wall
+	cells := w.kept()
+	w.changes.take(basis{mark: w.Mark(), shape: w.shape(cells), known: true})
+	s := &slicer{sweep: newSweep(w.rows.Len()), cells: cells, delta: delta, rows: w.rows.Len()}
+	if delta {
+		s.sweep, s.rows = newSweepOf(w.changes.taken, s.rows), w.changes.owed()
+	}
+	w.snap = s
+	s.pieces = [][]byte{w.appendHeader(nil)}
+	s.waiting = len(s.pieces[0])
+}
+
+// write encodes a row for the snapshot under way.
+func (w *Worker) write(row int32) {
+	s := w.snap
+	last := len(s.pieces) - 1
+	if len(s.pieces[last]) >= pieceBytes {
+		if s.spare == nil {
+			s.spare = make([]byte, 0, pieceBytes+4096)
+		}
+		s.pieces, s.spare = append(s.pieces, s.spare), nil
+		last++
+	}
+	before := len(s.pieces[last])
+	s.pieces[last] = w.appendRow(s.pieces[last], row)
+	s.waiting += len(s.pieces[last]) - before
 }
 
 // Slice writes the next bytes of the snapshot under way, at most about budget, and
 // tells when there are no more.
 func (w *Worker) Slice(to io.Writer, budget int) (done bool, err error) {
 	s := w.snap
-	for !s.over() && len(s.buf) < budget {
+	for !s.over() && s.waiting < budget {
 		if row := s.turn(); row >= 0 {
-			s.buf = w.appendRow(s.buf, row)
+			w.write(row)
 		}
 	}
-	n := min(len(s.buf), budget)
-	if _, err := to.Write(s.buf[:n]); err != nil {
-		return false, err
+	for budget > 0 && s.waiting > 0 {
+		first := s.pieces[0]
+		n := min(len(first)-s.given, budget)
+		if _, err := to.Write(first[s.given : s.given+n]); err != nil {
+			return false, err
+		}
+		budget, s.waiting, s.given = budget-n, s.waiting-n, s.given+n
+		if s.given == len(first) && len(s.pieces) > 1 {
+			s.pieces, s.given, s.spare = s.pieces[1:], 0, first[:0]
+		}
 	}
-	s.buf = append(s.buf[:0], s.buf[n:]...)
-	if !s.over() || len(s.buf) > 0 {
+	if !s.over() || s.waiting > 0 {
 		return false, nil
 	}
-	w.snap = nil
+	w.snap, w.changes.written = nil, true
 	return true, nil
 }
 
-// GiveUpSnapshot ends the snapshot under way without its last bytes.
-func (w *Worker) GiveUpSnapshot() { w.snap = nil }
+// GiveUpSnapshot ends the snapshot under way without its last bytes, or says that the one
+// that was written last is not stored.
+func (w *Worker) GiveUpSnapshot() {
+	w.snap = nil
+	w.changes.owe()
+}
 
 // Taken is the wall's time at which the worker's snapshot was taken.
 func (w *Worker) Taken() schemas.Millis { return w.taken }
 
-// touch keeps the row as it is for the snapshot and the census under way. It comes
-// before every change of a row.
+// touch keeps the row as it is for the snapshot and the census under way, and notes it for
+// the next delta. It comes before every change of a row.
 func (w *Worker) touch(user int32) {
+	w.changes.note(user)
 	if s := w.snap; s != nil && s.take(user) {
-		s.buf = w.appendRow(s.buf, user)
+		w.write(user)
 	}
 	if w.census != nil {
 		w.countUser(user)
@@ -100,6 +153,13 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	m := w.Mark()
 	b = le.AppendUint16(b, snapshotVersion)
 	b = le.AppendUint32(b, uint32(m.Partition))
+	if !w.snap.delta {
+		b = append(b, 0)
+	} else {
+		upon := &w.changes.kept.mark
+		b = le.AppendUint64(append(b, 1), uint64(upon.Next))
+		b = le.AppendUint64(le.AppendUint64(b, upon.N), upon.Hash)
+	}
 	for _, v := range []uint64{uint64(m.Next), uint64(m.Clock), uint64(m.Fired), m.N, m.Hash, m.Rules, uint64(m.Bootstrap)} {
 		b = le.AppendUint64(b, v)
 	}
@@ -142,7 +202,7 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, e := range w.ahead {
 		b = le.AppendUint64(appendText(b, string(w.table.ID(e.row))), uint64(e.at))
 	}
-	return le.AppendUint32(b, uint32(w.rows.Len()))
+	return le.AppendUint32(b, uint32(w.snap.rows))
 }
 
 func appendText(b []byte, s string) []byte {
@@ -208,28 +268,37 @@ func (w *Worker) kept() (whole []int) {
 // say what in the bytes cannot be; checksums are package snapshot's.
 func Read(from io.Reader, partition int32, cfg Config) (*Worker, error) {
 	w := New(partition, cfg)
-	r := &reader{from: bufio.NewReaderSize(from, 64<<10)}
-	rows, in := w.readHeader(r)
+	r := newReader(from)
+	rows, in := w.readHeader(r, false)
+	if err := w.readRows(r, rows, in); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// readRows reads what comes after the header, to the end.
+func (w *Worker) readRows(r *reader, rows uint32, in layout) error {
 	if r.err != nil {
-		return nil, fmt.Errorf("header: %w", r.err)
+		return fmt.Errorf("header: %w", r.err)
 	}
 	w.table.Expect(int(rows))
 	for i := range rows {
 		if w.readRow(r, in); r.err != nil {
-			return nil, fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
+			return fmt.Errorf("row %d of %d: %w", i+1, rows, r.err)
 		}
 	}
 	for _, e := range in.ahead {
 		user := w.table.Find([]byte(e.id))
 		if user < 0 {
-			return nil, fmt.Errorf("header: user %q has no row", e.id)
+			return fmt.Errorf("header: user %q has no row", e.id)
 		}
 		w.replaying.touch(user, e.at)
 	}
-	if _, err := r.from.ReadByte(); err != io.EOF {
-		return nil, fmt.Errorf("bytes after the last of %d rows", rows)
+	if !r.ended() {
+		return fmt.Errorf("bytes after the last of %d rows", rows)
 	}
-	return w, nil
+	w.changes.read(basis{mark: w.Mark(), shape: in.shape.sum(), known: true})
+	return nil
 }
 
 // setMap turns the set and segments of a snapshot into the worker's.
@@ -251,6 +320,8 @@ type layout struct {
 	spoken []int // of the worker's spoken entries; -1: by the rules they are of another kind
 	recent int
 	ahead  []aheadMap
+	shape  shape
+	delta  bool
 }
 
 // aheadMap is when a user was evaluated, later than fired.
@@ -259,7 +330,8 @@ type aheadMap struct {
 	at schemas.Millis
 }
 
-func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
+func (w *Worker) readHeader(r *reader, delta bool) (rows uint32, in layout) {
+	in.delta = delta
 	version := r.u16()
 	if version < 1 || version > snapshotVersion {
 		r.fail("version %d, and this footfall reads 1 to %d", version, snapshotVersion)
@@ -270,6 +342,14 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 		return 0, in
 	}
 	m := &w.mark
+	if version > 3 {
+		w.readKind(r, delta)
+	} else if delta {
+		r.fail("a delta of version %d, which had none", version)
+	}
+	if r.err != nil {
+		return 0, in
+	}
 	m.Next, m.Clock, m.Fired = int64(r.u64()), schemas.Millis(r.u64()), schemas.Millis(r.u64())
 	m.N, m.Hash, m.Rules, m.Bootstrap = r.u64(), r.u64(), r.u64(), int64(r.u64())
 	if version > 1 {
@@ -292,6 +372,7 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 		name, segments := r.text(), make([]string, r.u16())
 		for i := range segments {
 			segments[i] = r.text()
+			in.shape.segment(name, segments[i])
 		}
 		if r.err != nil {
 			return 0, in
@@ -310,6 +391,23 @@ func (w *Worker) readHeader(r *reader) (rows uint32, in layout) {
 		}
 	}
 	return r.u32(), in
+}
+
+// readKind reads whether a snapshot is a delta, and whether it is one upon the worker's cut.
+func (w *Worker) readKind(r *reader, delta bool) {
+	switch kind := r.u8(); {
+	case r.err != nil:
+		return
+	case kind > 1:
+		r.fail("a snapshot of kind %d", kind)
+	case (kind == 1) != delta:
+		r.fail("a delta: %t, want %t", kind == 1, delta)
+	case delta:
+		m := &w.mark
+		if next, n, hash := int64(r.u64()), r.u64(), r.u64(); next != m.Next || n != m.N || hash != m.Hash {
+			r.fail("a delta of what has changed since offset %d, n=%d hash=%016x, and this is offset %d, n=%d hash=%016x", next, n, hash, m.Next, m.N, m.Hash)
+		}
+	}
 }
 
 // mapSet finds a snapshot's set and segments among the worker's, by their names.
@@ -342,6 +440,7 @@ func (w *Worker) readCells(r *reader, version uint16, in *layout) {
 		}
 		m := cellMap{-1, keeps}
 		has := profile.Cell{Name: name, Keeps: keeps, Keep: keep, K: k}
+		in.shape.cell(&has)
 		for i := range cells {
 			if has.Holds(&cells[i]) {
 				m.cell, known[i] = i, true
@@ -360,6 +459,7 @@ func (w *Worker) readCells(r *reader, version uint16, in *layout) {
 // readPolicies finds what was said aloud among what the rules' policies ask for.
 func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 	if version < 2 {
+		in.shape.recent(0)
 		return
 	}
 	for range r.u16() {
@@ -367,6 +467,7 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 		if r.err != nil {
 			return
 		}
+		in.shape.spoken(set, name, carts)
 		slot := entrySlot{set: w.setNumber(set), kind: segment.ReentryOnce}
 		if slot.segment = w.segmentNumber(slot.set, name); carts {
 			slot.kind = segment.ReentryCart
@@ -381,6 +482,7 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 		in.spoken = append(in.spoken, at)
 	}
 	in.recent = int(r.u8())
+	in.shape.recent(in.recent)
 }
 
 func (w *Worker) readRow(r *reader, in layout) {
@@ -388,13 +490,15 @@ func (w *Worker) readRow(r *reader, in layout) {
 	if len(id) < 1 || len(id) > profile.IDMax {
 		r.fail("an id of %d bytes", len(id))
 	}
-	if r.err == nil && w.table.Find(id) >= 0 {
-		r.fail("user %q twice", id)
-	}
 	if r.err != nil {
 		return
 	}
-	user := w.add(id)
+	user, added := w.findOrAdd(id)
+	if !added && (!in.delta || w.changes.noted(user)) {
+		r.fail("user %q twice", id)
+		return
+	}
+	w.changes.note(user)
 	readProfile(r, &w.profile)
 	orders := w.profile.Orders()
 	w.keep(user, &w.profile)
@@ -470,52 +574,11 @@ func (w *Worker) readCell(r *reader, user int32, c cellMap) {
 }
 
 func readProfile(r *reader, p *profile.Profile) {
-	p.First, p.Last = schemas.Millis(r.u64()), schemas.Millis(r.u64())
-	p.FirstPurchase, p.LastPurchase = schemas.Millis(r.u64()), schemas.Millis(r.u64())
-	p.Revenue = int64(r.u64())
+	le, b := binary.LittleEndian, r.take(5*8+4*len(p.Counts))
+	p.First, p.Last = schemas.Millis(le.Uint64(b)), schemas.Millis(le.Uint64(b[8:]))
+	p.FirstPurchase, p.LastPurchase = schemas.Millis(le.Uint64(b[16:])), schemas.Millis(le.Uint64(b[24:]))
+	p.Revenue = int64(le.Uint64(b[32:]))
 	for i := range p.Counts {
-		p.Counts[i] = r.u32()
+		p.Counts[i] = le.Uint32(b[40+4*i:])
 	}
 }
-
-// reader reads little-endian integers and remembers the first error; after one it
-// gives zeros.
-type reader struct {
-	from *bufio.Reader
-	buf  [8]byte
-	id   []byte
-	err  error
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = fmt.Errorf(format, args...)
-	}
-}
-
-func (r *reader) take(n int) []byte {
-	if r.err == nil {
-		_, r.err = io.ReadFull(r.from, r.buf[:n])
-	}
-	if r.err != nil {
-		r.buf = [8]byte{}
-	}
-	return r.buf[:n]
-}
-
-func (r *reader) u8() uint8   { return r.take(1)[0] }
-func (r *reader) u16() uint16 { return binary.LittleEndian.Uint16(r.take(2)) }
-func (r *reader) u32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
-func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
-
-// bytes gives a text, good until the next call.
-func (r *reader) bytes() []byte {
-	n := int(r.u16())
-	r.id = slices.Grow(r.id[:0], n)[:n]
-	if r.err == nil {
-		_, r.err = io.ReadFull(r.from, r.id)
-	}
-	return r.id
-}
-
-func (r *reader) text() string { return string(r.bytes()) }

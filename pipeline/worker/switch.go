@@ -86,7 +86,8 @@ func (w *Worker) Switch(rules *segment.Program) {
 	if w.replaying != nil || w.Pending() {
 		panic(fmt.Sprintf("worker %d: switched before it had come to rest", w.mark.Partition))
 	}
-	w.snap, w.census = nil, nil
+	w.GiveUpSnapshot()
+	w.census = nil
 	before := w.cfg.Rules
 	w.use(rules)
 	if before.Layout() != rules.Layout() {

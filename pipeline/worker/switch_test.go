@@ -128,7 +128,7 @@ func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) 
 			if rng.IntN(2) == 0 {
 				l.cfg.Rules = random()
 			}
-			l.worker = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall})
+			l.worker, l.upon = l.rebuild(t, l.snapshots[len(l.snapshots)-1], Conditions{Wall: l.wall}), &l.snapshots[len(l.snapshots)-1]
 			l.said = slices.DeleteFunc(l.said, func(it Item) bool { return it.N > l.committed.N })
 			l.said = append(l.said, l.out.Items...)
 			l.named()
@@ -347,7 +347,7 @@ func TestARebuiltWorkerIsNotSettledWithoutHistory(t *testing.T) {
 		if !l.worker.Settled() || l.worker.Mark().Rules != l.cfg.Rules.Hash() {
 			t.Fatalf("with its history: %+v", l.worker.Mark())
 		}
-		l.worker = l.rebuild(t, l.snapshots[0], Conditions{Wall: l.wall})
+		l.worker, l.upon = l.rebuild(t, l.snapshots[0], Conditions{Wall: l.wall}), &l.snapshots[0]
 		l.rest()
 		if m := l.worker.Mark(); l.worker.Settled() || m.Rules != 0 {
 			t.Fatalf("without its history: %+v", m)

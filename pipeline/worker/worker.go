@@ -76,6 +76,7 @@ type Worker struct {
 	reviewing reviewing      // what a change of rules has left to do
 	ahead     []evaluated    // later than fired
 	snap      *slicer        // the snapshot under way, or nil
+	changes   changes        // since the last one
 	taken     schemas.Millis // the wall when the last snapshot was begun, or this one's was
 	replaying *replay        // between New or Read and Resume, else nil
 
@@ -412,9 +413,20 @@ func (w *Worker) keep(user int32, pr *profile.Profile) {
 
 // add makes the row of a new user.
 func (w *Worker) add(id []byte) int32 {
-	user, added := w.table.FindOrAdd(id)
-	if !added || int(user) != w.rows.Len() {
+	user, added := w.findOrAdd(id)
+	if !added {
 		panic(fmt.Sprintf("worker %d: user %q added twice", w.mark.Partition, id))
+	}
+	return user
+}
+
+// findOrAdd gives the row of a user, and makes it where there is none.
+func (w *Worker) findOrAdd(id []byte) (user int32, added bool) {
+	if user, added = w.table.FindOrAdd(id); !added {
+		return user, false
+	}
+	if int(user) != w.rows.Len() {
+		panic(fmt.Sprintf("worker %d: user %q has row %d of %d", w.mark.Partition, id, user, w.rows.Len()))
 	}
 	w.wheel.grow()
 	w.cells.Append()
@@ -422,7 +434,8 @@ func (w *Worker) add(id []byte) int32 {
 		w.members[set].Append()
 	}
 	w.spoken.append()
-	return user
+	w.changes.grow(user)
+	return user, true
 }
 
 // fold adds an event that counts to the user's profile and cells, and tells what it has

@@ -46,12 +46,28 @@ type world struct {
 	partial   bytes.Buffer // the snapshot under way
 	cut       schemas.Mark // and its cut
 	out       Output
+
+	toss  func() bool // deltas are taken, where they can be, when it says so; nil: none is
+	upon  *saved      // what the worker takes deltas upon
+	naive []byte      // a whole snapshot of the cut of the delta under way; nil: it is whole itself
 }
 
-// saved is a whole snapshot.
+// saved is a snapshot: a whole one, or a delta upon another.
 type saved struct {
 	cut   schemas.Mark
 	bytes []byte
+	upon  *saved
+}
+
+// read makes a worker of a snapshot and those that it builds upon.
+func (s *saved) read(cfg Config) (w *Worker, err error) {
+	if s.upon == nil {
+		return Read(bytes.NewReader(s.bytes), 7, cfg)
+	}
+	if w, err = s.upon.read(cfg); err == nil {
+		err = w.ReadDelta(bytes.NewReader(s.bytes))
+	}
+	return w, err
 }
 
 // newWorld begins a partition from nothing, with the empty snapshot that comes
@@ -131,6 +147,11 @@ func (w *world) snapshot(tb testing.TB, wall schemas.Millis, budget int) {
 // begin begins a snapshot.
 func (w *world) begin(wall schemas.Millis) {
 	w.partial.Reset()
+	w.naive = nil
+	if _, ok := w.worker.Changed(); ok && w.toss != nil && w.toss() {
+		w.cut, w.naive = w.worker.Delta(wall), w.worker.whole()
+		return
+	}
 	w.cut = w.worker.Snapshot(wall)
 }
 
@@ -147,7 +168,18 @@ func (w *world) slice(tb testing.TB, budget int) (done bool) {
 		tb.Fatalf("slice: got %d bytes, want at most %d", n, budget)
 	}
 	if done {
-		w.written = append(w.written, saved{w.cut, bytes.Clone(w.partial.Bytes())})
+		s := saved{w.cut, bytes.Clone(w.partial.Bytes()), nil}
+		if w.naive != nil {
+			s.upon = w.upon
+			w.compare(tb, &s)
+		}
+		w.written = append(w.written, s)
+		if w.toss != nil && w.toss() {
+			w.worker.GiveUpSnapshot() // it is stored, and nobody has heard of it
+		} else {
+			w.worker.SnapshotKept()
+			w.upon = &s
+		}
 	}
 	return done
 }
@@ -160,7 +192,7 @@ func (w *world) crash(tb testing.TB, snapshot int, cfg Config, at Conditions) []
 	w.cfg = cfg
 	lost, _ := slices.BinarySearchFunc(w.said, w.committed.N+1, func(it Item, n uint64) int { return cmp.Compare(it.N, n) })
 	w.said, w.written = w.said[:lost], nil
-	w.worker = w.rebuild(tb, w.snapshots[snapshot], at)
+	w.worker, w.upon = w.rebuild(tb, w.snapshots[snapshot], at), &w.snapshots[snapshot]
 	w.said = append(w.said, w.out.Items...)
 	return w.out.Items
 }
@@ -168,7 +200,7 @@ func (w *world) crash(tb testing.TB, snapshot int, cfg Config, at Conditions) []
 // rebuild makes a live worker at the committed mark.
 func (w *world) rebuild(tb testing.TB, from saved, at Conditions) *Worker {
 	tb.Helper()
-	r, err := Read(bytes.NewReader(from.bytes), 7, w.cfg)
+	r, err := from.read(w.cfg)
 	if err != nil {
 		tb.Fatalf("read a snapshot just written: %v", err)
 	}
