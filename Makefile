@@ -111,10 +111,10 @@ fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: on
 bench: ## benchmarks of the pipeline
 	go test -run '^$$' -bench . -benchmem ./pipeline/... ./schemas/...
 
-bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE of the latency runs, 0: none)
+bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE=n,n of the latency runs, 0: none; TIMERS due meanwhile)
 	@if [ ! -x "$(abspath $(PEERS))/run" ]; then echo "skipped: there is no $(PEERS)/run to run the peers with (make $@ PEERS=DIR)"; exit 0; fi; \
 	go run ./pipeline/pipelinetest/benchpeers -peers '$(abspath $(PEERS))' -only '$(ONLY)' \
-	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -profile '$(PROFILE)'
+	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -timers $(or $(TIMERS),0) -profile '$(PROFILE)'
 
 mutants: | .build ## bugs of our own, each of which must be found by what is named beside it (ONLY=words in their names)
 	@FOOTFALL_TEST_MUTANTS="1$(ONLY)" go test -count 1 -timeout 20m -v -run Mutants ./pipeline/sim >.build/mutants.log 2>&1 || { cat .build/mutants.log; exit 1; }; \

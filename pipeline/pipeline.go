@@ -47,6 +47,7 @@ type Config struct {
 	// What is done at once, at most; zero is the default. A simulation has little
 	// data and meets these limits only when they are small.
 	TransactionMax int // outputs in one transaction, about
+	TimersAhead    int // outputs waiting for their commit, of all partitions, from which on timers wait
 	SliceBytes     int // of a snapshot, between two tasks
 
 	// Counted takes what a partition has counted for an epoch of the quantiles of its
@@ -67,6 +68,8 @@ const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
 	transactionMax = 10_000    // Config.TransactionMax
+	timersAhead    = 2_048     // Config.TimersAhead
+	timersARecord  = 8         // that fire with a record, whatever waits: else a load without a pause would starve them
 	sliceBytes     = 256 << 10 // Config.SliceBytes
 	recoveriesMax  = 2         // partitions recovering at once
 )
@@ -102,6 +105,7 @@ func New(cfg Config) *Pipeline {
 		last:       map[int32]<-chan struct{}{},
 	}
 	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
+	p.cfg.TimersAhead = cmp.Or(cfg.TimersAhead, timersAhead)
 	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
 	p.commits = newCommits(&p.cfg)
 	p.rules.Store(cfg.Worker.Rules)
