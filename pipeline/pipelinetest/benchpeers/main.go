@@ -6,6 +6,7 @@
 //
 //	make bench-peers PEERS=DIR                  10,000,000 events of 1,000,000 users, then latency at 5,000 a second
 //	make bench-peers PEERS=DIR EVENTS=3000000 REPS=3 ONLY='footfall|flink-memory'
+//	make bench-peers PEERS=DIR EVENTS=0 RATE=5000,10000,20000 TIMERS=1000000 ONLY='^footfall$'   latency only
 //
 // What is compared is CPU: events divided by the CPU seconds that a process has taken, all
 // of its threads. Wall time on a machine that the broker shares says less. footfall's CPU is
@@ -68,7 +69,7 @@ func main() {
 
 // parseRates reads numbers with commas; 0 is none.
 func parseRates(text string) (all []int, err error) {
-	for _, one := range strings.Split(text, ",") {
+	for one := range strings.SplitSeq(text, ",") {
 		rate, err := strconv.Atoi(strings.TrimSpace(one))
 		if err != nil || rate < 0 {
 			return nil, fmt.Errorf("-rate: %q is no number of events a second", one)
@@ -367,9 +368,9 @@ func (b *bench) report(all []outcome, late []quantiles) error {
 		return err
 	}
 	if len(late) > 0 {
-		fmt.Fprintf(w, "\nms from event to trigger\tevents/s\ttimers due\tp50\tp99\tp99.9\tmax\ttriggers\ttransactions/s\tCPU s\tbroker CPU s\t\n")
+		fmt.Fprintf(w, "\nms from event to trigger\tevents/s\ttimers due\tp50\tp99\tp99.9\tmax\ttriggers\tlast timer\ttransactions/s\tCPU s\tbroker CPU s\t\n")
 		for _, q := range late {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%d\t%.0f\t%.1f\t%.1f\t\n", q.Name, q.Rate, q.Timers, q.P50, q.P99, q.P999, q.Max, q.N, q.Transactions, q.CPU, q.BrokerCPU)
+			fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%d\t%.0f\t%.0f\t%.1f\t%.1f\t\n", q.Name, q.Rate, q.Timers, q.P50, q.P99, q.P999, q.Max, q.N, q.TimersMax, q.Transactions, q.CPU, q.BrokerCPU)
 		}
 		if err := w.Flush(); err != nil {
 			return err
