@@ -116,10 +116,10 @@ bench: | .build ## what each stage costs at 1K, 1M and 10M users, and footfall b
 	  $(MAKE) bench-peers EVENTS=$(or $(EVENTS),3000000) RATE=0 ONLY='$(or $(ONLY),^(footfall|consume|streams-memory|flink-memory)$$)' >.build/bench-peers.txt 2>.build/bench-peers.log || { tail -n 20 .build/bench-peers.log; exit 1; }; fi; \
 	go run ./pipeline/pipelinetest/bench table -peers "$$(ls .build/bench-peers.txt 2>/dev/null)" <.build/bench.txt
 
-bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE of the latency runs, 0: none)
+bench-peers: build ## footfall and its peers at the same job on one real Kafka, from PEERS (EVENTS, REPS, ONLY=regexp, RATE=n,n of the latency runs, 0: none; TIMERS due meanwhile)
 	@if [ ! -x "$(abspath $(PEERS))/run" ]; then echo "skipped: there is no $(PEERS)/run to run the peers with (make $@ PEERS=DIR)"; exit 0; fi; \
 	go run ./pipeline/pipelinetest/benchpeers -peers '$(abspath $(PEERS))' -only '$(ONLY)' \
-	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -profile '$(PROFILE)'
+	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -timers $(or $(TIMERS),0) -profile '$(PROFILE)'
 
 bench-scale: REBALANCE_DELAY := 3000
 bench-scale: build ## CPU per event by users, segments and, on a real Kafka from PEERS, partitions and processes (RECORDS, USERS and ONLY: regexps)

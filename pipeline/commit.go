@@ -159,6 +159,16 @@ func (s *stream) awaitRoom(ctx context.Context) {
 	s.await(ctx, func() bool { return s.items < itemsAheadMax })
 }
 
+// room is how many outputs of timers may join those that wait for their commit: what an
+// event has to say waits behind them. The partitions share it. changed is closed when it
+// may have grown.
+func (s *stream) room() (n int, changed <-chan struct{}) {
+	c := s.commits
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(1, c.cfg.TimersAhead/max(1, len(c.streams))) - s.items, s.changed
+}
+
 func (s *stream) awaitCommit(ctx context.Context, mark schemas.Mark) {
 	s.await(ctx, func() bool { return s.coversLocked(mark) })
 }

@@ -4,4 +4,5 @@ package pipeline
 const (
 	InboxMax      = inboxMax
 	ItemsAheadMax = itemsAheadMax
+	TimersAhead   = timersAhead
 )

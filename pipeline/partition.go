@@ -152,9 +152,20 @@ func (part *partition) recoverInTurn() error {
 }
 
 // receive waits for a task, or gives an empty one when there is something to do
-// without.
+// without. Timers wait, too, while much of what they have said is uncommitted: a
+// million of them that are due at once would else stand before every event's trigger.
 func (part *partition) receive() (task, bool) {
 	if part.busy() {
+		if room, changed := part.stream.room(); room <= 0 && !part.pressing() {
+			select {
+			case t := <-part.inbox:
+				return t, true
+			case <-part.ctx.Done():
+				return task{}, false
+			case <-changed:
+				return task{}, true
+			}
+		}
 		select {
 		case t := <-part.inbox:
 			return t, true
@@ -174,7 +185,12 @@ func (part *partition) receive() (task, bool) {
 
 // busy tells that a step without a task has something to do.
 func (part *partition) busy() bool {
-	return part.worker != nil && (part.worker.Busy() || part.slicing() || part.filling != nil && len(part.filling.done) > 0)
+	return part.worker != nil && (part.worker.Busy() || part.pressing())
+}
+
+// pressing tells that some of it says nothing, and so need not wait for commits.
+func (part *partition) pressing() bool {
+	return part.slicing() || part.filling != nil && len(part.filling.done) > 0
 }
 
 // step does one task, then a slice of what else there is to do.
@@ -190,7 +206,9 @@ func (part *partition) step(t task) error {
 	if err := part.follow(at.Tick > 0); err != nil {
 		return err
 	}
-	if len(t.records) > 0 || at.Tick > 0 || part.worker.Busy() {
+	room, _ := part.stream.room()
+	at.Most = max(1, room, timersARecord*len(t.records))
+	if len(t.records) > 0 || at.Tick > 0 || room > 0 && part.worker.Busy() {
 		out := &worker.Output{Items: make([]worker.Item, 0, part.itemsLast)}
 		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)

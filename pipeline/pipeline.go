@@ -52,6 +52,7 @@ type Config struct {
 	// What is done at once, at most; zero is the default. A simulation has little
 	// data and meets these limits only when they are small.
 	TransactionMax int // outputs in one transaction, about
+	TimersAhead    int // outputs waiting for their commit, of all partitions, from which on timers wait
 	SliceBytes     int // of a snapshot, between two tasks
 	DeltaShare     int // percent of a whole snapshot that deltas come to before the next is whole
 
@@ -73,6 +74,8 @@ const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
 	transactionMax = 10_000    // Config.TransactionMax
+	timersAhead    = 2_048     // Config.TimersAhead
+	timersARecord  = 8         // that fire with a record, whatever waits: else a load without a pause would starve them
 	sliceBytes     = 128 << 10 // Config.SliceBytes: a thousand rows, none of them in the cache, are a third of a millisecond
 	deltaShare     = 50        // Config.DeltaShare
 	recoveriesMax  = 2         // partitions recovering at once
@@ -109,6 +112,7 @@ func New(cfg Config) *Pipeline {
 		last:       map[int32]<-chan struct{}{},
 	}
 	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
+	p.cfg.TimersAhead = cmp.Or(cfg.TimersAhead, timersAhead)
 	p.cfg.SliceBytes = cmp.Or(cfg.SliceBytes, sliceBytes)
 	if cfg.Elapsed == nil {
 		p.cfg.Elapsed = func() time.Duration { return 0 }

@@ -374,7 +374,7 @@ func (w *world) ask() error {
 }
 
 // checkCounts holds that input = applied + duplicates + dead letters, each as many
-// as the oracle says, where one life saw it all.
+// as the oracle says, where one worker of each partition saw it all.
 func (w *world) checkCounts() error {
 	var applied, duplicates uint64
 	for _, s := range w.stats {

@@ -121,6 +121,11 @@ func pipelineMutants() []mutant {
 			"return ON || s.items < itemsAheadMax })", test("pipeline", "TestSlowCommitterStopsPoll"),
 		},
 		{
+			"timers do not wait for commits", "pipeline/commit.go",
+			"len(c.streams))) - s.items, s.changed",
+			"len(c.streams))) - s.items + map[bool]int{true: 1 << 20}[ON], s.changed", test("pipeline", "TestTimersWaitForCommits"),
+		},
+		{
 			"what is left in a drained stream goes out later", "pipeline/partition.go",
 			"\tdefer part.stream.lose()\n",
 			"\tif !ON {\n\t\tdefer part.stream.lose()\n\t}\n", test("pipeline", "TestGivenBackAtOnce"),

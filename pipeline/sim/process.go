@@ -104,8 +104,9 @@ func (w *world) start(s *slot) {
 
 func (p *process) config(rebuild bool) pipeline.Config {
 	outputs, bytes := 1+p.rng.IntN(30), 64<<p.rng.IntN(8)
+	timers := outputs // no draw of its own: seeds that have found something stay what they are
 	if p.opt.Large {
-		outputs, bytes = 0, 0
+		outputs, bytes, timers = 0, 0, 0
 	}
 	var past pipeline.Past
 	if p.opt.Past {
@@ -122,7 +123,7 @@ func (p *process) config(rebuild bool) pipeline.Config {
 		Paused:         func() bool { return p.paused },
 		Rebuild:        rebuild,
 		Report:         p.report,
-		TransactionMax: outputs, SliceBytes: bytes,
+		TransactionMax: outputs, TimersAhead: timers, SliceBytes: bytes,
 		Address: p.slot.name,
 		Inline:  true,
 		Beside:  p.alongside,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -348,7 +349,10 @@ func (w *world) turns() []*process {
 func (w *world) finish() {
 	w.ending = true
 	for _, p := range w.lives {
-		if w.result.Lives == 1 {
+		// A worker counts from when it came to life: a partition that was taken away and
+		// given back has another.
+		again := func(p *part) bool { return p.epoch > 1 }
+		if w.result.Lives == 1 && !slices.ContainsFunc(w.parts, again) {
 			w.stats = p.pipeline.Status()
 		}
 		p.cancel()

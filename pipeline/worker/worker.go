@@ -129,6 +129,7 @@ type Conditions struct {
 	Wall   schemas.Millis
 	Tick   schemas.Millis // above 0: the clock may go there when the records are applied
 	Paused bool           // mute every transition
+	Most   int            // timers of users without a record that may fire, save those of a tick; 0: Config.Slice
 }
 
 // New makes the worker of a partition of which nothing is known. Like one made by
@@ -193,14 +194,20 @@ func (w *Worker) Busy() bool {
 
 // Apply folds the partition's records, in offset order. It fills out, reusing its
 // memory. Timers of users without a record fire in slices, one before the records
-// and one after; Pending tells when some are left.
+// and one after; Pending tells when some are left. Conditions may make the slices
+// smaller; a tick's is not, because the next one is a second away.
 func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 	if w.replaying != nil {
 		panic(fmt.Sprintf("worker %d: applied before it was resumed", w.mark.Partition))
 	}
 	out.Items = out.Items[:0]
 	w.mark.Paused = at.Paused
-	budget := w.fire(w.cfg.Slice, at, out)
+	most := w.cfg.Slice
+	if at.Most > 0 {
+		most = min(most, at.Most)
+	}
+	kept := w.cfg.Slice - most
+	budget := w.fire(most, at, out)
 	for i := range records {
 		if i%warmAhead == 0 {
 			w.warm(records[i:min(i+warmAhead, len(records))])
@@ -210,7 +217,7 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 	budget = w.reviewSlice(w.fire(budget, at, out), at, out)
 	budget = w.censusSlice(w.joinSlice(w.cells.Relay(budget)))
 	if at.Tick > w.mark.Clock && w.mark.Lane == schemas.Live && !w.Pending() {
-		w.tick(at.Tick, budget, at, out)
+		w.tick(at.Tick, budget+kept, at, out)
 	}
 	if w.mark.Bootstrap > 0 && w.mark.Next >= w.mark.Bootstrap && !w.Pending() {
 		w.mark.Bootstrap = 0

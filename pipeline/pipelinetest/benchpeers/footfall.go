@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,10 +121,6 @@ func (b *bench) until(ctx context.Context, p *process, holds func() (bool, error
 
 // footfall runs footfall on all events.
 func (b *bench) footfall(ctx context.Context, group string, one *outcome) error {
-	ends, err := b.admin.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return err
-	}
 	before, err := b.brokerCPU(ctx)
 	if err != nil {
 		return err
@@ -137,18 +132,7 @@ func (b *bench) footfall(ctx context.Context, group string, one *outcome) error 
 	if b.profile != "" {
 		go b.keepProfile(ctx, p, group)
 	}
-	err = b.until(ctx, p, func() (bool, error) {
-		committed, err := b.admin.FetchOffsets(ctx, group)
-		if err != nil {
-			return false, err
-		}
-		done := len(committed[topic]) == partitions
-		ends.Each(func(o kadm.ListedOffset) {
-			c, _ := committed.Lookup(topic, o.Partition)
-			done = done && c.At >= o.Offset
-		})
-		return done, nil
-	})
+	err = b.until(ctx, p, func() (bool, error) { return b.through(ctx, group, topic) })
 	if err != nil {
 		return errors.Join(err, p.stop())
 	}
@@ -186,6 +170,29 @@ func (b *bench) keepProfile(ctx context.Context, p *process, name string) {
 		err = os.WriteFile(filepath.Join(b.profile, name+".pprof"), profile, 0o600)
 	}
 	fmt.Fprintln(b.log, "profile:", name+".pprof", err)
+}
+
+// counter asks a run for a metric.
+func (p *process) counter(ctx context.Context, name string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.http+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(text), "\n"+name+" ")
+	if !ok {
+		return 0, fmt.Errorf("there is no metric %s", name)
+	}
+	value, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseFloat(value, 64)
 }
 
 func (b *bench) brokerCPU(ctx context.Context) (float64, error) {
@@ -288,26 +295,4 @@ func (b *bench) count(ctx context.Context, group string, one *outcome) error {
 		}
 	}
 	return nil
-}
-
-// quantiles are latencies, in milliseconds.
-type quantiles struct {
-	Name      string  `json:"name"`
-	P50       float64 `json:"p50"`
-	P99       float64 `json:"p99"`
-	P999      float64 `json:"p999"`
-	Max       float64 `json:"max"`
-	N         int     `json:"n"`
-	CPU       float64 `json:"cpu_s"`
-	BrokerCPU float64 `json:"broker_cpu_s"`
-}
-
-func quantilesOf(name string, ms []float64) quantiles {
-	slices.Sort(ms)
-	q := quantiles{Name: name, N: len(ms)}
-	if q.N > 0 {
-		at := func(p float64) float64 { return ms[min(q.N-1, int(p*float64(q.N)))] }
-		q.P50, q.P99, q.P999, q.Max = at(.5), at(.99), at(.999), ms[q.N-1]
-	}
-	return q
 }

@@ -6,6 +6,7 @@
 //
 //	make bench-peers PEERS=DIR                  10,000,000 events of 1,000,000 users, then latency at 5,000 a second
 //	make bench-peers PEERS=DIR EVENTS=3000000 REPS=3 ONLY='footfall|flink-memory'
+//	make bench-peers PEERS=DIR EVENTS=0 RATE=5000,10000,20000 TIMERS=1000000 ONLY='^footfall$'   latency only
 //
 // What is compared is CPU: events divided by the CPU seconds that a process has taken, all
 // of its threads. Wall time on a machine that the broker shares says less. footfall's CPU is
@@ -46,20 +47,38 @@ func main() {
 	flag.IntVar(&b.events, "events", 10_000_000, "events of the throughput runs")
 	flag.IntVar(&b.users, "users", 1_000_000, "users who may occur")
 	flag.IntVar(&b.reps, "reps", 1, "runs of each; the table has the medians")
-	flag.IntVar(&b.rate, "rate", 5000, "events a second of the latency runs; 0: none")
+	rates := flag.String("rate", "5000", "events a second of the latency runs, one or `several` with commas; 0: none")
 	flag.IntVar(&b.seconds, "seconds", 60, "length of the latency runs")
+	flag.IntVar(&b.timers, "timers", 0, "one more latency run of footfall, at the first rate, in which so many timers fall due within one second")
+	flag.IntVar(&b.settle, "settle", 60, "seconds of load, not measured, before the latency runs")
 	flag.IntVar(&b.port, "port", 19192, "port of the broker, loopback")
 	only := flag.String("only", "", "what is run: names that match the `regexp`")
 	flag.StringVar(&b.profile, "profile", "", "keep CPU profiles of footfall in a `folder`")
 	flag.Parse()
 	var err error
-	if b.only, err = regexp.Compile(*only); err == nil {
-		err = b.run(ctx)
+	if b.rates, err = parseRates(*rates); err == nil {
+		if b.only, err = regexp.Compile(*only); err == nil {
+			err = b.run(ctx)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchpeers:", err)
 		os.Exit(1)
 	}
+}
+
+// parseRates reads numbers with commas; 0 is none.
+func parseRates(text string) (all []int, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		rate, err := strconv.Atoi(strings.TrimSpace(one))
+		if err != nil || rate < 0 {
+			return nil, fmt.Errorf("-rate: %q is no number of events a second", one)
+		}
+		if rate > 0 {
+			all = append(all, rate)
+		}
+	}
+	return all, nil
 }
 
 const (
@@ -77,14 +96,17 @@ func contestants() []string {
 type bench struct {
 	peers, binary, profile string
 	events, users, reps    int
-	rate, seconds, port    int
+	seconds, port          int
+	rates                  []int // of the latency runs
+	timers, settle         int
 	only                   *regexp.Regexp
 	out, log               io.Writer
 
 	dir     string // all that is written
 	brokers string
 	admin   *kadm.Client
-	job     string // the segment file
+	job     string   // the segment file
+	more    []string // variables of the peers' environment
 }
 
 // outcome is what one run came to.
@@ -131,15 +153,15 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	defer client.Close()
 	b.admin = kadm.NewClient(client)
-	all, err := b.throughput(ctx)
-	if err != nil {
-		return err
-	}
-	var late []quantiles
-	if b.rate > 0 {
-		if late, err = b.latencies(ctx); err != nil {
+	var all []outcome
+	if b.events > 0 {
+		if all, err = b.throughput(ctx); err != nil {
 			return err
 		}
+	}
+	late, err := b.latencies(ctx)
+	if err != nil {
+		return err
 	}
 	return b.report(all, late)
 }
@@ -150,9 +172,16 @@ func (b *bench) runs(name string) bool { return b.only.MatchString(name) }
 
 // environment is what the peers' scripts are told.
 func (b *bench) environment() []string {
-	return append(os.Environ(),
-		"EVENTS="+strconv.Itoa(b.events), "USERS="+strconv.Itoa(b.users), "REPS=1", "RATE="+strconv.Itoa(b.rate), "SECONDS_LAT="+strconv.Itoa(b.seconds),
+	return append(append(os.Environ(), b.more...),
+		"EVENTS="+strconv.Itoa(b.events), "USERS="+strconv.Itoa(b.users), "REPS=1", "SECONDS_LAT="+strconv.Itoa(b.seconds),
 		"PORT="+strconv.Itoa(b.port), "TOPIC="+topic, "KAFKA_DATA="+b.data(), "KEEP_BROKER=1")
+}
+
+// with gives the bench with one more variable of the peers' environment.
+func (b *bench) with(variable string) *bench {
+	more := *b
+	more.more = append(slices.Clone(b.more), variable)
+	return &more
 }
 
 // script runs a script of the peers; what it prints goes to the log.
@@ -299,11 +328,10 @@ func (b *bench) report(all []outcome, late []quantiles) error {
 		Runs        []outcome   `json:"runs"`
 		RatioToPeer float64     `json:"ratio_to_best_peer"`
 		RatioToBare float64     `json:"ratio_to_consume"`
-		LatencyRate int         `json:"latency_events_per_s"`
 		Latencies   []quantiles `json:"latency_ms"`
 		BestPeer    string      `json:"best_peer"`
 	}
-	out := line{Events: b.events, Users: b.users, LatencyRate: b.rate, Latencies: late}
+	out := line{Events: b.events, Users: b.users, Latencies: late}
 	for _, name := range contestants() {
 		of := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.Name != name })
 		if len(of) > 0 {
@@ -330,7 +358,9 @@ func (b *bench) report(all []outcome, late []quantiles) error {
 	}
 	out.RatioToPeer, out.RatioToBare = ratio(best), ratio(bare)
 	w := tabwriter.NewWriter(b.out, 2, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "name\tevents per CPU-s\tfootfall is\tevents/s\tCPU s\tbroker CPU s\tRSS MB\ttransitions\ttwice\t")
+	if len(out.Runs) > 0 {
+		fmt.Fprintln(w, "name\tevents per CPU-s\tfootfall is\tevents/s\tCPU s\tbroker CPU s\tRSS MB\ttransitions\ttwice\t")
+	}
 	for _, o := range out.Runs {
 		fmt.Fprintf(w, "%s\t%.0f\t%.2f x\t%.0f\t%.1f\t%.1f\t%.0f\t%d\t%d\t\n", o.Name, o.PerCPU, ratio(o.PerCPU), o.PerSecond, o.CPU, o.BrokerCPU, o.RSS, o.Transitions, o.Duplicates)
 	}
@@ -338,9 +368,9 @@ func (b *bench) report(all []outcome, late []quantiles) error {
 		return err
 	}
 	if len(late) > 0 {
-		fmt.Fprintf(w, "\nms from event to trigger\tp50\tp99\tp99.9\tmax\ttriggers\tCPU s\tbroker CPU s\t\n")
+		fmt.Fprintf(w, "\nms from event to trigger\tevents/s\ttimers due\tp50\tp99\tp99.9\tmax\ttriggers\tlast timer\ttransactions/s\tCPU s\tbroker CPU s\t\n")
 		for _, q := range late {
-			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%d\t%.1f\t%.1f\t\n", q.Name, q.P50, q.P99, q.P999, q.Max, q.N, q.CPU, q.BrokerCPU)
+			fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%d\t%.0f\t%.0f\t%.1f\t%.1f\t\n", q.Name, q.Rate, q.Timers, q.P50, q.P99, q.P999, q.Max, q.N, q.TimersMax, q.Transactions, q.CPU, q.BrokerCPU)
 		}
 		if err := w.Flush(); err != nil {
 			return err
