@@ -113,6 +113,7 @@
 //	sets that a switch does not change are left alone          "timers fire while not everybody is evaluated under new rules",
 //	                                                           "after a crash new rules are applied to the moment of the last timer",
 //	                                                           "a snapshot does not say who was evaluated after fired",
+//	                                                           "timers that fired after the last commit are forgotten",
 //	                                                           worker.TestASwitchLeavesOtherSetsAlone
 //	everybody ends where new rules want them                   "a switch leaves users where they are until something happens",
 //	                                                           "a switch forgets cells", worker.TestSwitchedRulesEndWhereTheyWouldHave

@@ -25,6 +25,10 @@ func workerMutants() []mutant {
 			"out.Items = out.Items[:0]\n\trp := w.replaying", "if ON {\n\t\tmark.Fired = mark.Clock\n\t}\n\tout.Items = out.Items[:0]\n\trp := w.replaying", seedsFrom(12),
 		},
 		{
+			"timers that fired after the last commit are forgotten", "pipeline/worker/rebuild.go",
+			"mark.Fired = max(mark.Fired, w.mark.Fired)", "if !ON {\n\t\tmark.Fired = max(mark.Fired, w.mark.Fired)\n\t}", test("pipeline/worker", "TestASnapshotMayHaveFiredMoreThanIsCommitted"),
+		},
+		{
 			"lineage not checked", "pipeline/worker/rebuild.go",
 			"|| mark.Hash != w.mark.Hash {", "|| mark.Hash != w.mark.Hash && !ON {", test("pipeline/worker", "TestResumeRefusesAnotherLineage"),
 		},
