@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"footfall/pipeline/snapshot"
 	"footfall/schemas"
 	"footfall/sources/kafka"
 	"footfall/sources/storefront"
@@ -419,13 +420,29 @@ func (b *benching) snapshots(ctx context.Context) error {
 		return err
 	}
 	r := &b.result.Snapshots
-	seen := map[int32]bool{}
+	sizes := map[snapshot.ID]int64{}
 	for _, f := range found {
+		sizes[f.id] = f.bytes
 		r.Kept += f.bytes
-		if !seen[f.id.Partition] { // the newest comes first
-			r.Bytes += f.bytes
+	}
+	store := snapshot.NewStore(snapshot.Blob{Bucket: bucket}, b.conf.Snapshots.Keep)
+	last := int32(-1)
+	for _, f := range found {
+		if f.id.Partition == last { // the newest comes first
+			continue
 		}
-		seen[f.id.Partition] = true
+		last = f.id.Partition
+		for id := f.id; ; {
+			r.Bytes += sizes[id]
+			upon, err := store.Upon(ctx, id)
+			if err != nil {
+				return err
+			}
+			if upon == nil {
+				break
+			}
+			id = upon.ID
+		}
 	}
 	r.UserBytes = float64(r.Bytes) / float64(b.o.users)
 	return nil

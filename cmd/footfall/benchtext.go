@@ -84,7 +84,7 @@ type benchSnapshots struct {
 	Every     string   `json:"every"`
 	Taken     int      `json:"taken_live"`
 	Pause     *float64 `json:"longest_pause_ms"` // for which one of these has kept a partition's events waiting; null: none was taken
-	Bytes     int64    `json:"bytes"`            // of the newest of every partition
+	Bytes     int64    `json:"bytes"`            // that a recovery reads: of every partition the newest, and what it builds upon
 	UserBytes float64  `json:"bytes_a_user"`
 	Kept      int64    `json:"bytes_kept"` // of all that are in the bucket
 }

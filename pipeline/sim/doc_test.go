@@ -24,7 +24,7 @@ func TestTableNamesWhatExists(t *testing.T) {
 		}
 	}
 	folders := map[string]string{
-		"sim": ".", "pipeline": "..", "worker": "../worker", "schemas": "../../schemas", "kafka": "../../sources/kafka", "triggers": "../../sinks/triggers",
+		"sim": ".", "pipeline": "..", "worker": "../worker", "snapshot": "../snapshot", "schemas": "../../schemas", "kafka": "../../sources/kafka", "triggers": "../../sinks/triggers",
 	}
 	names := regexp.MustCompile(`(\w+)\.(Test\w+)`).FindAllStringSubmatch(string(text), -1)
 	if len(names) < 20 {
