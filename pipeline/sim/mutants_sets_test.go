@@ -36,11 +36,11 @@ func setMutants() []mutant {
 		},
 		{
 			"the search for history leaves the archive out", "pipeline/filling.go",
-			"start > 0 && past != nil {", "start > 0 && past != nil && !ON {", seedsFrom(1),
+			"start > 0 && past != nil {", "start > 0 && past != nil && !ON {", seedsFrom(2590),
 		},
 		{
 			"the search for history counts what was refused", "pipeline/filling.go",
-			"\tfor _, offset := range slices.Compact(refused) {\n", "\tfor _, offset := range slices.Compact(refused) {\n\t\tif ON {\n\t\t\tbreak\n\t\t}\n", seedsFrom(1),
+			"\tfor _, offset := range slices.Compact(refused) {\n", "\tfor _, offset := range slices.Compact(refused) {\n\t\tif ON {\n\t\t\tbreak\n\t\t}\n", seedsFrom(2200),
 		},
 		{
 			"a new set speaks before its history is found", "pipeline/worker/say.go",
@@ -71,11 +71,11 @@ func setMutants() []mutant {
 		{
 			"snapshots leave out when the last triggers were said", "pipeline/worker/snapshot.go",
 			"\t\tb = le.AppendUint32(b, *w.spoken.recent[i].At(user))\n",
-			"\t\tword := *w.spoken.recent[i].At(user)\n\t\tif ON {\n\t\t\tword = 0\n\t\t}\n\t\tb = le.AppendUint32(b, word)\n", seedsFrom(90),
+			"\t\tword := *w.spoken.recent[i].At(user)\n\t\tif ON {\n\t\t\tword = 0\n\t\t}\n\t\tb = le.AppendUint32(b, word)\n", seedsFrom(1),
 		},
 		{
 			"a switch forgets what was said aloud", "pipeline/worker/policy.go",
-			"\tif i := slices.IndexFunc(before, same); i >= 0 {", "\tif i := slices.IndexFunc(before, same); i >= 0 && !ON {", seedsFrom(60),
+			"\tif i := slices.IndexFunc(before, same); i >= 0 {", "\tif i := slices.IndexFunc(before, same); i >= 0 && !ON {", seedsFrom(640),
 		},
 		{
 			"a switch forgets what sets that are gone have said", "pipeline/worker/policy.go",

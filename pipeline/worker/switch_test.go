@@ -84,7 +84,7 @@ func TestQuietHoursAreSwitched(t *testing.T) {
 // begun again by the next, or taken back: by one that has not heard of it.
 func TestAnEpochBegunIsTakenBack(t *testing.T) {
 	rules := shippedRules(t, "lifecycle", "rfm")
-	seeds(t, 100, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 300, func(t *testing.T, rng *rand.Rand) {
 		switchedLife(t, rng, func() *segment.Program {
 			day := int64(schemas.Day)
 			epoch := segment.Epoch{Number: 1, Bounds: []int64{10 * day, 30 * day, 90 * day, 180 * day, 2, 3, 5, 8}}
