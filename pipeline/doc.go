@@ -121,10 +121,13 @@
 // run each: make bench-peers RATE=0 ONLY='^(footfall|consume|streams-memory|flink-memory)$'
 //
 //	10,000,000 events              events per CPU-s  footfall is   events/s  RSS MB
-//	footfall                                749,064       1.00 x    898,089     738
-//	consume only (franz-go)               4,056,165       0.18 x  4,351,496     434
-//	Kafka Streams 4.3, in memory            138,332       5.41 x    206,875   1,319
-//	Flink 2.2, heap                         132,784       5.64 x    223,562   1,379
+//	footfall                                879,507       1.00 x  1,011,251     502
+//	consume only (franz-go)               3,993,838       0.22 x  4,244,400     430
+//	Kafka Streams 4.3, in memory            144,592       6.08 x    225,308   1,314
+//	Flink 2.2, heap                         171,585       5.12 x    272,917   1,396
+//
+// The peers' figures go up and down by a quarter from one hour to another (Flink had 132,784
+// in another), so a ratio is of its run alone.
 //
 // footfall's 1,574,057 transitions are, kind by kind, those of the peers' naive reference,
 // none of them twice.

@@ -113,6 +113,9 @@ func (e *Epochs) Count(partition int32, c Count) (LogRecord, error) {
 
 const countVersion = 1
 
+// latest is the last moment that an epoch can be written at: of the year 9999.
+const latest = 253_402_300_799_999
+
 // Read takes the next record of the log, and tells whether an epoch has begun with it. An
 // error is of a record that can't be read: it counts for nobody.
 func (e *Epochs) Read(r LogRecord) (began bool, err error) {
@@ -142,6 +145,9 @@ func (e *Epochs) readCount(partition string, value []byte) error {
 		return errors.New("not a count of version 1")
 	}
 	c := Count{Number: binary.LittleEndian.Uint64(value[2:]), At: schemas.Millis(binary.LittleEndian.Uint64(value[10:])), Still: value[1] == 1}
+	if c.At < 0 || c.At > latest {
+		return fmt.Errorf("counted at %d ms since 1970, which is no time of ours", c.At)
+	}
 	for rest := value[18:]; len(rest) > 0; {
 		size, used := binary.Uvarint(rest)
 		if used <= 0 || size > uint64(len(rest)-used) {
