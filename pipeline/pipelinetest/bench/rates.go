@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"footfall/pipeline/pipelinetest/engine"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
 	"footfall/sinks/clickhouse/chdb"
@@ -145,12 +146,12 @@ func (b *bench) archive(ctx context.Context, r *rate) (used spent, err error) {
 	if _, err := b.fill(ctx, settings, b.records, 100_000); err != nil {
 		return used, err
 	}
-	engine, err := chdb.StartLocal(ctx, chdb.LocalOptions{Dir: filepath.Join(b.dir, "clickhouse")})
+	server, err := chdb.StartLocal(ctx, chdb.LocalOptions{Dir: filepath.Join(b.dir, "clickhouse")})
 	if err != nil {
 		return used, err
 	}
-	defer func() { _ = engine.Stop(context.WithoutCancel(ctx)) }()
-	db, err := clickhouse.Open(engine.DSN("bench"))
+	defer func() { _ = server.Stop(context.WithoutCancel(ctx)) }()
+	db, err := clickhouse.Open(server.DSN("bench"))
 	if err != nil {
 		return used, err
 	}
@@ -159,8 +160,8 @@ func (b *bench) archive(ctx context.Context, r *rate) (used spent, err error) {
 		return used, err
 	}
 	before := [3]float64{b.brokerCPU(ctx)}
-	for i, pid := range []int{os.Getpid(), engine.Pid()} {
-		if before[i+1], err = usage(pid); err != nil {
+	for i, pid := range []int{os.Getpid(), server.Pid()} {
+		if before[i+1], _, err = engine.Usage(pid); err != nil {
 			return used, err
 		}
 	}
@@ -199,11 +200,11 @@ func (b *bench) archive(ctx context.Context, r *rate) (used spent, err error) {
 		}
 	}
 	used.wall = time.Since(began).Seconds()
-	own, err := usage(os.Getpid())
+	own, _, err := engine.Usage(os.Getpid())
 	if err != nil {
 		return used, err
 	}
-	table, err := usage(engine.Pid())
+	table, _, err := engine.Usage(server.Pid())
 	if err != nil {
 		return used, err
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"footfall/pipeline/pipelinetest/engine"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -198,20 +200,21 @@ func (b *bench) consume(ctx context.Context, admin *kadm.Client, group string, p
 	if err != nil {
 		return 0, err
 	}
-	var all []*process
+	var all []*engine.Run
 	defer func() {
 		for _, p := range all {
-			err = errors.Join(err, p.stop())
+			err = errors.Join(err, p.Stop())
 		}
 	}()
 	for i := range processes {
-		p, err := b.start(ctx, fmt.Sprintf("%s-%d", group, i), settings)
+		name := fmt.Sprintf("%s-%d", group, i)
+		p, err := engine.Start(ctx, b.binary, filepath.Join(b.dir, name+".log"), append([]string{"--set", "kafka.instance=" + name}, settings...)...)
 		if err != nil {
 			return 0, err
 		}
 		all = append(all, p)
 	}
-	err = until(ctx, all, func() (bool, error) {
+	err = engine.Until(ctx, func() (bool, error) {
 		committed, err := admin.FetchOffsets(ctx, group)
 		if err != nil {
 			return false, nil //nolint:nilerr // there may be no coordinator yet
@@ -222,12 +225,12 @@ func (b *bench) consume(ctx context.Context, admin *kadm.Client, group string, p
 			done = done && known && c.At >= o.Offset
 		})
 		return done, nil
-	})
+	}, all...)
 	if err != nil {
 		return 0, err
 	}
 	for _, p := range all {
-		used, err := usage(p.Process.Pid)
+		used, _, err := engine.Usage(p.Process.Pid)
 		if err != nil {
 			return 0, err
 		}

@@ -6,15 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"footfall/pipeline/pipelinetest/engine"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -36,17 +36,8 @@ func (b *bench) settings(group, events, lane string) (args []string) {
 	return args
 }
 
-// process is a `footfall run`.
-type process struct {
-	*exec.Cmd
-	began time.Time
-	http  string
-	log   string
-	done  chan struct{} // closed when it has ended
-	err   error         // of its end
-}
-
-func (b *bench) start(ctx context.Context, group, events, lane string) (*process, error) {
+// start makes a group's topics, and starts footfall in it.
+func (b *bench) start(ctx context.Context, group, events, lane string) (*engine.Run, error) {
 	if err := os.MkdirAll(filepath.Join(b.dir, group), 0o700); err != nil {
 		return nil, err
 	}
@@ -55,40 +46,7 @@ func (b *bench) start(ctx context.Context, group, events, lane string) (*process
 	if out, err := topics.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("topics create: %w\n%s", err, out)
 	}
-	log, err := os.Create(filepath.Join(b.dir, group+".log"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = log.Close() }()
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	p := &process{http: l.Addr().String(), log: log.Name(), done: make(chan struct{})}
-	_ = l.Close()
-	settings = append(settings, "--set", "http.listen="+p.http, "--set", "log.format=json")
-	p.Cmd = exec.CommandContext(ctx, b.binary, append([]string{"run"}, settings...)...) //nolint:gosec // our own binary
-	p.Stderr, p.began = log, time.Now()
-	p.Cancel = func() error { return p.Process.Signal(syscall.SIGTERM) }
-	p.WaitDelay = time.Minute
-	if err := p.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		p.err = p.Wait()
-		close(p.done)
-	}()
-	return p, nil
-}
-
-func (p *process) stop() error {
-	_ = p.Process.Signal(syscall.SIGTERM) // it may have ended
-	<-p.done
-	if p.err == nil {
-		return nil
-	}
-	log, err := os.ReadFile(p.log)
-	return errors.Join(fmt.Errorf("footfall: %w\n%s", p.err, log[max(0, len(log)-1000):]), err)
+	return engine.Start(ctx, b.binary, filepath.Join(b.dir, group+".log"), settings...)
 }
 
 // begin has a group begin on the empty topic.
@@ -97,26 +55,10 @@ func (b *bench) begin(ctx context.Context, group string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.until(ctx, p, func() (bool, error) {
+	return errors.Join(engine.Until(ctx, func() (bool, error) {
 		committed, _ := b.admin.FetchOffsets(ctx, group) // there may be no coordinator yet
 		return len(committed[topic]) == partitions, nil
-	}), p.stop())
-}
-
-// until looks every 200 ms until something holds.
-func (b *bench) until(ctx context.Context, p *process, holds func() (bool, error)) error {
-	for {
-		if ok, err := holds(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-p.done:
-			return errors.New("footfall has ended")
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	}, p), p.Stop())
 }
 
 // footfall runs footfall on all events.
@@ -132,15 +74,15 @@ func (b *bench) footfall(ctx context.Context, group string, one *outcome) error 
 	if b.profile != "" {
 		go b.keepProfile(ctx, p, group)
 	}
-	err = b.until(ctx, p, func() (bool, error) { return b.through(ctx, group, topic) })
+	err = engine.Until(ctx, func() (bool, error) { return b.through(ctx, group, topic) }, p)
 	if err != nil {
-		return errors.Join(err, p.stop())
+		return errors.Join(err, p.Stop())
 	}
-	wall := time.Since(p.began).Seconds()
-	if one.CPU, one.RSS, err = usage(p.Process.Pid); err != nil {
+	wall := time.Since(p.Began).Seconds()
+	if one.CPU, one.RSS, err = engine.Usage(p.Process.Pid); err != nil {
 		return err
 	}
-	if err := p.stop(); err != nil {
+	if err := p.Stop(); err != nil {
 		return err
 	}
 	after, err := b.brokerCPU(ctx)
@@ -153,9 +95,9 @@ func (b *bench) footfall(ctx context.Context, group string, one *outcome) error 
 }
 
 // keepProfile keeps a CPU profile of the first seconds of a run.
-func (b *bench) keepProfile(ctx context.Context, p *process, name string) {
+func (b *bench) keepProfile(ctx context.Context, p *engine.Run, name string) {
 	time.Sleep(time.Second) // it has begun to listen
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.http+"/debug/pprof/profile?seconds=5", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.HTTP+"/debug/pprof/profile?seconds=5", nil)
 	if err != nil {
 		return
 	}
@@ -173,8 +115,8 @@ func (b *bench) keepProfile(ctx context.Context, p *process, name string) {
 }
 
 // counter asks a run for a metric.
-func (p *process) counter(ctx context.Context, name string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.http+"/metrics", nil)
+func counter(ctx context.Context, p *engine.Run, name string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.HTTP+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -201,29 +143,6 @@ func (b *bench) brokerCPU(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	return strconv.ParseFloat(strings.TrimSpace(out), 64)
-}
-
-// usage is the CPU seconds of a process so far, and the most memory it had, in MB.
-func usage(pid int) (cpu, rss float64, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
-	for _, i := range []int{11, 12} { // utime, stime
-		ticks, err := strconv.ParseFloat(f[i], 64)
-		if err != nil {
-			return 0, 0, err
-		}
-		cpu += ticks / 100
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, peak, _ := strings.Cut(string(status), "VmHWM:")
-	_, err = fmt.Sscanf(peak, "%g kB", &rss)
-	return cpu, rss / 1024, err
 }
 
 // transition is what the comparison needs of one.

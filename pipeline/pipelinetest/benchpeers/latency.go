@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"footfall/pipeline/pipelinetest/engine"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -136,11 +138,11 @@ func (b *bench) footfallLatency(ctx context.Context, name string, l load) (q qua
 	if err != nil {
 		return q, err
 	}
-	defer func() { err = errors.Join(err, p.stop()) }()
-	err = b.until(ctx, p, func() (bool, error) {
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	err = engine.Until(ctx, func() (bool, error) {
 		committed, _ := b.admin.FetchOffsets(ctx, group) // there may be no coordinator yet
 		return len(committed[events]) == partitions, nil
-	})
+	}, p)
 	if err != nil {
 		return q, err
 	}
@@ -156,7 +158,7 @@ func (b *bench) footfallLatency(ctx context.Context, name string, l load) (q qua
 
 // setTimers has users seen 90 days before half of the run will be over, waits until footfall
 // is through with them, and then until the run is to begin.
-func (b *bench) setTimers(ctx context.Context, p *process, group, events string, l load) error {
+func (b *bench) setTimers(ctx context.Context, p *engine.Run, group, events string, l load) error {
 	prepare := 30*time.Second + time.Duration(l.timers)*60*time.Microsecond
 	begin := time.Now().Add(prepare)
 	due := begin.Add(time.Duration(l.seconds) * time.Second / 2).Truncate(time.Second)
@@ -165,7 +167,7 @@ func (b *bench) setTimers(ctx context.Context, p *process, group, events string,
 	if err != nil {
 		return err
 	}
-	if err := b.until(ctx, p, func() (bool, error) { return b.through(ctx, group, events) }); err != nil {
+	if err := engine.Until(ctx, func() (bool, error) { return b.through(ctx, group, events) }, p); err != nil {
 		return err
 	}
 	if left := time.Until(begin); left > 0 {
@@ -198,7 +200,7 @@ func (b *bench) through(ctx context.Context, group, events string) (bool, error)
 }
 
 // paced sends the load, and measures.
-func (b *bench) paced(ctx context.Context, p *process, group, events string, users int, l load) (q quantiles, err error) {
+func (b *bench) paced(ctx context.Context, p *engine.Run, group, events string, users int, l load) (q quantiles, err error) {
 	q = quantiles{Name: footfall, Rate: l.rate}
 	starts, err := b.admin.ListEndOffsets(ctx, events)
 	if err != nil {
@@ -212,9 +214,9 @@ func (b *bench) paced(ctx context.Context, p *process, group, events string, use
 	wg.Go(func() { failed = w.run(reading, b.brokers, group+"-triggers", ready) })
 	<-ready
 	meters := func() (ours, broker, transactions float64, err error) {
-		ours, _, err1 := usage(p.Process.Pid)
+		ours, _, err1 := engine.Usage(p.Process.Pid)
 		broker, err2 := b.brokerCPU(ctx)
-		transactions, err3 := p.counter(ctx, "footfall_commits_total")
+		transactions, err3 := counter(ctx, p, "footfall_commits_total")
 		return ours, broker, transactions, errors.Join(err1, err2, err3)
 	}
 	ours, broker, transactions, err := meters()
@@ -223,7 +225,7 @@ func (b *bench) paced(ctx context.Context, p *process, group, events string, use
 	}
 	_, err = b.tool(ctx, "gen", "-topic", events, "-rate", strconv.Itoa(l.rate), "-duration", strconv.Itoa(l.seconds)+"s", "-users", strconv.Itoa(users))
 	if err == nil {
-		err = b.until(ctx, p, func() (bool, error) { return b.through(ctx, group, events) }) // a load too heavy for it
+		err = engine.Until(ctx, func() (bool, error) { return b.through(ctx, group, events) }, p) // a load too heavy for it
 	}
 	time.Sleep(3 * time.Second) // the last ones
 	stop()
