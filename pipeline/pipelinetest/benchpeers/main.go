@@ -56,7 +56,10 @@ func main() {
 	flag.StringVar(&b.profile, "profile", "", "keep CPU profiles of footfall in a `folder`")
 	flag.Parse()
 	var err error
-	if b.rates, err = parseRates(*rates); err == nil {
+	if b.rates, err = parseRates(*rates); err == nil && len(b.rates) > 0 && b.seconds <= int(warm.Seconds()) {
+		err = fmt.Errorf("-seconds %d: the first %v of a latency run are left out, so want more", b.seconds, warm)
+	}
+	if err == nil {
 		if b.only, err = regexp.Compile(*only); err == nil {
 			err = b.run(ctx)
 		}
