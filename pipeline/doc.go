@@ -121,13 +121,13 @@
 // run each: make bench-peers RATE=0 ONLY='^(footfall|consume|streams-memory|flink-memory)$'
 //
 //	10,000,000 events              events per CPU-s  footfall is   events/s  RSS MB
-//	footfall                                879,507       1.00 x  1,011,251     502
-//	consume only (franz-go)               3,993,838       0.22 x  4,244,400     430
-//	Kafka Streams 4.3, in memory            144,592       6.08 x    225,308   1,314
-//	Flink 2.2, heap                         171,585       5.12 x    272,917   1,396
+//	footfall                                888,889       1.00 x  1,076,926     509
+//	consume only (franz-go)               4,004,427       0.22 x  4,292,686     427
+//	Kafka Streams 4.3, in memory            159,490       5.57 x    249,220   1,325
+//	Flink 2.2, heap                         160,849       5.53 x    261,601   1,428
 //
-// The peers' figures go up and down by a quarter from one hour to another (Flink had 132,784
-// in another), so a ratio is of its run alone.
+// The peers' figures go up and down by a fifth from one hour to another (132,784 to 171,585
+// for Flink, 138,332 to 159,490 for Kafka Streams), so a ratio is of its run alone.
 //
 // footfall's 1,574,057 transitions are, kind by kind, those of the peers' naive reference,
 // none of them twice.
@@ -163,9 +163,8 @@
 // them (LZ4). What helped: the memory of what was fetched is used again; the lines of the
 // next records' users are asked of the memory all at once (worker.warm); a sender's event
 // has the fields of the one before (schemas, lead), and its text is looked at once; batches
-// are packed and unpacked from memory to memory (sources/kafka, lz4.go), and packing looks
-// first where the record before has what this one has; what outputs are encoded into is
-// used again for later ones.
+// are unpacked from memory to memory (sources/kafka, lz4.go); what outputs are encoded into
+// is used again for later ones.
 //
 // # What each stage costs
 //

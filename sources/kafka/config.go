@@ -265,14 +265,6 @@ func compression(name string) (kgo.CompressionCodec, error) {
 	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 }
 
-// compressor is our own for a compression, or nil: the client's does.
-func compressor(name string) kgo.Compressor {
-	if name == "" || name == "lz4" {
-		return packer{}
-	}
-	return nil
-}
-
 // transactional returns a transactional id of the instance.
 func (c *Config) transactional(name string) string {
 	return c.Group + "/" + c.Instance + "/" + name

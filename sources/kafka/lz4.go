@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -22,9 +21,9 @@ import (
 //	then blocks, each after its size in 4 bytes, of which the highest bit says that it is not packed
 //	then 4 bytes of 0, and 4 of a checksum if the flags say so
 //
-// It is read and written here from one piece of memory to another. The client's own way
-// copies through a stream, and works out checksums of what the batch's CRC-32C covers
-// already; so Kafka's Java client neither writes nor looks at the one at the end.
+// It is read here from one piece of memory to another. The client's own way copies through a
+// stream, and works out a checksum of what the batch's CRC-32C covers already; so Kafka's
+// Java client does not look at the one at the end either.
 const (
 	frameMagic    = 0x184D2204
 	frameFlags    = 0x60
@@ -183,36 +182,4 @@ func giveBytes(b []byte) {
 	if class, size := classOf(cap(b)); size == cap(b) {
 		byteMemory[class].Put(&b)
 	}
-}
-
-// packer is a kgo.Compressor that packs by LZ4.
-type packer struct{}
-
-// Compress implements kgo.Compressor.
-func (packer) Compress(dst *bytes.Buffer, src []byte, _ ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
-	code := 4
-	for code < 7 && len(src) > blockMax(code) {
-		code++
-	}
-	most := blockMax(code)
-	blocks := (len(src) + most - 1) / most
-	dst.Grow(frameHeader + blocks*(4+packedMost(most)) + 4)
-	b := append(binary.LittleEndian.AppendUint32(dst.AvailableBuffer(), frameMagic), frameFlags, byte(code<<4), headerSums[0][code-4])
-	table, ok := packTables.Get().(*packTable)
-	if !ok {
-		table = new(packTable)
-	}
-	for len(src) > 0 {
-		block := src[:min(len(src), most)]
-		src = src[len(block):]
-		at := len(b) + 4
-		n := table.pack(b[at:at+packedMost(len(block))], block)
-		if n >= len(block) {
-			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(block))|blockStored), block...)
-			continue
-		}
-		b = binary.LittleEndian.AppendUint32(b, uint32(n))[:at+n]
-	}
-	packTables.Put(table)
-	return append(b, 0, 0, 0, 0), kgo.CodecLz4
 }

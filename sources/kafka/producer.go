@@ -96,9 +96,6 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	if packs := compressor(s.conf.Compression); packs != nil {
-		opts = append(opts, kgo.WithCompressor(packs))
-	}
 	if !s.v2 {
 		// From version 5 on these add the offsets partition by themselves, and move the
 		// epoch on, which is for transactions v2 only.
