@@ -130,12 +130,10 @@ type History interface {
 	Input(ctx context.Context, partition int32, from, to int64, each func([]worker.Record) error) error
 
 	// Said gives the committed outputs of a partition with after < n <= to, in
-	// order of n. since is a hint: none of them is older than it (wall time of the
-	// record, less a margin for clocks that differ); 0 is the beginning. Commit
-	// markers come late: it waits for them, within a limit, and its error then
-	// names the transaction that hangs. It wraps ErrExpired where retention has
-	// removed some of them.
-	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
+	// order of n. Commit markers come late: it waits for them, within a limit, and
+	// its error then names the transaction that hangs. It wraps ErrExpired where
+	// retention has removed some of them.
+	Said(ctx context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error
 
 	// SaidAll gives every committed output of a partition that the topics still
 	// have, in order of n, up to and including to, or, where to is 0, up to the last

@@ -262,7 +262,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	loaded := cfg.Now()
 	w.HistoryEnds(mark.Bootstrap)
 	if mark.N > cut.N {
-		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Taken(), w.Said)
+		err = cfg.History.Said(part.ctx, part.number, cut.N, mark.N, w.Said)
 		if err != nil {
 			return err
 		}

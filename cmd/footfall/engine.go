@@ -192,7 +192,7 @@ func (e *engine) checkTopics(ctx context.Context) error {
 
 // said is the half of pipeline.History that reads the outputs.
 type said interface {
-	Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error
+	Said(ctx context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error
 	SaidAll(ctx context.Context, partition int32, to uint64, each func(*worker.Item) error) error
 	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

@@ -226,7 +226,7 @@ func (g *poller) reads(partition int32, after, to uint64) {
 	var got []worker.Item
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
-	if err := g.p.Said(ctx, partition, after, to, 0, keep(&got)); err != nil {
+	if err := g.p.Said(ctx, partition, after, to, keep(&got)); err != nil {
 		g.t.Fatalf("Said(%d, %d]: %v", after, to, err)
 	}
 	var want []worker.Item
@@ -299,7 +299,7 @@ func readBack(t *testing.T, e Edges) {
 		}
 	}
 	stop := errors.New("enough")
-	if err := g.p.Said(t.Context(), 0, 0, 24, 0, func(*worker.Item) error { return stop }); !errors.Is(err, stop) {
+	if err := g.p.Said(t.Context(), 0, 0, 24, func(*worker.Item) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Said whose reader fails: got %v, want the reader's error", err)
 	}
 }

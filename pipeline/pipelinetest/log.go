@@ -443,7 +443,7 @@ func (m *Member) Input(ctx context.Context, partition int32, from, to int64, eac
 }
 
 // Said is pipeline.History.
-func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
+func (m *Member) Said(ctx context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error {
 	if hook, ok := m.BeforeSaid.get(); ok {
 		if err := hook(ctx, partition); err != nil {
 			return err

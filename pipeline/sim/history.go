@@ -7,7 +7,6 @@ import (
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
-	"footfall/schemas"
 )
 
 func gone(part *part, offset int64) error {
@@ -114,7 +113,7 @@ func (p *part) refused(before int64) (all []int64) {
 }
 
 // Said is pipeline.History: it waits for the markers that lag.
-func (p *process) Said(_ context.Context, partition int32, after, to uint64, _ schemas.Millis, each func(*worker.Item) error) error {
+func (p *process) Said(_ context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error {
 	part := p.parts[partition]
 	for i := part.after(after); i < len(part.outputs) && part.outputs[i].Item.N <= to; i++ {
 		o := part.where[i]

@@ -15,9 +15,8 @@ import (
 	"footfall/schemas"
 )
 
-// sinceMargin is how far the clocks of the processes that wrote outputs and of the
-// one that took the hint may differ.
-const sinceMargin = schemas.Hour
+// near is how many offsets are read rather than halved again.
+const near = 1024
 
 // settled is how long a number may be missing although nothing is undecided: a
 // broker that has just become leader may be behind for a moment.
@@ -47,26 +46,12 @@ func (e *MissingError) Unwrap() error {
 // n: the three topics merged, without a gap. Commit markers come late, so it reads
 // until to has been read, and waits for that; at its limit the error names the
 // transaction that hangs.
-func (s *Sink) Said(ctx context.Context, partition int32, after, to uint64, since schemas.Millis, each func(*worker.Item) error) error {
+func (s *Sink) Said(ctx context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error {
 	if after >= to {
 		return nil
 	}
 	m := s.merge(partition)
-	if since > sinceMargin {
-		if err := m.from(ctx, since-sinceMargin); err != nil {
-			return err
-		}
-		item, err := m.next(ctx, after)
-		if err != nil {
-			return err
-		}
-		if item != nil && item.N == after+1 {
-			return m.gapless(ctx, after, to, each)
-		}
-		// The hint was wrong, or what is looked for is not visible yet: from the
-		// beginning it is found, if it is there.
-	}
-	if err := m.from(ctx, 0); err != nil {
+	if err := m.from(ctx, after); err != nil {
 		return err
 	}
 	return m.gapless(ctx, after, to, each)
@@ -187,8 +172,8 @@ func (s *Sink) merge(partition int32) *merger {
 	return m
 }
 
-// from begins at the records that are not older than since.
-func (m *merger) from(ctx context.Context, since schemas.Millis) error {
+// from begins before the first record of each topic that has a number above after.
+func (m *merger) from(ctx context.Context, after uint64) error {
 	m.head = nil
 	for i := range m.streams {
 		st := &m.streams[i]
@@ -196,16 +181,54 @@ func (m *merger) from(ctx context.Context, since schemas.Millis) error {
 		if err := m.refresh(ctx, st); err != nil {
 			return err
 		}
-		st.next = st.start
-		if since > 0 {
-			at, err := m.sink.session.Since(ctx, st.topic, m.partition, since)
-			if err != nil {
-				return err
-			}
-			st.next = max(at, st.start)
+		if err := m.seek(ctx, st, after); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// seek finds where to begin by halving, since numbers ascend: a hint by time would have
+// to trust the clocks of all who wrote here.
+func (m *merger) seek(ctx context.Context, st *stream, after uint64) error {
+	st.next = st.start
+	for end := st.stable; after > 0 && end-st.next > near; {
+		middle := st.next + (end-st.next)/2
+		r, err := m.first(ctx, st, middle, end)
+		if err != nil {
+			return err
+		}
+		var n uint64
+		if r != nil {
+			if n, err = m.sink.numberOf(r); err != nil {
+				return err
+			}
+		}
+		if r == nil || n > after {
+			end = middle
+		} else {
+			st.next = r.Offset
+		}
+	}
+	return nil
+}
+
+// first returns the first record from an offset on and below another that is no marker, or
+// nil.
+func (m *merger) first(ctx context.Context, st *stream, from, end int64) (*kgo.Record, error) {
+	for from < end {
+		records, next, err := m.sink.session.Peek(ctx, st.topic, m.partition, from)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			if !r.Attrs.IsControl() {
+				return r, nil
+			}
+		}
+		from = next
+	}
+	return nil, nil
 }
 
 func (m *merger) refresh(ctx context.Context, st *stream) (err error) {

@@ -36,11 +36,11 @@ type Session interface {
 	// Range returns a partition's first offset, its last stable one and its end.
 	Range(ctx context.Context, topic string, partition int32) (start, stable, end int64, err error)
 
-	// Since returns the first offset with a record timestamp at or after at, or the end.
-	Since(ctx context.Context, topic string, partition int32, at schemas.Millis) (int64, error)
-
-	// Fetch reads committed records from offset on, and says where to go on from.
+	// Fetch reads committed records, and markers, from offset on, and says where to go on from.
 	Fetch(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error)
+
+	// Peek is Fetch of no more than a few batches.
+	Peek(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error)
 
 	// Hanging names the transaction that keeps a partition undecided.
 	Hanging(ctx context.Context, topic string, partition int32) string

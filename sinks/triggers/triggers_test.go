@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	math "math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -178,10 +179,9 @@ func TestSaidIsWhatWasCommitted(t *testing.T) {
 		}
 		for _, c := range []struct {
 			after, to uint64
-			since     schemas.Millis
-		}{{0, 7, 0}, {3, 7, 0}, {3, 5, now}, {0, 7, now + 2*schemas.Hour}, {6, 7, 0}, {7, 7, 0}, {0, 1, 0}} {
+		}{{0, 7}, {3, 7}, {3, 5}, {6, 7}, {7, 7}, {0, 1}} {
 			var got []worker.Item
-			err := s.Said(t.Context(), 1, c.after, c.to, c.since, func(it *worker.Item) error {
+			err := s.Said(t.Context(), 1, c.after, c.to, func(it *worker.Item) error {
 				got = append(got, *it)
 				return nil
 			})
@@ -214,6 +214,46 @@ func TestSaidIsWhatWasCommitted(t *testing.T) {
 
 // empties treats no value and an empty one alike where Kafka's readers do.
 var empties = cmpopts.EquateEmpty()
+
+// What is asked for is found among much that was said before it, whatever the clocks of
+// who said it, and however much was aborted in between.
+func TestSaidBeginsNearby(t *testing.T) {
+	m := newMemory()
+	s := newSink(t, m)
+	rng := math.New(math.NewPCG(1, 2))
+	const all, aborted = 30_000, 200
+	for n := uint64(1); n <= all; n++ {
+		it := transition(n, schemas.NotMuted)
+		switch {
+		case n > 20_000 || rng.IntN(50) == 0:
+			it = transition(n, schemas.MutedStale) // no trigger for long, in the end
+		case rng.IntN(100) == 0:
+			it = deadLetter(n, "{")
+		}
+		say(t, s, it)
+		if n <= 20_000 && rng.IntN(100) == 0 {
+			l := m.logs["triggers"]
+			l.records = append(l.records, make([]*kgo.Record, rng.IntN(aborted))...)
+			l.stable = int64(len(l.records))
+		}
+	}
+	for i := range 200 {
+		after := rng.Uint64N(all)
+		if i < 3 {
+			after = []uint64{0, 1, all - 1}[i]
+		}
+		to := min(after+1+rng.Uint64N(5), all)
+		m.fetches = 0
+		got, err := said(t, s, after, to)
+		if err != nil || len(got) != int(to-after) || got[0] != after+1 {
+			t.Fatalf("after %d to %d: got %v, error %v", after, to, got, err)
+		}
+		// of three topics: what was aborted at a place, for each halving, and what is near
+		if most := 3 * (16*aborted + near); m.fetches > most {
+			t.Errorf("after %d to %d: looked at %d records, want at most %d of %d", after, to, m.fetches, most, len(m.logs["triggers"].records))
+		}
+	}
+}
 
 // The record of a transition: topic, key, partition, timestamp and headers.
 func TestRecords(t *testing.T) {
@@ -256,7 +296,7 @@ func TestDeadLetterTooLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		err := s.Said(t.Context(), 1, 0, 4, 0, func(it *worker.Item) error {
+		err := s.Said(t.Context(), 1, 0, 4, func(it *worker.Item) error {
 			if it.DeadLetter != nil {
 				got = append(got, fmt.Sprintf("%d %d %q", it.N, it.DeadLetter.Pos.Offset, it.DeadLetter.Value))
 			}
@@ -475,7 +515,7 @@ func say(t *testing.T, s *Sink, items ...worker.Item) {
 
 func said(t *testing.T, s *Sink, after, to uint64) (ns []uint64, err error) {
 	t.Helper()
-	err = s.Said(t.Context(), 0, after, to, 0, func(it *worker.Item) error {
+	err = s.Said(t.Context(), 0, after, to, func(it *worker.Item) error {
 		ns = append(ns, it.N)
 		return nil
 	})
@@ -485,11 +525,12 @@ func said(t *testing.T, s *Sink, after, to uint64) (ns []uint64, err error) {
 // memory is a log whose commit markers lag as a test says: records at or after a
 // topic's stable offset are written and not visible.
 type memory struct {
-	logs   map[string]*memoryLog
-	max    int    // largest value; 0: any
-	whole  bool   // refuse all of a topic's records for one too large
-	ranges int    // how often Range was called
-	shown  func() // called by Range
+	logs    map[string]*memoryLog
+	max     int    // largest value; 0: any
+	whole   bool   // refuse all of a topic's records for one too large
+	ranges  int    // how often Range was called
+	fetches int    // how many records were read, or found to be aborted
+	shown   func() // called by Range
 }
 
 type memoryLog struct {
@@ -547,22 +588,20 @@ func (m *memory) Range(_ context.Context, topic string, _ int32) (start, stable,
 	return l.start, l.stable, int64(len(l.records)), nil
 }
 
-func (m *memory) Since(_ context.Context, topic string, _ int32, at schemas.Millis) (int64, error) {
-	l := m.logs[topic]
-	for _, r := range l.records {
-		if r.Timestamp.UnixMilli() >= int64(at) {
-			return r.Offset, nil
-		}
-	}
-	return int64(len(l.records)), nil
-}
-
 func (m *memory) Fetch(_ context.Context, topic string, _ int32, offset int64) ([]*kgo.Record, int64, error) {
 	l := m.logs[topic]
 	if offset >= l.stable {
 		return nil, offset, nil
 	}
+	m.fetches++
+	if l.records[offset] == nil {
+		return nil, offset + 1, nil // of a transaction that was aborted
+	}
 	return l.records[offset : offset+1], offset + 1, nil
+}
+
+func (m *memory) Peek(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error) {
+	return m.Fetch(ctx, topic, partition, offset)
 }
 
 func (m *memory) Hanging(_ context.Context, topic string, partition int32) string {

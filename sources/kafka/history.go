@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline/worker"
-	"footfall/schemas"
 )
 
 // History is read request by request and not by a consumer: a consumer says
@@ -26,8 +25,12 @@ const (
 	offsetStable = -3 // last stable offset; not Kafka's number
 )
 
-// readBytes is how much one request of History asks for.
-const readBytes = 8 << 20
+// readBytes is how much one request of History asks for, peekBytes one that looks for a
+// place in the log. A broker gives one batch at least, however large.
+const (
+	readBytes = 8 << 20
+	peekBytes = 16 << 10
+)
 
 // Bounds returns the input partition's first offset and its last stable one.
 func (s *Session) Bounds(ctx context.Context, partition int32) (start, end int64, err error) {
@@ -57,16 +60,6 @@ func (s *Session) offset(ctx context.Context, topic string, partition int32, at 
 		offset = offsets[partition]
 		return err
 	})
-	return offset, err
-}
-
-// Since returns the first offset of a record with a timestamp at or after at, or
-// the end of the log if there is none.
-func (s *Session) Since(ctx context.Context, topic string, partition int32, at schemas.Millis) (int64, error) {
-	offset, err := s.offset(ctx, topic, partition, int64(max(at, 0)))
-	if err == nil && offset < 0 {
-		offset, err = s.offset(ctx, topic, partition, offsetEnd)
-	}
 	return offset, err
 }
 
@@ -179,9 +172,18 @@ func (s *Session) readRange(ctx context.Context, topic string, partition int32, 
 // offset to go on from; that one alone tells how far the log was read, since
 // aborted records are left out. It waits a moment if there is nothing yet.
 func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error) {
+	return s.fetch(ctx, topic, partition, offset, readBytes)
+}
+
+// Peek is Fetch of no more than a few batches.
+func (s *Session) Peek(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error) {
+	return s.fetch(ctx, topic, partition, offset, peekBytes)
+}
+
+func (s *Session) fetch(ctx context.Context, topic string, partition int32, offset int64, most int32) ([]*kgo.Record, int64, error) {
 	fresh := false
 	for tries := 0; ; tries++ {
-		records, next, err := s.fetchOnce(ctx, topic, partition, offset, fresh)
+		records, next, err := s.fetchOnce(ctx, topic, partition, offset, most, fresh)
 		if err == nil {
 			return records, next, nil
 		}
@@ -198,7 +200,7 @@ func (s *Session) Fetch(ctx context.Context, topic string, partition int32, offs
 	}
 }
 
-func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, offset int64, fresh bool) ([]*kgo.Record, int64, error) {
+func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, offset int64, most int32, fresh bool) ([]*kgo.Record, int64, error) {
 	info, err := s.meta(ctx, topic, fresh)
 	if err != nil {
 		return nil, offset, err
@@ -208,12 +210,12 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis = int32(historyWait.Milliseconds())
-	req.MinBytes, req.MaxBytes, req.IsolationLevel = 1, readBytes, 1
+	req.MinBytes, req.MaxBytes, req.IsolationLevel = 1, most, 1
 	req.SessionEpoch = -1 // no session
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = topic, info.id
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, offset, readBytes
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, offset, most
 	t.Partitions = append(t.Partitions, part)
 	req.Topics = append(req.Topics, t)
 	kresp, err := s.admin.Broker(int(info.leaders[partition])).Request(ctx, req)
