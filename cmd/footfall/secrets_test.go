@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"golang.org/x/sync/errgroup"
 
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdb"
@@ -77,10 +80,20 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 			seen.WriteString(get(t, "http://"+http1+path, token))
 		}
 	}
-	said := func(h *house, args ...string) {
-		c := h.command(args...)
-		out, _ := c.Output() // many must fail
-		seen.Write(out)
+	lines := connecting(t)
+	say := func(h *house, lines ...[]string) { // at once: most wait for what is not there
+		outs := make([][]byte, len(lines))
+		var g errgroup.Group
+		g.SetLimit(8)
+		for i, args := range lines {
+			c := h.command(args...)
+			g.Go(func() error {
+				outs[i], _ = c.Output() // many must fail
+				return nil
+			})
+		}
+		_ = g.Wait()
+		seen.Write(bytes.Join(outs, nil))
 	}
 	wrong := map[string][]string{
 		"right":                nil,
@@ -97,15 +110,13 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	for what, sets := range wrong {
 		other := &house{t: t, conf: h.conf, sets: append(append([]string{}, h.sets...), sets...)}
 		commands := [][]string{{"config"}, {"check"}}
-		if what == "right" || what == "wrong in Kafka" {
-			commands = append(commands, []string{"status"}, []string{"explain", "u1"}, []string{"topics", "check"}, []string{"triggers", "show"}, []string{"deadletters", "ls"}, []string{"snapshot", "verify"})
+		if what == "right" || what == "wrong in Kafka" || what == "no ClickHouse" {
+			commands = lines
 		}
 		if what != "right" && !strings.Contains(what, "ClickHouse") { // that one is waited for
-			commands = append(commands, []string{"run"})
+			commands = append(slices.Clone(commands), []string{"run"})
 		}
-		for _, args := range commands {
-			said(other, args...)
-		}
+		say(other, commands...)
 		seen.Write(other.log.Bytes())
 	}
 	// An archive that is told a wrong password, or is not there, says so in the log.
@@ -113,7 +124,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	h.stop(running)
 	for _, dsn := range []string{"http://" + engine.Addr(), "clickhouse://127.0.0.1:1", "http://127.0.0.1:1"} {
 		again := &house{t: t, conf: h.conf, sets: append(append([]string{}, h.sets...), "clickhouse.dsn="+dsn)}
-		said(again, "check")
+		say(again, lines...)
 		running = again.start()
 		again.until("the archive says what is wrong", time.Minute, func() bool {
 			again.mu.Lock()
@@ -139,6 +150,45 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		}
 	}
 	t.Logf("looked through %d bytes", seen.Len())
+}
+
+// connecting gives a command line of each command that asks Kafka, ClickHouse, the bucket or
+// an instance, and holds that none is left out.
+func connecting(t *testing.T) (lines [][]string) {
+	t.Helper()
+	events := filepath.Join(t.TempDir(), "events.csv")
+	write(t, events, "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"+
+		"2019-10-01 00:00:00 UTC,view,1,2,,acme,1.00,7,s\n")
+	arguments := map[string][]string{
+		"audit": {"--mend"}, "check": nil, "config": nil, "deadletters ls": nil, "deadletters republish": {"--same", "--reason", "bad_time"},
+		"explain": {"u0000001"}, "forecast": nil, "parity": {"--all", "--wait", "1s"}, "plan": {"cart", "--clickhouse"},
+		"publish": {events, "--mapping", "rees46"}, "simulate": {"--lane", "backfill", "--ago", "1d", "--count", "3"}, "snapshot ls": nil, "snapshot verify": nil,
+		"status": nil, "topics check": nil, "topics create": nil, "triggers pause": {"--reason", "test"}, "triggers resume": nil,
+		"triggers show": nil, "verify": {"footfall/0/1"},
+	}
+	apart := []string{"run", // is started by itself
+		"bench", "clickhouse", "demo", // have engines of their own
+		"rules", "rules show", "test", "validate", "version"} // connect to nothing
+	var look func(c *cobra.Command, name []string)
+	look = func(c *cobra.Command, name []string) {
+		for _, sub := range c.Commands() {
+			look(sub, append(slices.Clone(name), sub.Name()))
+		}
+		words := strings.Join(name, " ")
+		args, connects := arguments[words]
+		switch {
+		case c.HasSubCommands() && words != "rules" || slices.Contains(apart, words):
+		case !connects:
+			t.Errorf("footfall %s: say here how to run it, or that it connects to nothing", words)
+		default:
+			lines = append(lines, append(name, args...))
+		}
+	}
+	look(newRoot(new(bool)), nil)
+	if len(lines) != len(arguments) {
+		t.Errorf("got %d command lines of %d", len(lines), len(arguments))
+	}
+	return lines
 }
 
 func get(t *testing.T, address, token string) string {
