@@ -29,7 +29,18 @@ type stored struct {
 	id     snapshot.ID
 	hash   uint64 // of the outputs before it: what the committed mark will tell
 	file   []byte
+	below  shelf  // of a delta: what it is read upon
 	digest string // of the worker that it makes
+}
+
+// with is the bucket in which its file is another.
+func (s *stored) with(file []byte) snapshot.Bucket {
+	if s.below == nil {
+		return object{file}
+	}
+	all := maps.Clone(s.below)
+	all[s.id.String()] = file
+	return all
 }
 
 // object is a bucket with one object, whatever its name.
@@ -59,7 +70,7 @@ func (w *world) store(tb testing.TB, block int) stored {
 	if err := to.Close(); err != nil {
 		tb.Fatal(err)
 	}
-	s := stored{snapshot.ID{Partition: w.cut.Partition, Next: w.cut.Next, N: w.cut.N}, w.cut.Hash, file.Bytes(), ""}
+	s := stored{id: snapshot.ID{Partition: w.cut.Partition, Next: w.cut.Next, N: w.cut.N}, hash: w.cut.Hash, file: file.Bytes()}
 	r, err := w.open(s.id, s.hash, object{s.file})
 	if err != nil {
 		tb.Fatal(err)
@@ -95,7 +106,7 @@ func (w *world) judge(tb testing.TB, s *stored, file []byte) (wrong string) {
 			wrong = fmt.Sprintf("panic: %v", p)
 		}
 	}()
-	r, err := w.open(s.id, s.hash, object{file})
+	r, err := w.open(s.id, s.hash, s.with(file))
 	switch {
 	case err != nil && !strings.Contains(err.Error(), s.id.String()):
 		return fmt.Sprintf("the error does not name the snapshot: %v", err)
@@ -150,40 +161,65 @@ func (s shelf) Get(_ context.Context, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(s[key])), nil
 }
 
-// A whole snapshot and two deltas: whichever bit of whichever file flips, what is read is
-// refused, or is what was written.
-func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
-	w := goldenWorld(t)
-	w.cfg.Rules = segment.Lifecycle(1)
-	w.always(t)
-	come := func(user string) {
-		w.log = append(w.log, view(int64(len(w.log)), user, base+31*schemas.Day))
-		w.apply(w.log[len(w.log)-1:], Conditions{Wall: base + 31*schemas.Day})
-		w.delta(t)
+// chain takes a whole snapshot, and a delta after each time that some came, and gives the
+// newest's name and all files.
+func (w *world) chain(tb testing.TB, came ...[]string) (id snapshot.ID, files shelf) {
+	tb.Helper()
+	w.always(tb)
+	for _, users := range came {
+		from := len(w.log)
+		for _, user := range users {
+			w.log = append(w.log, view(int64(len(w.log)), user, base+31*schemas.Day))
+		}
+		w.apply(w.log[from:], Conditions{Wall: base + 31*schemas.Day})
+		w.delta(tb)
 	}
-	come("bob")
-	come("eve")
-	files, upon := shelf{}, (*snapshot.Link)(nil)
-	var id snapshot.ID
-	for _, s := range w.snapshots[len(w.snapshots)-3:] {
+	files = shelf{}
+	var upon *snapshot.Link
+	for _, s := range w.snapshots[len(w.snapshots)-1-len(came):] {
 		var file bytes.Buffer
 		to, err := snapshot.NewWriter(&file)
 		if upon != nil {
 			file.Reset()
 			to, err = snapshot.NewDeltaWriter(&file, *upon)
 		}
-		if err == nil {
-			_, err = to.Write(s.bytes)
+		for b := s.bytes; err == nil && len(b) > 0; { // in blocks, as a worker's slices are
+			n := min(len(b), 2000)
+			_, err = to.Write(b[:n])
+			b = b[n:]
 		}
 		if err == nil {
 			err = to.Close()
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		id = snapshot.ID{Partition: 7, Next: s.cut.Next, N: s.cut.N}
 		files[id.String()], upon = file.Bytes(), &snapshot.Link{ID: id, Sum: to.Sum()}
 	}
+	return id, files
+}
+
+// storeDelta is store of a delta of those who came, with the files below it.
+func (w *world) storeDelta(tb testing.TB, came ...[]string) stored {
+	tb.Helper()
+	id, files := w.chain(tb, came...)
+	s := stored{id: id, hash: w.cut.Hash, file: files[id.String()], below: files}
+	delete(files, id.String())
+	r, err := w.open(s.id, s.hash, s.with(s.file))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.digest = r.digest(tb, true)
+	return s
+}
+
+// A whole snapshot and two deltas: whichever bit of whichever file flips, what is read is
+// refused, or is what was written.
+func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
+	w := goldenWorld(t)
+	w.cfg.Rules = segment.Lifecycle(1)
+	id, files := w.chain(t, []string{"bob"}, []string{"eve"})
 	good, err := w.open(id, w.cut.Hash, files)
 	if err != nil || len(files) != 3 {
 		t.Fatal(len(files), err)
@@ -206,7 +242,7 @@ func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
 }
 
 // damages are the ways in which a file can be another one than was written. The others
-// are whole snapshots: of other moments, of another partition, of another cluster.
+// are of other moments, of another partition, of another cluster.
 func damages() map[string]func(rng *rand.Rand, b []byte, others []stored) []byte {
 	span := func(rng *rand.Rand, n int) (from, to int) {
 		from = rng.IntN(n)
@@ -295,6 +331,22 @@ func TestRandomCorruptionsAreFound(t *testing.T) {
 	w := populated(t, 300, "")
 	good := []stored{w.store(t, 1000), w.store(t, 1<<20)}
 	others := foreign(t, w)
+	var deltas []stored
+	for _, salt := range []string{"", "other-"} {
+		some, many := make([]string, 50), make([]string, 100)
+		for i := range some {
+			some[i] = fmt.Sprint(salt, "new-", i)
+		}
+		for i := range many {
+			many[i] = fmt.Sprint(salt, "user-", 2*i)
+		}
+		deltas = append(deltas, populated(t, 300, salt).storeDelta(t, some, many))
+	}
+	delta, another := deltas[0], deltas[1]
+	if another.id != delta.id {
+		t.Fatalf("the other cluster's delta is %s, want it to have the name of ours, %s", another.id, delta.id)
+	}
+	good, others = append(good, delta), append(others, another)
 	kinds := damages()
 	names := slices.Sorted(maps.Keys(kinds))
 	found, silent := 0, 0
