@@ -35,7 +35,7 @@ type demoView struct {
 	now    demoSample
 }
 
-// demoSample is what rates are made of.
+// demoSample is what the engine has counted so far; rates are made of two.
 type demoSample struct {
 	at                   time.Time
 	applied, transitions uint64
@@ -61,7 +61,7 @@ func (v *demoView) drained() { v.draining.Store(true) }
 // run draws until ctx ends or the person ends it.
 func (v *demoView) run(ctx context.Context, stop func()) error {
 	v.stop = stop
-	v.now = v.sample()
+	v.now = v.d.engine.sample()
 	asking, end := context.WithCancel(ctx)
 	defer end()
 	go v.ask(asking)
@@ -111,9 +111,9 @@ func (v *demoView) askOnce(ctx context.Context, db *clickhouse.DB) *demoRows {
 	return r
 }
 
-func (v *demoView) sample() demoSample {
-	s := demoSample{at: time.Now(), sets: v.d.engine.population()}
-	for _, p := range v.d.engine.pipe.Status() {
+func (e *engine) sample() demoSample {
+	s := demoSample{at: time.Now(), sets: e.population()}
+	for _, p := range e.pipe.Status() {
 		if p.Recovering {
 			continue
 		}
@@ -149,7 +149,7 @@ func (v *demoView) Update(m tea.Msg) (tea.Model, tea.Cmd) {
 			return v, tea.Quit
 		}
 	case redraw:
-		if s := v.sample(); s.at.Sub(v.now.at) >= time.Second {
+		if s := v.d.engine.sample(); s.at.Sub(v.now.at) >= time.Second {
 			v.before, v.now = v.now, s
 		} else {
 			s.at = v.now.at
