@@ -54,7 +54,12 @@ Ctrl-C ends it cleanly with a summary. Everything is on loopback, and removed at
 unless --dir says where to keep it.
 
 With --from, a recorded file takes the storefront's place: it is replayed in log time, as
-fast as it goes, and the demo ends when all of it is through.`,
+fast as it goes, and the demo ends when all of it is through.
+
+With --dump, the topics are kept as they were: input.ndjson, triggers.ndjson, muted.ndjson and
+deadletters.ndjson, one record a line, with topic, partition, offset, timestamp (in Unix
+milliseconds), key, headers and value. Keys, values and the values of headers are in base64,
+since they may be any bytes; a key or value that there is none of is null.`,
 		Example: `  footfall demo
   footfall demo --speed 1x --rate 50
   footfall demo --for 30s --headless --output json

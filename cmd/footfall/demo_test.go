@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -88,6 +89,22 @@ func TestDemoCountsAreCompared(t *testing.T) {
 		d := &demonstration{o: &demoOptions{output: "json"}, out: io.Discard}
 		if err := d.summarise(r); (err != nil) != (c.lost+c.wrong > 0) {
 			t.Errorf("%s: ended with %v", c.name, err)
+		}
+	}
+}
+
+// Where nothing was measured the latencies are null, not 0.
+func TestDemoLatency(t *testing.T) {
+	for _, c := range []struct {
+		measured []float64
+		want     string
+	}{
+		{nil, `{"p50":null,"p99":null,"n":0}`},
+		{[]float64{3, 1, 2}, `{"p50":2,"p99":3,"n":3}`},
+	} {
+		w := &demoWatch{latencies: c.measured}
+		if got, err := json.Marshal(w.latency()); err != nil || string(got) != c.want {
+			t.Errorf("%v: got %s, %v, want %s", c.measured, got, err, c.want)
 		}
 	}
 }
