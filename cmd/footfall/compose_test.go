@@ -128,7 +128,7 @@ func TestComposeRunsWhatTestsRun(t *testing.T) {
 	}
 	waits := regexp.MustCompile(`^(transaction\.abort\.timed\.out|group\.consumer\.(min\.)?(session|heartbeat))\.`)
 	text := regexp.MustCompile(`\$\(or [^,]+,([^)]+)\)`).ReplaceAllString(string(props[1]), "$1") // what it is unless given
-	for _, prop := range strings.Fields(strings.ReplaceAll(text, "\\\n", " ")) {
+	for prop := range strings.FieldsSeq(strings.ReplaceAll(text, "\\\n", " ")) {
 		name, want, _ := strings.Cut(prop, "=")
 		got := kafka.Environment["KAFKA_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))]
 		switch {
