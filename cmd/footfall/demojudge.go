@@ -86,7 +86,9 @@ func (r *demoReport) compare(c *demoCounts) {
 		differ("events applied", int64(c.applied), int64(r.EventsApplied))
 		differ("duplicates", int64(c.duplicates), int64(r.Duplicates))
 		differ("dead letters", int64(c.dead), int64(r.DeadLetters.Total))
-		differ("transitions", int64(c.transitions), int64(r.Transitions))
+		if said := int64(c.transitions); said > int64(r.Transitions) { // until it stops more may be said, where bounds of scores have changed
+			differ("transitions", said, int64(r.Transitions))
+		}
 	}
 	differ("users", int64(c.users), int64(r.Users))
 	if i := slices.IndexFunc(c.sets, func(s SetStatus) bool { return s.Set == lifecycleSet }); i >= 0 && r.Judged {
