@@ -24,6 +24,7 @@ FUZZTIME ?= 10s
 FUZZJOBS ?= 2
 FUZZ     ?=
 KAFKA_PORT ?= 19092
+KAFKA_VERSION ?= 4.3.1
 PEERS    ?= ../shared/peers
 DATA     ?= ../shared/data
 
@@ -156,11 +157,11 @@ published: | .build ## footfall's results against the numbers published for each
 with-kafka = broker="$(abspath $(PEERS))/kafka/kafka"; \
 	if [ ! -x "$$broker" ]; then echo "skipped: the tests on a real Kafka need $$broker to start one (make $@ PEERS=DIR)"; exit 0; fi; \
 	dir=$$(mktemp -d); trap '"$$broker" wipe "$$dir" >/dev/null 2>&1 || true; rm -rf "$$dir"' EXIT; \
-	export KAFKA_PROPS="group.initial.rebalance.delay.ms=$(or $(REBALANCE_DELAY),0) auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
+	export KAFKA_VERSION=$(KAFKA_VERSION) KAFKA_PROPS="group.initial.rebalance.delay.ms=$(or $(REBALANCE_DELAY),0) auto.create.topics.enable=false transaction.abort.timed.out.transaction.cleanup.interval.ms=1000 \
 	  group.consumer.min.session.timeout.ms=6000 group.consumer.session.timeout.ms=6000 group.consumer.min.heartbeat.interval.ms=100 group.consumer.heartbeat.interval.ms=200"; \
 	"$$broker" start $(KAFKA_PORT) "$$dir"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
-	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-*/libs | tail -n 1)
+	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-$(KAFKA_VERSION)/libs 2>/dev/null || true)
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS, and CI's share of chaos
 	@$(with-kafka); \

@@ -317,7 +317,7 @@ func TestAsyncAPI(t *testing.T) {
 	if at("asyncapi") != "3.0.0" {
 		t.Errorf("version %v", at("asyncapi"))
 	}
-	if diff := cmp.Diff([]string{"deadletters", "events", "muted", "triggers"},
+	if diff := cmp.Diff([]string{"control", "deadletters", "events", "muted", "triggers"},
 		slices.Sorted(maps.Keys(at("channels").(map[string]any)))); diff != "" {
 		t.Errorf("channels: want -, got +\n%s", diff)
 	}

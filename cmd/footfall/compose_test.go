@@ -2,7 +2,9 @@ package main
 
 import (
 	"maps"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/google/go-cmp/cmp"
+
+	"footfall/sinks/clickhouse/chdb"
 )
 
 // loadCompose reads docker-compose.yml as Docker does.
@@ -98,5 +102,40 @@ func TestComposeIsSafe(t *testing.T) {
 	want := []string{"clickhouse", "footfall", "kafka", "storefront", "topics"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(project.Services))); diff != "" {
 		t.Errorf("services (-want +got)\n%s", diff)
+	}
+}
+
+// Kafka and ClickHouse are of the versions that the tests run on, and the broker has the
+// settings of theirs, but for those that only spare tests a wait.
+func TestComposeRunsWhatTestsRun(t *testing.T) {
+	services := loadCompose(t).Services
+	release := regexp.MustCompile(`^\d+\.\d+`).FindString(chdb.Version) // a server's patches are its own
+	if got, want := services["clickhouse"].Image, "clickhouse/clickhouse-server:"+release; got != want {
+		t.Errorf("ClickHouse: got %s, want %s", got, want)
+	}
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^KAFKA_VERSION \?= (\S+)$`).FindSubmatch(makefile)
+	props := regexp.MustCompile(`KAFKA_PROPS="([^"]+)"`).FindSubmatch(makefile)
+	if version == nil || props == nil {
+		t.Fatal("the Makefile has no KAFKA_VERSION or KAFKA_PROPS any more")
+	}
+	kafka := services["kafka"]
+	if got, want := kafka.Image, "apache/kafka:"+string(version[1]); got != want {
+		t.Errorf("Kafka: got %s, want %s", got, want)
+	}
+	waits := regexp.MustCompile(`^(transaction\.abort\.timed\.out|group\.consumer\.(min\.)?(session|heartbeat))\.`)
+	text := regexp.MustCompile(`\$\(or [^,]+,([^)]+)\)`).ReplaceAllString(string(props[1]), "$1") // what it is unless given
+	for prop := range strings.FieldsSeq(strings.ReplaceAll(text, "\\\n", " ")) {
+		name, want, _ := strings.Cut(prop, "=")
+		got := kafka.Environment["KAFKA_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))]
+		switch {
+		case waits.MatchString(name) && got != nil:
+			t.Errorf("%s=%s only spares tests a wait", name, *got)
+		case !waits.MatchString(name) && (got == nil || *got != want):
+			t.Errorf("%s: the tests have %s", name, want)
+		}
 	}
 }

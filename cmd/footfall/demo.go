@@ -47,13 +47,19 @@ func newDemo(g *global) *cobra.Command {
 		Long: `Starts a Kafka and a ClickHouse of its own (the real engine, got once with npm), a simulated
 storefront and the engine, lets time run fast (a day a second), and shows what happens:
 shoppers moving between segments, by what they do and by what they don't do. At the end, an
-independent oracle reads all topics and ClickHouse and counts what was lost or doubled.
+independent oracle reads all topics and ClickHouse and counts what was lost or doubled, and
+what storefront and engine have counted themselves is compared with what it finds.
 
 Ctrl-C ends it cleanly with a summary. Everything is on loopback, and removed at the end
 unless --dir says where to keep it.
 
 With --from, a recorded file takes the storefront's place: it is replayed in log time, as
-fast as it goes, and the demo ends when all of it is through.`,
+fast as it goes, and the demo ends when all of it is through.
+
+With --dump, the topics are kept as they were: input.ndjson, triggers.ndjson, muted.ndjson and
+deadletters.ndjson, one record a line, with topic, partition, offset, timestamp (in Unix
+milliseconds), key, headers and value. Keys, values and the values of headers are in base64,
+since they may be any bytes; a key or value that there is none of is null.`,
 		Example: `  footfall demo
   footfall demo --speed 1x --rate 50
   footfall demo --for 30s --headless --output json
@@ -130,7 +136,9 @@ type demonstration struct {
 	house  *chdb.Local
 	engine *engine
 	view   *demoView
-	tally  storefront.Tally
+
+	tally storefront.Tally // of what the storefront has sent
+	acked int64            // records that the broker has acknowledged
 }
 
 // fastSpeed is the speed from which on the shop's days go by while one watches.
@@ -322,7 +330,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	all.Go(func() error { return watch.run(work) })
 
 	err = d.act(ctx, work, watch)
-	population := d.engine.population()
+	counts := d.counted()
 	stop()
 	// What stopped the engine explains more than what then failed without it.
 	if failed := all.Wait(); failed != nil {
@@ -331,7 +339,7 @@ func (d *demonstration) live(ctx context.Context) (*demoReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.judge(context.WithoutCancel(ctx), watch, population)
+	return d.judge(context.WithoutCancel(ctx), watch, &counts)
 }
 
 // act waits for the engine, plays the storefront, and waits until all is through.
@@ -403,7 +411,9 @@ func (d *demonstration) play(ctx, work context.Context) error {
 	} else {
 		err = d.playFile(ctx, pub)
 	}
-	return errors.Join(err, pub.Close())
+	err = errors.Join(err, pub.Close())
+	d.acked = pub.Counts().Acked
+	return err
 }
 
 // opening is the demo's clock, which begins to run when the shop's history is

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"footfall/pipeline/oracle"
 	"footfall/schemas"
@@ -45,9 +47,60 @@ type demoLatency struct {
 	N   int      `json:"n"`
 }
 
+// demoCounts is what those who did the work say of it, when all of it is through. The
+// oracle counts what is in the topics, so its own counts add up whatever they did.
+type demoCounts struct {
+	demoSample                  // by the engine
+	anew       bool             // a partition was recovered on the way: the engine's counters began anew with it
+	acked      int64            // records that the broker has acknowledged to the publisher
+	broken     map[string]int64 // of them, by the reason they must be refused for, as the storefront made them
+}
+
+// counted asks them.
+func (d *demonstration) counted() demoCounts {
+	return demoCounts{
+		demoSample: d.engine.sample(), anew: d.engine.metrics.recoveries.Load() > 0,
+		acked: d.acked, broken: d.tally.Sent().Broken,
+	}
+}
+
+// compare holds their counts against what the oracle has found. The input may have more
+// records than the publisher's, since anyone may write to the demo's Kafka, but not less.
+func (r *demoReport) compare(c *demoCounts) {
+	differ := func(what string, counted, found int64) {
+		if by := max(counted-found, found-counted); by > 0 {
+			r.wrong += int(by)
+			r.findings = errors.Join(r.findings, fmt.Errorf("%s: %d were counted, and the oracle has %d", what, counted, found))
+		}
+	}
+	if missing := c.acked - r.RecordsPublished; missing > 0 {
+		r.Lost += int(missing)
+		r.findings = errors.Join(r.findings, fmt.Errorf("%d records were acknowledged, and the topic has %d", c.acked, r.RecordsPublished))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(c.broken)) {
+		if sent, refused := c.broken[reason], int64(r.DeadLetters.ByReason[reason]); refused < sent {
+			differ("dead letters of records sent as "+reason, sent, refused)
+		}
+	}
+	if !c.anew {
+		differ("events applied", int64(c.applied), int64(r.EventsApplied))
+		differ("duplicates", int64(c.duplicates), int64(r.Duplicates))
+		differ("dead letters", int64(c.dead), int64(r.DeadLetters.Total))
+		if said := int64(c.transitions); said > int64(r.Transitions) { // until it stops more may be said, where bounds of scores have changed
+			differ("transitions", said, int64(r.Transitions))
+		}
+	}
+	differ("users", int64(c.users), int64(r.Users))
+	if i := slices.IndexFunc(c.sets, func(s SetStatus) bool { return s.Set == lifecycleSet }); i >= 0 && r.Judged {
+		for _, s := range c.sets[i].Segments {
+			differ("users in "+s.Segment, s.Users, int64(r.Segments[s.Segment]))
+		}
+	}
+}
+
 // judge reads all topics back and has the oracle compare them, and counts what is
 // in ClickHouse by SQL.
-func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population []SetStatus) (*demoReport, error) {
+func (d *demonstration) judge(ctx context.Context, watch *demoWatch, counts *demoCounts) (*demoReport, error) {
 	dump, marks, err := d.readBack(ctx)
 	if err != nil {
 		return nil, err
@@ -68,12 +121,16 @@ func (d *demonstration) judge(ctx context.Context, watch *demoWatch, population 
 		RecordsPublished: int64(len(dump.Input)), EventsApplied: judged.Applied, Duplicates: judged.Duplicates,
 		DeadLetters: demoDeadLetters{Total: judged.DeadLetters, ByReason: judged.Reasons},
 		Transitions: judged.Triggers + judged.Muted, Triggers: judged.Triggers, Muted: judged.Muted,
-		Users: judged.Users, Segments: map[string]int{}, Sets: population, Others: judged.Others, Latency: watch.latency(),
+		Users: judged.Users, Segments: map[string]int{}, Sets: counts.sets, Others: judged.Others, Latency: watch.latency(),
 		Lost: judged.LostCount, Doubled: judged.DoubledCount, wrong: judged.WrongCount, findings: judged.Err(),
 	}
 	if r.Judged = setIndex(d.engine.rules().Names(), lifecycleSet) >= 0; r.Judged {
 		r.Segments = judged.Segments
 	}
+	if counts.anew {
+		d.say("a partition was recovered on the way, so the engine's counters are not of the whole run: they are not compared")
+	}
+	r.compare(counts)
 	return r, d.judgeClickHouse(ctx, r, len(dump.DeadLetters))
 }
 

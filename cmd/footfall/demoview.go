@@ -25,6 +25,7 @@ import (
 type demoView struct {
 	d        *demonstration
 	watch    *demoWatch
+	at       demoPlaces
 	stop     func()
 	draining atomic.Bool
 
@@ -35,7 +36,7 @@ type demoView struct {
 	now    demoSample
 }
 
-// demoSample is what rates are made of.
+// demoSample is what the engine has counted so far; rates are made of two.
 type demoSample struct {
 	at                   time.Time
 	applied, transitions uint64
@@ -45,15 +46,20 @@ type demoSample struct {
 	clock                schemas.Millis
 }
 
+// demoPlaces is where what runs can be reached, and how this program is called.
+type demoPlaces struct{ broker, house, engine, program string }
+
 // demoRows is what ClickHouse said last.
 type demoRows struct {
 	events, transitions     uint64
-	viewed, carted, ordered uint64
+	viewed, carted, ordered uint64 // users of the day, stage by stage
 	day                     string
 	err                     error
 }
 
-func newDemoView(d *demonstration, watch *demoWatch) *demoView { return &demoView{d: d, watch: watch} }
+func newDemoView(d *demonstration, watch *demoWatch) *demoView {
+	return &demoView{d: d, watch: watch, at: demoPlaces{d.broker.Addr(), d.house.Addr(), d.conf.HTTP.Advertise, program()}}
+}
 
 // drained tells the view that no more is published.
 func (v *demoView) drained() { v.draining.Store(true) }
@@ -61,7 +67,7 @@ func (v *demoView) drained() { v.draining.Store(true) }
 // run draws until ctx ends or the person ends it.
 func (v *demoView) run(ctx context.Context, stop func()) error {
 	v.stop = stop
-	v.now = v.sample()
+	v.now = v.d.engine.sample()
 	asking, end := context.WithCancel(ctx)
 	defer end()
 	go v.ask(asking)
@@ -105,15 +111,15 @@ func (v *demoView) askOnce(ctx context.Context, db *clickhouse.DB) *demoRows {
 		return r // a recorded log whose time has not begun
 	}
 	day := time.UnixMilli(int64(now)).UTC()
-	r.day = day.Format("2006-01-02")
-	r.err = db.QueryRow(ctx, `SELECT uniqExactIf(user_id, type = 'view'), uniqExactIf(user_id, type = 'add_to_cart'), uniqExactIf(user_id, type = 'purchase')
-		FROM events WHERE toDate(time) = ?`, r.day).Scan(&r.viewed, &r.carted, &r.ordered)
+	r.day = day.Format(time.DateOnly)
+	r.err = db.QueryRow(ctx, fmt.Sprintf(`SELECT sumIf(in_order, step = 1), sumIf(in_order, step = 2), sumIf(in_order, step = 3)
+		FROM funnel(from = '%s', to = '%s', window = 86400)`, r.day, day.AddDate(0, 0, 1).Format(time.DateOnly))).Scan(&r.viewed, &r.carted, &r.ordered)
 	return r
 }
 
-func (v *demoView) sample() demoSample {
-	s := demoSample{at: time.Now(), sets: v.d.engine.population()}
-	for _, p := range v.d.engine.pipe.Status() {
+func (e *engine) sample() demoSample {
+	s := demoSample{at: time.Now(), sets: e.population()}
+	for _, p := range e.pipe.Status() {
 		if p.Recovering {
 			continue
 		}
@@ -149,7 +155,7 @@ func (v *demoView) Update(m tea.Msg) (tea.Model, tea.Cmd) {
 			return v, tea.Quit
 		}
 	case redraw:
-		if s := v.sample(); s.at.Sub(v.now.at) >= time.Second {
+		if s := v.d.engine.sample(); s.at.Sub(v.now.at) >= time.Second {
 			v.before, v.now = v.now, s
 		} else {
 			s.at = v.now.at
@@ -266,26 +272,28 @@ func (v *demoView) clickhouse(b *strings.Builder, bold, dim lipgloss.Style) {
 			b.WriteString("  its first day is still to come\n\n")
 			return
 		}
-		fmt.Fprintf(b, "  %s: %s users viewed, %s put into a cart, %s ordered\n\n", r.day, grouped(int64(r.viewed)), grouped(int64(r.carted)), grouped(int64(r.ordered)))
+		of := func(n uint64) string {
+			return fmt.Sprintf("(%.0f %%)", 100*float64(n)/float64(max(1, r.viewed)))
+		}
+		fmt.Fprintf(b, "  %s: %s users viewed, %s then carted %s, %s then ordered %s\n\n",
+			r.day, grouped(int64(r.viewed)), grouped(int64(r.carted)), of(r.carted), grouped(int64(r.ordered)), of(r.ordered))
 	}
 }
 
 // hints are the addresses, with a command to try for each, in lines of at most width: to
 // be copied as they stand, so what is longer goes on in the next line as shells have it.
 func (v *demoView) hints(width int) (lines []string) {
-	d := v.d
 	user := "USER"
 	v.watch.mu.Lock()
 	if n := len(v.watch.last); n > 0 {
 		user = v.watch.last[n-1].user
 	}
 	v.watch.mu.Unlock()
-	broker, house := d.broker.Addr(), d.house.Addr()
 	for _, hint := range []string{
-		"kafka    kcat -C -b " + broker + " -t triggers -f '%k %s\\n'",
-		"sql      curl " + house + " -d 'SELECT * FROM footfall.funnel_daily FORMAT Pretty'",
-		"why      " + program() + " explain " + user + " --brokers " + broker,
-		"metrics  curl -s " + d.conf.HTTP.Advertise + "/metrics",
+		"kafka    kcat -C -b " + v.at.broker + " -t triggers -f '%k %s\\n'",
+		"sql      curl " + v.at.house + " -d 'SELECT * FROM footfall.funnel_daily FORMAT Pretty'",
+		"why      " + v.at.program + " explain " + user + " --brokers " + v.at.broker,
+		"metrics  curl -s " + v.at.engine + "/metrics",
 	} {
 		if at := strings.LastIndex(hint, " -"); len(hint) > width && at > 0 {
 			lines = append(lines, hint[:at]+" \\")

@@ -15,12 +15,15 @@ import (
 	"footfall/schemas"
 )
 
-// TestRealKafkaReaders has three other clients read the triggers read_committed:
-// kcat (librdkafka), and the example consumers in Go and in Java. The instance's groups
-// are those of the newer protocol here; elsewhere they are classic.
-func TestRealKafkaReaders(t *testing.T) {
-	broker := realKafka(t)
-	h := newHouse(t, broker, schemas.Replay, "clock.max_age=3650d", "kafka.protocol=consumer")
+// TestEndToEndReaders and TestRealKafkaReaders have other clients read the triggers
+// read_committed: kcat (librdkafka), and the example consumers in Go and in Java. On the
+// real Kafka the instance's groups are those of the newer protocol; elsewhere they are
+// classic.
+func TestEndToEndReaders(t *testing.T)  { readers(t, localKafka(t)) }
+func TestRealKafkaReaders(t *testing.T) { readers(t, realKafka(t), "kafka.protocol=consumer") }
+
+func readers(t *testing.T, broker string, more ...string) {
+	h := newHouse(t, broker, schemas.Replay, append(more, "clock.max_age=3650d")...)
 	instance := h.start()
 	h.ready()
 	h.publishShop(5_000)

@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,7 +17,6 @@ import (
 	"footfall/pipeline/oracle"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
-	"footfall/sinks/clickhouse/chdbtest"
 	"footfall/sources/storefront"
 )
 
@@ -154,45 +151,6 @@ func (s *dataSet) path(t *testing.T) string {
 		t.Skipf("real data is not here (set FOOTFALL_TEST_DATA): %v", err)
 	}
 	return path
-}
-
-// TestEndToEndDemo runs `demo --from` on every data set, as a newcomer would.
-func TestEndToEndDemo(t *testing.T) {
-	chdbtest.Library(t)
-	for _, s := range dataSets() {
-		t.Run(s.mapping, func(t *testing.T) {
-			if raceSlower > 1 && s.mapping != "rees46" {
-				t.Skip("too slow under the race detector, and the same code as rees46")
-			}
-			path := s.path(t)
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := exec.CommandContext(t.Context(), self, "demo", "--from", path, "--mapping", s.mapping, "--headless", "--output", "json") //nolint:gosec // this test binary
-			c.Args[0] = "footfall"
-			var stderr bytes.Buffer
-			c.Stderr = &stderr
-			out, err := c.Output()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, stderr.String())
-			}
-			var r demoReport
-			if err := json.Unmarshal(out, &r); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			if int64(r.EventsApplied+r.Duplicates+r.DeadLetters.Total) != r.RecordsPublished {
-				t.Errorf("%d applied + %d duplicates + %d dead letters are not the %d published", r.EventsApplied, r.Duplicates, r.DeadLetters.Total, r.RecordsPublished)
-			}
-			if s.users > 0 && r.Users != s.users {
-				t.Errorf("got %d users, want %d", r.Users, s.users)
-			}
-			if r.Muted > 0 || r.Triggers == 0 {
-				t.Errorf("got %d triggers and %d muted, want none muted", r.Triggers, r.Muted)
-			}
-			t.Logf("%s", out)
-		})
-	}
 }
 
 // TestRealKafkaDataSets publishes every data set into a real Kafka and compares
