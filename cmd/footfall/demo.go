@@ -87,7 +87,7 @@ since they may be any bytes; a key or value that there is none of is null.`,
 	f.BoolVar(&o.headless, "headless", false, "no live view")
 	f.StringVar(&o.output, "output", "text", "of the summary: text, or json (one line)")
 	f.StringVar(&o.dump, "dump", "", "keep the topics as NDJSON in a `DIR`, for outside checkers")
-	f.StringVar(&o.dir, "dir", "", "keep snapshots and ClickHouse's tables in a `DIR` (default a temporary one)")
+	f.StringVar(&o.dir, "dir", "", "keep snapshots and ClickHouse's tables in a `DIR`, a new one or empty (default a temporary one)")
 	return cmd
 }
 
@@ -257,6 +257,9 @@ func (d *demonstration) place() (remove func(), err error) {
 	if d.o.dir != "" {
 		if d.dir, err = filepath.Abs(d.o.dir); err != nil { // a bucket's address has no other
 			return nil, err
+		}
+		if left, err := os.ReadDir(d.dir); err == nil && len(left) > 0 {
+			return nil, &usageError{fmt.Errorf("--dir %s: it is not empty; the demo's Kafka is a new one each time, so snapshots and tables of another do not fit it: name a new folder", d.o.dir)}
 		}
 		return func() {}, os.MkdirAll(d.dir, 0o700)
 	}
