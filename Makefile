@@ -73,6 +73,7 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 vet:
 	go vet ./...
 	go vet -tags chaos,smallpieces,synctests ./...
+	go vet -tags gcs,azure ./cmd/footfall
 
 GOVULNDB ?= https://vuln.go.dev
 export GOVULNDB
