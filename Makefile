@@ -45,13 +45,10 @@ demo: build ## all of it on embedded engines (ARGS="--for 30s", ARGS="--help")
 test: ## the tests (needs Go; npm for those on the ClickHouse engine)
 	go test $(RACE) -timeout 20m $(PKG)
 
-check: generated format lint vet ## what CI runs
-	$(MAKE) vuln
-	$(MAKE) test RACE=-race
-	$(MAKE) fuzz
-	$(MAKE) sim
-	$(MAKE) brokersim
-	$(MAKE) mutants
+check: ## what CI runs, and how long each part takes
+	@for part in generated format lint vet vuln "test RACE=-race" fuzz sim brokersim mutants; do \
+	  began=$$SECONDS; $(MAKE) $$part; printf '%s: %d s\n' "$$part" $$((SECONDS - began)); \
+	done
 
 generate: ## write again what is generated
 	go generate ./...
@@ -74,6 +71,7 @@ fix: $(golangci) $(gofumpt) ## format, and mend what the linter can
 vet:
 	go vet ./...
 	go vet -tags chaos,smallpieces,synctests ./...
+	go vet -tags gcs,azure ./cmd/footfall
 
 GOVULNDB ?= https://vuln.go.dev
 export GOVULNDB
@@ -163,9 +161,15 @@ with-kafka = broker="$(abspath $(PEERS))/kafka/kafka"; \
 	export FOOTFALL_TEST_KAFKA=$$("$$broker" bootstrap "$$dir") FOOTFALL_TEST_BROKER="$$broker" FOOTFALL_TEST_BROKER_DIR="$$dir"; \
 	export FOOTFALL_TEST_KAFKA_LIBS=$$(ls -d $(cache)/kafka-$(KAFKA_VERSION)/libs 2>/dev/null || true)
 
+# The conformance tests run on the broker in the process and on a real one, by onBrokers;
+# what is left out here is the former, and the tests that know no other: make test has both.
+brokers := sources/kafka sinks/triggers pipeline/pipelinetest
+on-brokers = $$(awk '/^func / { name = "" } /^func Test/ { name = $$2; sub(/\(.*/, "", name) } name && /onBrokers\(t|t\.Run\("real/ { print name }' \
+	  $(addsuffix /*_test.go,$(brokers)) | sort -u | paste -sd '|')
+
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS, and CI's share of chaos
 	@$(with-kafka); \
-	go test -count 1 -p 1 -timeout 15m ./sources/kafka ./sinks/triggers ./pipeline/pipelinetest; \
+	go test -count 1 -p 1 -timeout 15m -run "^($(on-brokers))\$$" -skip /local $(addprefix ./,$(brokers)); \
 	go test -tags chaos -count 1 -p 1 -timeout 30m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
 
 chaos: ONLY ?= Chaos

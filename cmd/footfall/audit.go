@@ -216,7 +216,7 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 	found, err := a.Compare(ctx, plan, clickhouse.AuditOptions{Mend: o.mend, Quick: o.quick, Progress: show.add})
 	show.end()
 	if err != nil {
-		return nil, err
+		return nil, kafka.Unreadable(err)
 	}
 	r := newAuditReport(c, plan, found, o)
 	if o.chains == "yes" || o.chains == "auto" && o.whole() {

@@ -25,8 +25,11 @@ func newDeadLetters(g *global) *cobra.Command {
 		Use:     "deadletters",
 		GroupID: "operate",
 		Short:   "What was refused, by reason; put mended records back",
-		Args:    noSuchCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `A record that can't be taken in is written to the dead-letter topic, as it came, with the
+reason; it stops none of the others. "ls" shows which there are. Once the sender is
+mended, and the records with it, "republish" puts them back into the events topic.`,
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDeadLettersList(g), newRepublish(g))
 	return cmd
@@ -97,6 +100,9 @@ func newDeadLettersList(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "Show dead letters by reason, with samples",
+		Long: `Reads the dead-letter topic and counts by reason, with the newest of each: where the record
+was, its key, what is wrong with it, how its value begins. With --output json it prints all
+of them, whole, one a line, to be mended and given to "footfall deadletters republish".`,
 		Example: `  footfall deadletters ls
   footfall deadletters ls --reason bad_time --output json > bad.ndjson`,
 		Args: noArgs,

@@ -336,7 +336,7 @@ func (e *engine) archiveOnce(ctx context.Context) error {
 		return err
 	}
 	e.archive.set(a, nil)
-	return a.Run(ctx)
+	return kafka.Unreadable(a.Run(ctx))
 }
 
 func (e *engine) reportArchive(f archive.Fact) {

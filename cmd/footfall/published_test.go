@@ -147,6 +147,20 @@ func (p *numbers) send(s publishedSet) {
 	})
 	p.is("footfall: events applied", done.Published, applied)
 	p.is("footfall: duplicates and dead letters", 0, others)
+	p.judge()
+}
+
+// judge has the oracle recompute every transition of the lifecycle from the input, and
+// compare them with what was said, one by one. These numbers are ours, like parity's.
+func (p *numbers) judge() {
+	p.t.Helper()
+	r, _ := p.house.judge(false)
+	found := r.LostCount + r.DoubledCount + r.WrongCount
+	fmt.Printf("published: oracle     %-24s lifecycle: %d transitions of %d users expected; %d lost, %d doubled, %d wrong\n", p.folder, r.Expected, r.Users, r.LostCount, r.DoubledCount, r.WrongCount)
+	if found > 0 || r.Expected == 0 {
+		p.total.different++
+		p.t.Errorf("got %d findings of the oracle, want none; %d transitions expected, want some", found, r.Expected)
+	}
 }
 
 // users asks the running instance to explain every user.

@@ -65,6 +65,9 @@ func newRulesShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Print a shipped set's YAML, to copy and change",
+		Long: `Prints the file of a shipped set, comments and all; with --examples, the example histories
+that "footfall test" plays on it. A changed copy wants a name of its own (set: ...), and
+is switched on by its path, in segments.sets.`,
 		Example: `  footfall rules show loyalty > ours.yaml
   footfall rules show loyalty --examples > ours.test.yaml`,
 		Args: oneArg("shipped set"),

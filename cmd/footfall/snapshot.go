@@ -21,13 +21,19 @@ func newSnapshot(g *global) *cobra.Command {
 		Use:     "snapshot",
 		GroupID: "operate",
 		Short:   "List snapshots, or read them to see that they are whole",
-		Args:    noSuchCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `A snapshot holds what is known of a partition's users at one offset; a recovery reads the
+newest that is whole, and the log from there. These commands look into the bucket
+(snapshots.bucket) and change nothing; footfall itself takes snapshots, and drops old ones.`,
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List the snapshots of every partition, the newest first",
-		Args:  noArgs,
+		Long: `Lists what is in the bucket: the offset that each goes on from, the number of
+the last output before it, when it was taken, its bytes, and its kind: "whole" has every
+user, "delta" those who have changed since the one before it.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return eachSnapshot(cmd, g, false)
 		},
@@ -35,7 +41,10 @@ func newSnapshot(g *global) *cobra.Command {
 	verify := &cobra.Command{
 		Use:   "verify",
 		Short: "Read every snapshot to its end; exit code 1 when one cannot be used",
-		Args:  noArgs,
+		Long: `Reads each snapshot and compares its checksums. A delta is as good as all that it builds
+upon. One that can't be used is no loss yet: a recovery takes one before it, and reads
+more of the log, which must reach back that far.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return eachSnapshot(cmd, g, true)
 		},

@@ -20,8 +20,11 @@ func newTopics(g *global) *cobra.Command {
 		Use:     "topics",
 		GroupID: "operate",
 		Short:   "Make the topics, or check them",
-		Args:    noSuchCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `The topics are those of kafka.topics: events, triggers, muted transitions, dead letters, and
+the kill switch's. What footfall promises rests on their settings (retention, compaction,
+timestamps, partitions), so they are made, and checked, by a command.`,
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var b brokersFlag
 	create := &cobra.Command{
@@ -41,7 +44,9 @@ A topic that exists is not changed: what is wrong with it is told. Exit code 1 t
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Tell what is wrong with the topics, and how to mend it",
-		Args:  noArgs,
+		Long: `Looks at the topics and their settings, and changes nothing. Each line is something that is
+wrong, with its remedy. Exit code 1 then.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withTopics(cmd, g, &b, checkTopics)
 		},

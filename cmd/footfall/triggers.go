@@ -26,20 +26,23 @@ instances read it, those that start later too; it stays until it is thrown again
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newSwitch(g, "pause", "Mute every transition from now on", true),
-		newSwitch(g, "resume", "Let transitions trigger again", false),
+		newSwitch(g, "pause", "Mute every transition from now on", `Throws the switch, and waits (--wait) for every running instance to say that it has seen
+it. From then on transitions are muted; what is in the trigger topic already stays there.`, true),
+		newSwitch(g, "resume", "Let transitions trigger again", `Throws the switch back, and waits (--wait) for every running instance to say that it has
+seen it. What was muted meanwhile stays so.`, false),
 		newSwitchShow(g),
 	)
 	return cmd
 }
 
-func newSwitch(g *global, name, short string, paused bool) *cobra.Command {
+func newSwitch(g *global, name, short, long string, paused bool) *cobra.Command {
 	var b brokersFlag
 	var reason string
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: short,
+		Long:  long,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.config(b.settings()...)
@@ -66,7 +69,9 @@ func newSwitchShow(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show how the switch stands, since when, and why",
-		Args:  noArgs,
+		Long: `Reads the switch from its topic: whether triggers run or are paused, since when, by whom,
+and the reason that was given. It needs no running instance.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.config(b.settings()...)
 			if err != nil {

@@ -22,7 +22,9 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		GroupID: "operate",
 		Short:   "Print the version, or what has changed",
-		Args:    noArgs,
+		Long: `Prints the version, and what it was built with and for. With --changes it prints the
+changelog, which is in the binary: what to know before an upgrade.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if changes {
 				_, err := io.WriteString(cmd.OutOrStdout(), changelog)

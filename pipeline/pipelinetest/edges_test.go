@@ -3,15 +3,20 @@ package pipelinetest
 import (
 	"context"
 	"crypto/rand"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/fileblob"
 	_ "gocloud.dev/blob/memblob"
+	_ "gocloud.dev/blob/s3blob"
 
 	"footfall/pipeline"
 	"footfall/pipeline/snapshot"
@@ -135,14 +140,14 @@ func TestBuckets(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		RunBucket(t, func(*testing.T) snapshot.Bucket { return NewBucket() })
 	})
-	for _, scheme := range []string{"mem", "file"} {
+	for scheme, address := range map[string]func(t *testing.T) string{
+		"mem":  func(*testing.T) string { return "mem://" },
+		"file": func(t *testing.T) string { return "file://" + t.TempDir() + "?no_tmp_dir=true" },
+		"s3":   startS3,
+	} {
 		t.Run(scheme, func(t *testing.T) {
 			RunBucket(t, func(t *testing.T) snapshot.Bucket {
-				url := "mem://"
-				if scheme == "file" {
-					url = "file://" + t.TempDir() + "?no_tmp_dir=true"
-				}
-				b, err := blob.OpenBucket(t.Context(), url)
+				b, err := blob.OpenBucket(t.Context(), address(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -151,4 +156,17 @@ func TestBuckets(t *testing.T) {
 			})
 		})
 	}
+}
+
+// startS3 serves an object store on loopback, of one bucket, and returns that one's URL.
+func startS3(t *testing.T) string {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	store := s3mem.New()
+	if err := store.CreateBucket("snapshots"); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(gofakes3.New(store).Server())
+	t.Cleanup(server.Close)
+	return "s3://snapshots?region=eu-west-1&use_path_style=true&endpoint=" + url.QueryEscape(server.URL)
 }

@@ -11,11 +11,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/schemas"
+	source "footfall/sources/kafka"
 )
 
 // A batch that expands without measure stops the archive with what to do. The client
 // tells of it once, and then reads that partition no more: nothing would come of
-// waiting.
+// waiting. The words are the source's, which knows the setting.
 func TestBatchBombStopsTheArchive(t *testing.T) {
 	db, _ := open(t)
 	k := startKafka(t)
@@ -33,7 +34,7 @@ func TestBatchBombStopsTheArchive(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := a.Run(ctx); !errors.Is(err, kgo.ErrMaxDecompress) || !strings.Contains(err.Error(), "in/0") || !strings.Contains(err.Error(), "kafka.batch_max") {
+	if err := source.Unreadable(a.Run(ctx)); !errors.Is(err, kgo.ErrMaxDecompress) || !strings.Contains(err.Error(), "in/0") || !strings.Contains(err.Error(), "kafka.batch_max") {
 		t.Errorf("got %v, want an error that names the partition and what to do", err)
 	}
 }

@@ -15,7 +15,6 @@ import (
 
 	"footfall/pipeline/archive"
 	"footfall/schemas"
-	source "footfall/sources/kafka"
 )
 
 // Limits of what is fetched ahead. While a batch is being inserted nothing is
@@ -365,13 +364,11 @@ func (l *Log) errors(fetches kgo.Fetches) (fail error) {
 		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &loss):
 			fail = fmt.Errorf("archive: %s/%d: the offset committed for group %s is not in the log any more (%w): records were deleted before they were archived, or the topic was made anew; "+
 				"to go on without them, stop the archive and reset this partition's offset in the group (kafka-consumer-groups --reset-offsets --to-earliest); make the topic's retention longer than the archive may be down", topic, partition, l.group, err)
-		case errors.Is(err, kgo.ErrMaxDecompress): // the client says so once, and reads the partition no more
-			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, source.Unreadable(err))
 		case errors.Is(err, kerr.UnknownTopicID):
 			// The client goes on to ask for the topic that it knew, without a pause.
 			fail = fmt.Errorf("archive: topic %s was deleted, or deleted and made anew (%w): a row is known by its topic, partition and offset, "+
 				"so the new topic's rows can't stand beside the old one's; give the topic another name, or the archive another clickhouse.database", topic, err)
-		case fatal(err):
+		case fatal(err), errors.Is(err, kgo.ErrMaxDecompress): // the client says the latter once, and reads the partition no more
 			fail = fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, err)
 		default:
 			l.report(archive.Waiting{What: fmt.Sprintf("fetch %s/%d", topic, partition), Err: err, Attempt: 1, Wait: 0})
