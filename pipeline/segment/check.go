@@ -82,7 +82,8 @@ func (c *checker) check(text string) (*ast.AST, *cel.Type, []error) {
 	}
 	var faults []error
 	for _, e := range issues.Errors() {
-		faults = append(faults, &fault{e.Location.Line(), e.Location.Column() + 1, c.inOurWords(e.Message)})
+		// What is too large or too deep has no place of its own, but -1.
+		faults = append(faults, &fault{max(1, e.Location.Line()), max(0, e.Location.Column()) + 1, c.inOurWords(e.Message)})
 	}
 	return nil, nil, faults
 }
