@@ -24,6 +24,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/pipeline/oracle"
@@ -39,19 +40,26 @@ type verdict struct {
 	*oracle.Report
 	records  int // in the input
 	resent   int // rows that lie in ClickHouse twice until it merges, and count once
-	hangs    []string
+	hangs    []hang
 	duration time.Duration
 }
 
+// hang is a partition in which a transaction stays undecided.
+type hang struct {
+	topic     string
+	partition int32
+	text      string
+	brokers   bool // the coordinator has ended that transaction or knows none: its markers will never come
+}
+
 // verify waits until everything published is applied, said and archived, and then
-// compares all there is. It returns nil when a fault of the broker's own keeps it from
-// coming to an end; that is logged and counted, and not a failure of ours.
+// compares all there is. Where a transaction is never decided, it judges what can be read;
+// that is a failure, unless the fault is the broker's own, which is logged and counted.
 func (h *house) verify(running ...*process) *verdict {
 	h.t.Helper()
 	began := time.Now()
 	if hangs := h.hanging(); len(hangs) > 0 {
-		h.t.Logf("BROKER FAULT: transactions without their markers: %s", strings.Join(hangs, "; "))
-		return &verdict{hangs: hangs}
+		return h.verifyRest(hangs, running)
 	}
 	h.applied(3 * time.Minute)
 	h.archived()
@@ -59,10 +67,7 @@ func (h *house) verify(running ...*process) *verdict {
 		h.stop(p)
 	}
 	dump, committed := h.readTopics()
-	opt := oracle.Options{
-		Currency: h.conf.Shop.Currency, Rates: h.conf.Shop.Rates, InputTopic: h.conf.Kafka.Topics.Events,
-		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), Sets: h.setNames(),
-	}
+	opt := h.judging()
 	if h.conf.Kafka.Lane == schemas.Live {
 		opt.WallTicks, opt.Marks = true, committed
 	}
@@ -77,6 +82,41 @@ func (h *house) verify(running ...*process) *verdict {
 	h.verifyTables(dump, v)
 	h.verifyViews(dump, v)
 	v.duration = time.Since(began)
+	return v
+}
+
+// judging is what the oracle has to know of the installation.
+func (h *house) judging() oracle.Options {
+	return oracle.Options{
+		Currency: h.conf.Shop.Currency, Rates: h.conf.Shop.Rates, InputTopic: h.conf.Kafka.Topics.Events,
+		Group: h.conf.Kafka.Group, Lane: h.conf.Kafka.Lane.String(), Sets: h.setNames(),
+	}
+}
+
+// verifyRest ends the processes, which may wait for what hangs, and judges the partitions
+// in which nothing does, as far as they came.
+func (h *house) verifyRest(hangs []hang, running []*process) *verdict {
+	h.t.Helper()
+	for _, p := range running {
+		p.kill()
+	}
+	hangs = append(hangs, h.hanging()...) // what the killed have left undecided is aborted meanwhile
+	without := map[int32]bool{}
+	for _, x := range hangs {
+		without[x.partition] = true
+		if x.brokers {
+			h.t.Logf("BROKER FAULT: a transaction without its markers: %s", x.text)
+		} else {
+			h.t.Errorf("a transaction is undecided, and its coordinator has not ended it: %s", x.text)
+		}
+	}
+	dump, committed := h.readWithout(without)
+	opt := h.judging()
+	opt.WallTicks, opt.Marks, opt.Partial = h.conf.Kafka.Lane == schemas.Live, committed, true
+	v := &verdict{Report: dump.Judge(opt), records: len(dump.Input), hangs: hangs}
+	if err := v.Err(); err != nil {
+		h.t.Errorf("the oracle says of what can be read: %v", err)
+	}
 	return v
 }
 
@@ -95,7 +135,7 @@ func (h *house) reader(opts ...kgo.Opt) *kgo.Client {
 const hangMax = 90 * time.Second
 
 // hanging waits until nothing in the topics is undecided, and names what stays so.
-func (h *house) hanging() (hangs []string) {
+func (h *house) hanging() (hangs []hang) {
 	h.t.Helper()
 	cl := h.reader()
 	defer cl.Close()
@@ -114,9 +154,11 @@ func (h *house) hanging() (hangs []string) {
 		ends.Each(func(o kadm.ListedOffset) {
 			// Read a moment apart while an instance commits: only what stays counts.
 			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset && !time.Now().After(end) {
-				hangs = append(hangs, o.Topic)
+				hangs = append(hangs, hang{})
 			} else if s.Offset < o.Offset {
-				hangs = append(hangs, fmt.Sprintf("%s/%d: stable up to %d of %d%s", o.Topic, o.Partition, s.Offset, o.Offset, h.opened(admin, o.Topic, o.Partition)))
+				x := hang{topic: o.Topic, partition: o.Partition, text: fmt.Sprintf("%s/%d: stable up to %d of %d", o.Topic, o.Partition, s.Offset, o.Offset)}
+				h.opened(admin, &x)
+				hangs = append(hangs, x)
 			}
 		})
 		if len(hangs) == 0 || time.Now().After(end) {
@@ -126,29 +168,49 @@ func (h *house) hanging() (hangs []string) {
 }
 
 // opened describes the transactions that hold a partition: what its leader knows of them,
-// and what their coordinators do.
-func (h *house) opened(admin *kadm.Client, topic string, partition int32) (text string) {
+// and what their coordinators do. The broker is at fault if every coordinator says so.
+func (h *house) opened(admin *kadm.Client, x *hang) {
 	ctx := h.t.Context()
 	var set kadm.TopicsSet
-	set.Add(topic, partition)
+	set.Add(x.topic, x.partition)
 	producers, err := admin.DescribeProducers(ctx, set)
 	if err != nil {
-		return "; " + err.Error()
+		x.text += "; " + err.Error()
+		return
 	}
-	for _, p := range producers[topic].Partitions[partition].ActiveProducers {
+	open, ended := 0, 0
+	for _, p := range producers[x.topic].Partitions[x.partition].ActiveProducers {
 		if p.CurrentTxnStartOffset < 0 {
 			continue
 		}
-		text += fmt.Sprintf("; producer %d at epoch %d, sequence %d, holds it from offset %d on", p.ProducerID, p.ProducerEpoch, p.LastSequence, p.CurrentTxnStartOffset)
-		listed, _ := admin.ListTransactions(ctx, []int64{p.ProducerID}, nil)
+		open++
+		x.text += fmt.Sprintf("; producer %d at epoch %d, sequence %d, holds it from offset %d on", p.ProducerID, p.ProducerEpoch, p.LastSequence, p.CurrentTxnStartOffset)
+		listed, err := admin.ListTransactions(ctx, []int64{p.ProducerID}, nil)
+		all := err == nil
 		for id := range listed {
-			described, _ := admin.DescribeTransactions(ctx, id)
+			described, err := admin.DescribeTransactions(ctx, id)
 			d := described[id]
-			text += fmt.Sprintf(", its transaction %s is %s at epoch %d, begun at %d, with %v", id, d.State, d.ProducerEpoch, d.StartTimestamp, d.Topics)
+			all = all && err == nil && endedOf(d, p.ProducerEpoch, x)
+			x.text += fmt.Sprintf(", its transaction %s is %s at epoch %d, begun at %d, with %v (%v)", id, d.State, d.ProducerEpoch, d.StartTimestamp, d.Topics, errors.Join(err, d.Err))
 		}
-		text += "\n" + h.lying(topic, partition, p.CurrentTxnStartOffset-5)
+		if all {
+			ended++
+		}
+		x.text += "\n" + h.lying(x.topic, x.partition, p.CurrentTxnStartOffset-5)
 	}
-	return text
+	x.brokers = open > 0 && open == ended
+}
+
+// endedOf tells whether a coordinator has ended the transaction that holds a partition at
+// an epoch: it is at none now, at a later one, or has no marker left to write there.
+func endedOf(d kadm.DescribedTransaction, epoch int16, x *hang) bool {
+	switch d.State {
+	case "Ongoing":
+		return d.ProducerEpoch > epoch
+	case "PrepareCommit", "PrepareAbort", "PrepareEpochFence":
+		return !d.Topics.Lookup(x.topic, x.partition)
+	}
+	return d.Err == nil || errors.Is(d.Err, kerr.TransactionalIDNotFound)
 }
 
 // lying lists what lies in a partition from an offset on, whether it is decided or not.
@@ -183,13 +245,18 @@ func headerOfRecord(r *kgo.Record, name string) string {
 }
 
 // readTopics reads the topics whole, and the marks committed for the input.
-func (h *house) readTopics() (*oracle.Dump, map[int32]oracle.Mark) {
+func (h *house) readTopics() (*oracle.Dump, map[int32]oracle.Mark) { return h.readWithout(nil) }
+
+// readWithout leaves out some partitions.
+func (h *house) readWithout(without map[int32]bool) (*oracle.Dump, map[int32]oracle.Mark) {
 	h.t.Helper()
 	dump, t := &oracle.Dump{}, &h.conf.Kafka.Topics
 	for topic, into := range map[string]*[]oracle.Record{t.Events: &dump.Input, t.Triggers: &dump.Triggers, t.Muted: &dump.Muted, t.DeadLetters: &dump.DeadLetters} {
-		*into = h.readTopic(topic)
+		*into = h.readTopic(topic, without)
 	}
-	return dump, h.committedMarks()
+	committed := h.committedMarks()
+	maps.DeleteFunc(committed, func(p int32, _ oracle.Mark) bool { return without[p] })
+	return dump, committed
 }
 
 // committedMarks reads what the group has committed, and of its metadata what the oracle
@@ -214,8 +281,8 @@ func (h *house) committedMarks() map[int32]oracle.Mark {
 	return committed
 }
 
-// readTopic reads a topic to its end. Markers are kept, so that it knows when it is there.
-func (h *house) readTopic(topic string) (records []oracle.Record) {
+// readTopic reads a topic to its end, but for some partitions. Markers are kept, so that it knows when it is there.
+func (h *house) readTopic(topic string, without map[int32]bool) (records []oracle.Record) {
 	h.t.Helper()
 	cl := h.reader(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
 	defer cl.Close()
@@ -226,7 +293,7 @@ func (h *house) readTopic(topic string) (records []oracle.Record) {
 	}
 	open := map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
-		if start, _ := starts.Lookup(o.Topic, o.Partition); start.Offset < o.Offset {
+		if start, _ := starts.Lookup(o.Topic, o.Partition); start.Offset < o.Offset && !without[o.Partition] {
 			open[o.Partition] = o.Offset
 		}
 	})
@@ -241,7 +308,7 @@ func (h *house) readTopic(topic string) (records []oracle.Record) {
 			if r.Offset >= open[r.Partition]-1 {
 				delete(open, r.Partition)
 			}
-			if r.Attrs.IsControl() {
+			if r.Attrs.IsControl() || without[r.Partition] {
 				return
 			}
 			rec := oracle.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
