@@ -97,12 +97,12 @@ func TestTrees(t *testing.T) {
 // Slices are run in turn, the part that is least far first, and the next run goes on
 // where the ledger ends; another tree begins its parts anew, and no others.
 func TestCampaign(t *testing.T) {
-	root := project(t, module("sim:\n\t@echo \"$(SEEDS) seeds, 0 violations\"; echo $(FROM) >>$(CURDIR)/from\n"+
-		"corruptions:\n\t@echo \"$(N) corruptions, 0 silent\"\nmutants:\n\t@echo '41 caught, 1 missed'; exit 1\n"))
-	only := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^(sim|mutants|corruptions)$"}
+	root := project(t, module("corruptions:\n\t@echo \"$(N) corruptions, 0 silent\"; echo $(FROM) >>$(CURDIR)/from\n"+
+		"mutants:\n\t@echo '41 caught, 1 missed'; exit 1\n"))
+	only := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^(corruptions|mutants)$"}
 	var out strings.Builder
 	err := run(t.Context(), append(only, "-for", "1ns"), &out)
-	if err != nil || !strings.Contains(out.String(), "simulation seeds") {
+	if err != nil || !strings.Contains(out.String(), "random corruptions") {
 		t.Fatalf("got %v, want a table\n%s", err, &out)
 	}
 	out.Reset()
@@ -121,20 +121,24 @@ func TestCampaign(t *testing.T) {
 		}
 		return l.of(part)
 	}
-	if sim, mutants := of("sim"), of("mutants"); sim.count != 300_000 || sim.violations != 0 || sim.slices != 100 || mutants.count != 41 || mutants.violations != 1 {
-		t.Errorf("got %+v and %+v", sim, mutants)
+	if done, mutants := of("corruptions"), of("mutants"); done.count != 1_000_000 || done.violations != 0 || done.slices != 10 || mutants.count != 41 || mutants.violations != 1 {
+		t.Errorf("got %+v and %+v", done, mutants)
 	}
 	from, err := os.ReadFile(filepath.Join(root, "from"))
-	if err != nil || !strings.HasPrefix(string(from), "1\n3001\n6001\n") {
+	if err != nil || !strings.HasPrefix(string(from), "1\n100001\n200001\n") {
 		t.Errorf("slices began at %.40q, %v", from, err)
 	}
-	if !strings.Contains(out.String(), "< 3/300000 = 1e-05") {
+	if !strings.Contains(out.String(), "< 3/1000000 = 3e-06") {
 		t.Errorf("no bound in\n%s", &out)
 	}
-	before := hash(t, root, "sim")
-	write(t, root, "pipeline/sim/sim_test.go", "package sim\n\nvar T = 3\n")
-	if sim, corruptions := of("sim"), of("corruptions"); sim.count != 0 || corruptions.count != 1_000_000 {
-		t.Errorf("another simulation has %d seeds and %d corruptions done, want 0 and all", sim.count, corruptions.count)
+	before := hash(t, root, "corruptions")
+	write(t, root, "cmd/footfall/other.go", "package main\n\nvar A = 1\n")
+	if n := of("corruptions").count; n != 1_000_000 {
+		t.Errorf("%d corruptions are done after a change that they do not know, want all", n)
+	}
+	write(t, root, "pipeline/worker/w.go", "package worker\n\nvar A = 2\n")
+	if n := of("corruptions").count; n != 0 {
+		t.Errorf("another worker has %d corruptions done, want none", n)
 	}
 	out.Reset()
 	if err := run(t.Context(), append(only, "-report"), &out); err != nil || !strings.Contains(out.String(), before+" (older)") {
