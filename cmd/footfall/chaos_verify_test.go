@@ -100,7 +100,10 @@ func (h *house) verifyRest(hangs []hang, running []*process) *verdict {
 	for _, p := range running {
 		p.kill()
 	}
-	hangs = append(hangs, h.hanging()...) // what the killed have left undecided is aborted meanwhile
+	still := h.hanging() // what the killed have left undecided is aborted meanwhile
+	hangs = append(still, slices.DeleteFunc(hangs, func(x hang) bool {
+		return slices.ContainsFunc(still, func(y hang) bool { return x.topic == y.topic && x.partition == y.partition })
+	})...)
 	without := map[int32]bool{}
 	for _, x := range hangs {
 		without[x.partition] = true
