@@ -82,9 +82,10 @@ vuln: ## known vulnerabilities in what we call (govulncheck), where its database
 
 # A package's test binary is built once, with coverage, and runs its fuzzers in its own
 # folder, FUZZJOBS at a time. It reports "context deadline exceeded" when FUZZTIME ends in
-# the middle of an execution (golang.org/issue/75804): no input has failed then.
+# the middle of an execution (golang.org/issue/75804): no input has failed then. What they
+# have found interesting is kept in the cache, so that the next run goes on from there.
 fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: only those)
-	@rm -rf .build/fuzz; mkdir -p .build/fuzz/cache; \
+	@rm -rf .build/fuzz; mkdir -p .build/fuzz "$(cache)/fuzz"; \
 	grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r pkg; do \
 	  names=$$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$pkg"/*_test.go | sed 's/func //' | { grep -E '$(FUZZ)' || true; }); \
 	  [ -n "$$names" ] || continue; \
@@ -94,8 +95,8 @@ fuzz: | .build ## every fuzzer for FUZZTIME, FUZZJOBS at a time (FUZZ=regexp: on
 	done >.build/fuzz/list; \
 	one() { \
 	  log="$(CURDIR)/.build/fuzz/$$(basename "$$3").$$2.log"; \
-	  if ! (cd "$$1" && "$$3" -test.run '^$$' -test.fuzz "^$$2\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 5s \
-	      -test.parallel 1 -test.fuzzcachedir "$(CURDIR)/.build/fuzz/cache/$$(basename "$$3")") >"$$log" 2>&1 </dev/null && \
+	  if ! (cd "$$1" && "$$3" -test.run '^$$' -test.fuzz "^$$2\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 500x \
+	      -test.parallel 1 -test.fuzzcachedir "$(abspath $(cache))/fuzz/$$(basename "$$3" .test)") >"$$log" 2>&1 </dev/null && \
 	    { ! grep -q '^    context deadline exceeded$$' "$$log" || grep -q 'Failing input written' "$$log"; }; then \
 	    echo "FAILED $$1 $$2"; cat "$$log"; echo "to repeat: go test $$1 -run '^$$2$$'"; return 1; \
 	  fi; \

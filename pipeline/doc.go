@@ -104,6 +104,7 @@
 //	kill -9 of footfall at its failpoints       make chaos        15      1,000
 //	kill -9 of the broker, of ClickHouse        make chaos        3, 10   100, 300
 //	SIGSTOP beyond the time-outs, rebalances    make chaos        2, 20   50, 500
+//	recoveries after a kill, timed in parts     make chaos        1       3, of 300,000 users
 //	corruptions of snapshots                    make corruptions  10,000  1,000,000
 //	bugs of our own that must be found          make mutants      all     all
 //	fuzzers                                     make fuzz         10 s    10^8 executions
@@ -112,7 +113,9 @@
 // The simulation and the oracle share no code with the worker. Chaos runs on a real Apache
 // Kafka and the ClickHouse engine, and is judged by programs that share nothing with the
 // engine. A fault of the broker's own (sources/kafka, doc.go) is told apart and counted
-// beside the figures.
+// beside the figures; a run that it cut short counts for nothing else. What the campaign
+// did of a line counts until the code changes that the line runs on, and fuzzers go on
+// from what they have found interesting.
 //
 // # How fast it is
 //

@@ -199,8 +199,14 @@ func (k *killing) report(what string, v *verdict) {
 	if files := k.leftovers(); len(files) > k.conf.Kafka.Partitions { // the next snapshot of each would remove its one
 		k.t.Errorf("%d files in the bucket that are no snapshots: %v", len(files), files[:1])
 	}
+	hits, points := map[string]int{}, 0
+	for _, f := range failpoints() {
+		if hits[f.name] = k.hits[f.name]; hits[f.name] > 0 {
+			points++
+		}
+	}
 	details := map[string]any{
-		"seed": k.seed, "points": len(k.hits), "hits": k.hits, "random": k.random, "clickhouse_kills": k.engines, "broker_stops": k.brokers,
+		"seed": k.seed, "points": points, "hits": hits, "random": k.random, "clickhouse_kills": k.engines, "broker_stops": k.brokers,
 	}
 	v.details(details)
 	recoveryDetails(details, k.recoveries)
@@ -208,9 +214,9 @@ func (k *killing) report(what string, v *verdict) {
 }
 
 func (v *verdict) details(into map[string]any) {
-	into["broker_faults"] = min(1, len(v.hangs))
-	if v.Report == nil {
-		return
+	into["broker_faults"] = 0
+	if slices.ContainsFunc(v.hangs, func(x hang) bool { return x.brokers }) {
+		into["broker_faults"] = 1
 	}
 	into["records"], into["triggers"], into["muted"], into["dead_letters"], into["users"] = v.records, v.Triggers, v.Muted, v.DeadLetters, v.Users
 	into["rows_resent"], into["verify_s"] = v.resent, v.duration.Seconds()

@@ -166,6 +166,9 @@ type logLine struct {
 	Outputs   int64  `json:"outputs_read"`
 	Users     int    `json:"users"`
 	TookMS    int64  `json:"took_ms"`
+	Load      int64  `json:"load_ms"`
+	ReadBack  int64  `json:"read_back_ms"`
+	Replay    int64  `json:"replay_ms"`
 }
 
 // start starts `footfall run` with arguments behind the house's own settings, so that

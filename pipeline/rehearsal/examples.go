@@ -10,14 +10,17 @@ import (
 
 	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/yamltext"
 )
 
 // Limits of a file of examples (R4).
 const (
-	exampleBytesMax = 4 << 20
-	examplesMax     = 10_000
-	stepsMax        = 10_000 // of one example
+	examplesMax = 10_000
+	stepsMax    = 10_000 // of one example
 )
+
+// limits are those of its text: histories are longer than what people write otherwise.
+func limits() yamltext.Limits { return yamltext.Limits{Bytes: 4 << 20, Words: 60_000} }
 
 // Examples are the examples of one file: histories of shoppers, and what is expected
 // of them.
@@ -88,10 +91,6 @@ type want struct {
 func Read(f segment.File) (*Examples, error) {
 	r := &yamlReader{file: f.Name}
 	x := &Examples{File: f.Name}
-	if len(f.Text) > exampleBytesMax {
-		r.errorf(nil, "got %d bytes, and a file of examples has at most %d", len(f.Text), exampleBytesMax)
-		return nil, segment.Join(r.errs)
-	}
 	body := r.document(f.Text)
 	if body == nil {
 		return nil, segment.Join(r.errs)

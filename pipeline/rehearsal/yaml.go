@@ -7,12 +7,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
 	"footfall/pipeline/segment"
+	"footfall/schemas/yamltext"
 )
 
 // yamlReader reads one file, and notes all that is wrong with it.
@@ -31,11 +30,11 @@ func (r *yamlReader) errorf(tk *token.Token, format string, args ...any) {
 
 // document parses the file; nil and an error noted if it is none.
 func (r *yamlReader) document(text []byte) ast.Node {
-	parsed, err := parser.ParseBytes(text, 0)
-	var syntax yaml.Error
+	parsed, err := yamltext.Parse(text, limits())
+	bad, ok := errors.AsType[*yamltext.Error](err)
 	switch {
-	case errors.As(err, &syntax) && syntax.GetToken() != nil:
-		r.errorf(syntax.GetToken(), "%s", syntax.GetMessage())
+	case ok:
+		r.errs = append(r.errs, &segment.Error{File: r.file, Line: bad.Line, Column: bad.Column, What: bad.What})
 	case err != nil:
 		r.errorf(nil, "%v", err)
 	case len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil:

@@ -16,6 +16,7 @@ import (
 const (
 	expressionMax = 10_000 // characters
 	depthMax      = 100    // levels of nesting
+	namesMax      = 100    // of a name for which another is suggested: the cost is the product of their lengths
 )
 
 // fault is an error within an expression, at a line and column of it from 1.
@@ -82,7 +83,8 @@ func (c *checker) check(text string) (*ast.AST, *cel.Type, []error) {
 	}
 	var faults []error
 	for _, e := range issues.Errors() {
-		faults = append(faults, &fault{e.Location.Line(), e.Location.Column() + 1, c.inOurWords(e.Message)})
+		// What is too large or too deep has no place of its own, but -1.
+		faults = append(faults, &fault{max(1, e.Location.Line()), max(0, e.Location.Column()) + 1, c.inOurWords(e.Message)})
 	}
 	return nil, nil, faults
 }
@@ -118,6 +120,9 @@ func (c *checker) inOurWords(message string) string {
 
 // suggest names the nearest of names, if one is near.
 func suggest(got string, names []string) string {
+	if len(got) > namesMax {
+		return ""
+	}
 	best, least := "", 1+len(got)/3
 	for _, name := range names {
 		if d := levenshtein.ComputeDistance(got, name); d <= least && (best == "" || d < least) {

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"footfall/schemas/yamltext"
 )
 
 // File is a segment set as somebody wrote it, in YAML.
@@ -18,9 +18,6 @@ type File struct {
 	Name string // for errors
 	Text []byte
 }
-
-// fileMax is how long a set's text may be (R4).
-const fileMax = 1 << 20
 
 // Error is what is wrong at one place of a file.
 type Error struct {
@@ -91,19 +88,10 @@ func (r *fileReader) errorf(tk *token.Token, format string, args ...any) {
 // read reads the file of a set.
 func (f File) read() (*written, error) {
 	r := &fileReader{file: f.Name, lines: strings.Split(string(f.Text), "\n")}
-	if len(f.Text) > fileMax {
-		r.errorf(nil, "got %d bytes, and a set has at most %d", len(f.Text), fileMax)
-		return nil, errors.Join(r.errs...)
-	}
-	parsed, err := parser.ParseBytes(f.Text, 0)
-	var syntax yaml.Error
+	parsed, err := yamltext.Parse(f.Text, yamltext.Ours())
 	switch {
-	case errors.As(err, &syntax) && syntax.GetToken() != nil:
-		r.errorf(syntax.GetToken(), "%s", syntax.GetMessage())
-		return nil, errors.Join(r.errs...)
 	case err != nil:
-		r.errorf(nil, "%v", err)
-		return nil, errors.Join(r.errs...)
+		return nil, f.bad(err)
 	case len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil:
 		r.errorf(nil, "want one document with set: and segments:, got %d", len(parsed.Docs))
 		return nil, errors.Join(r.errs...)
@@ -111,6 +99,14 @@ func (f File) read() (*written, error) {
 	w := &written{file: f.Name}
 	r.set(parsed.Docs[0].Body, w)
 	return w, errors.Join(r.errs...)
+}
+
+// bad is what is wrong with a file's YAML.
+func (f File) bad(err error) error {
+	if e, ok := errors.AsType[*yamltext.Error](err); ok {
+		return &Error{File: f.Name, Line: e.Line, Column: e.Column, What: e.What}
+	}
+	return &Error{File: f.Name, What: err.Error()}
 }
 
 // pairs gives a mapping's keys and values, or an error that wants one.

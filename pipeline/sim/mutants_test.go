@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,14 @@ type mutant struct {
 	old  string // once in the file
 	bug  string // what stands in its place; ON is true while the bug is switched on
 	by   catcher
+}
+
+// controls are the pipelines of controls_test.go, which are wrong without a mutant.
+func controls() []struct{ name, test string } {
+	return []struct{ name, test string }{
+		{"control: the naive ClickHouse sink", "TestNaiveSinkIsFound"},
+		{"control: the producer that ignores promises", "TestIgnoredPromisesAreFound"},
+	}
 }
 
 // A catcher is what has to find a mutant.
@@ -102,7 +111,16 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 	only := regexp.MustCompile(strings.TrimPrefix(os.Getenv("FOOTFALL_TEST_MUTANTS"), "1")) // 1: all
 	bins := build(t)
-	verdicts := make([]string, len(mutants()))
+	var rows []*row
+	for i, m := range mutants() {
+		rows = append(rows, &row{number: i + 1, name: m.name, by: m.by.run + " of " + m.by.folder, run: func(ctx context.Context) verdict {
+			return bins.trial(ctx, m.by, i+1)
+		}})
+	}
+	for _, c := range controls() {
+		rows = append(rows, &row{number: len(rows) + 1, name: c.name, by: c.test, run: func(ctx context.Context) verdict { return bins.control(ctx, c.test) }})
+	}
+	rows = slices.DeleteFunc(rows, func(r *row) bool { return !only.MatchString(r.name) })
 	var wg sync.WaitGroup
 	places := make(chan struct{}, runtime.GOMAXPROCS(0))
 	attempt := func(f func()) {
@@ -112,31 +130,43 @@ func TestMutantsAreCaught(t *testing.T) {
 	for folder, tests := range bins.tests {
 		attempt(func() {
 			c := catcher{folder, "^(" + strings.Join(tests, "|") + ")$", 1}
-			if by := bins.trial(t.Context(), c, 0); by != "" {
-				t.Errorf("without a mutant, in %s: %s", folder, by)
+			if v := bins.trial(t.Context(), c, 0); v.caught || v.text != through {
+				t.Errorf("without a mutant, in %s: %s", folder, v.text)
 			}
 		})
 	}
-	for i, m := range mutants() {
-		if only.MatchString(m.name) {
-			attempt(func() { verdicts[i] = bins.trial(t.Context(), m.by, i+1) })
-		}
+	for _, r := range rows {
+		attempt(func() { r.verdict = r.run(t.Context()) })
 	}
 	wg.Wait()
-	caught, missed := 0, 0
-	for i, m := range mutants() {
-		if !only.MatchString(m.name) {
-			continue
+	caught := 0
+	for _, r := range rows {
+		if r.verdict.caught {
+			caught++
+		} else {
+			t.Errorf("%d %s: missed by %s: %s", r.number, r.name, r.by, r.verdict.text)
+			r.verdict.text = "MISSED"
 		}
-		if caught++; verdicts[i] == "" {
-			caught, missed = caught-1, missed+1
-			verdicts[i] = "MISSED"
-			t.Errorf("%d %s (%s): missed by %s of %s", i+1, m.name, m.file, m.by.run, m.by.folder)
-		}
-		fmt.Printf("%3d  %-58s  %s\n", i+1, m.name, verdicts[i])
+		fmt.Printf("%3d  %-58s  %s\n", r.number, r.name, r.verdict.text)
 	}
-	fmt.Printf("%d caught, %d missed\n", caught, missed)
+	fmt.Printf("%d caught, %d missed\n", caught, len(rows)-caught)
 }
+
+// row is one of the table: what is wrong, and who found it.
+type row struct {
+	number   int
+	name, by string
+	run      func(ctx context.Context) verdict
+	verdict  verdict
+}
+
+// verdict is what became of a bug, in words.
+type verdict struct {
+	caught bool
+	text   string
+}
+
+const through = "its tests pass"
 
 // binaries are the test binaries with all mutants in them.
 type binaries struct {
@@ -166,39 +196,63 @@ func build(t *testing.T) *binaries {
 	return b
 }
 
-// Limits of one trial.
+// Limits of one trial. The test binary ends itself before it is ended.
 const (
 	trialSeeds = 150
-	trialTime  = 100 * time.Second
+	trialTime  = 4 * time.Minute
+	trialEnds  = "3m"
 )
 
-// trial says who caught a mutant; it is empty if nobody did.
-func (b *binaries) trial(ctx context.Context, by catcher, number int) string {
+// start runs a test binary, and gives what it has written.
+func (b *binaries) start(ctx context.Context, folder string, number int, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	args := []string{"-test.run", by.run, "-test.timeout", "90s"}
+	cmd := exec.CommandContext(ctx, b.file(folder), append([]string{"-test.timeout", trialEnds}, args...)...) //nolint:gosec // our own paths
+	cmd.Dir = filepath.Join(root, folder)
+	cmd.Env = append(os.Environ(), "FOOTFALL_TEST_MUTANT="+strconv.Itoa(number), "FOOTFALL_TEST_SEEDS=300")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// trial says who caught a mutant, or why nobody did. What is no failure of a test, nor a
+// panic, is nobody's merit; nor is a test that runs out of time, which a slow machine
+// makes of any.
+func (b *binaries) trial(ctx context.Context, by catcher, number int) verdict {
+	args := []string{"-test.run", by.run}
 	if by.folder == "pipeline/sim" {
 		args = append(args, "-from", fmt.Sprint(by.from), "-seeds", fmt.Sprint(trialSeeds), "-most", "1", "-test.cpu", "1")
 	}
-	cmd := exec.CommandContext(ctx, b.file(by.folder), args...) //nolint:gosec // our own paths
-	cmd.Dir = filepath.Join(root, by.folder)
-	cmd.Env = append(os.Environ(), "FOOTFALL_TEST_MUTANT="+strconv.Itoa(number), "FOOTFALL_TEST_SEEDS=300")
-	out, err := cmd.CombinedOutput()
-	if err == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return "" // through, or neither found nor through
+	text, err := b.start(ctx, by.folder, number, args...)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return verdict{false, through}
+	case !errors.As(err, &exit) || !exit.Exited():
+		return verdict{false, err.Error()}
+	case strings.Contains(text, "panic: test timed out after "):
+		return verdict{false, "it has neither failed nor passed after " + trialEnds}
 	}
-	text := string(out)
 	if by.folder == "pipeline/sim" {
 		if m := regexp.MustCompile(`seed (\d+): ([^\n]*)`).FindStringSubmatch(text); m != nil {
 			seed, _ := strconv.ParseUint(m[1], 10, 64)
-			return fmt.Sprintf("simulation, after %d seeds (seed %d): %.90s", seed-by.from+1, seed, m[2])
+			return verdict{true, fmt.Sprintf("simulation, after %d seeds (seed %d): %.90s", seed-by.from+1, seed, m[2])}
 		}
 	}
-	if m := regexp.MustCompile(`(?s)--- FAIL: (\w+).*?\n\s+\S+_test\.go:\d+: ([^\n]*)`).FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("%s.%s: %.90s", path.Base(by.folder), m[1], m[2])
+	if m := regexp.MustCompile(`(?s)--- FAIL: (\w+).*?\n\s+\S+\.go:\d+: ([^\n]*)`).FindStringSubmatch(text); m != nil {
+		return verdict{true, fmt.Sprintf("%s.%s: %.90s", path.Base(by.folder), m[1], m[2])}
 	}
-	if m := regexp.MustCompile(`panic: [^\n]*`).FindString(text); m != "" {
-		return fmt.Sprintf("%s: %.110s", path.Base(by.folder), m)
+	if m := regexp.MustCompile(`(panic|fatal error): [^\n]*`).FindString(text); m != "" {
+		return verdict{true, fmt.Sprintf("%s: %.110s", path.Base(by.folder), m)}
 	}
-	return fmt.Sprintf("%v: %.100s", err, text)
+	return verdict{false, fmt.Sprintf("%v: %.300s", err, text)}
+}
+
+// control says how many seeds find a pipeline that is wrong; its own test has judged that.
+func (b *binaries) control(ctx context.Context, test string) verdict {
+	text, err := b.start(ctx, "pipeline/sim", 0, "-test.run", "^"+test+"$", "-test.v", "-test.cpu", "1")
+	found := regexp.MustCompile(`found by (\d+ of \d+ seeds): \[([^ \]]*)`).FindStringSubmatch(text)
+	if err != nil || found == nil {
+		return verdict{false, fmt.Sprintf("%v: %.300s", err, text)}
+	}
+	return verdict{true, fmt.Sprintf("simulation, by %s (first %s)", found[1], found[2])}
 }

@@ -20,19 +20,10 @@ func (p *Parity) Histories(ctx context.Context, m schemas.Mark, users []string) 
 		all[i].User = user
 		of[user] = &all[i]
 	}
-	repeated, err := p.repeated(ctx, m, users)
-	if err != nil {
-		return nil, err
-	}
-	elsewhere, err := p.elsewhere(ctx, m, users)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.events(ctx, m, users, of, elsewhere, repeated); err != nil {
-		return nil, err
-	}
-	if err := p.lastSaid(ctx, m, users, of); err != nil {
-		return nil, err
+	for _, some := range portions(users) {
+		if err := p.histories(ctx, m, some, of); err != nil {
+			return nil, err
+		}
 	}
 	first, err := p.firstNumber(ctx, m)
 	if err != nil {
@@ -42,6 +33,22 @@ func (p *Parity) Histories(ctx context.Context, m schemas.Mark, users []string) 
 		all[i].FromN = first
 	}
 	return all, nil
+}
+
+// histories fills in those of some users.
+func (p *Parity) histories(ctx context.Context, m schemas.Mark, users []string, of map[string]*parity.History) error {
+	repeated, err := p.repeated(ctx, m, users)
+	if err != nil {
+		return err
+	}
+	elsewhere, err := p.elsewhere(ctx, m, users)
+	if err != nil {
+		return err
+	}
+	if err := p.events(ctx, m, users, of, elsewhere, repeated); err != nil {
+		return err
+	}
+	return p.lastSaid(ctx, m, users, of)
 }
 
 // eventColumnsOf are the columns of an event, as scanEvent reads them.
@@ -80,7 +87,7 @@ func scanEvent(rows driver.Rows, more ...any) (user string, ev parity.Event, err
 func (p *Parity) events(ctx context.Context, m schemas.Mark, users []string, of map[string]*parity.History, elsewhere map[string]string, repeated map[string]map[int64]*parity.Before) error {
 	sql := fmt.Sprintf("SELECT %s, _offset IN (SELECT _offset FROM %s) FROM (SELECT * FROM events WHERE %s AND %s LIMIT 1 BY _offset) AS theirs ORDER BY _offset LIMIT %d BY user_id",
 		eventColumnsOf, p.once(m, users), p.before(m)+among(users), accepted, parity.EventsMax+1)
-	return p.each(ctx, sql, func(rows driver.Rows) error {
+	return p.each(ctx, sql, p.args(users), func(rows driver.Rows) error {
 		var counts uint8
 		user, ev, err := scanEvent(rows, &counts)
 		if err != nil {
@@ -102,9 +109,9 @@ func theirIDs(users []string) string {
 // elsewhere gives, of ids that were first seen outside of the partition, where.
 func (p *Parity) elsewhere(ctx context.Context, m schemas.Mark, users []string) (map[string]string, error) {
 	out := map[string]string{}
-	sql := fmt.Sprintf("SELECT event_id, toString(first.1), first.2, first.3 FROM (SELECT event_id, min(%s) AS first FROM events WHERE %s AND %s GROUP BY event_id) AS firsts WHERE first.1 != %s OR first.2 != %d",
-		position, theirIDs(users), accepted, literal(p.topic), m.Partition)
-	err := p.each(ctx, sql, func(rows driver.Rows) error {
+	sql := fmt.Sprintf("SELECT event_id, toString(first.1), first.2, first.3 FROM (SELECT event_id, min(%s) AS first FROM events WHERE %s AND %s GROUP BY event_id) AS firsts WHERE first.1 != {topic:String} OR first.2 != %d",
+		position, theirIDs(users), accepted, m.Partition)
+	err := p.each(ctx, sql, p.args(users), func(rows driver.Rows) error {
 		var id, topic string
 		var partition int32
 		var offset int64
@@ -130,7 +137,7 @@ func (p *Parity) repeated(ctx context.Context, m schemas.Mark, users []string) (
 	var pairs []pair
 	sql := fmt.Sprintf("SELECT event_id, arrayMap(s -> s.1, seen), arrayMap(s -> s.2, seen) FROM (SELECT event_id, arraySort(groupUniqArray((_offset, toUnixTimestamp64Milli(_time)))) AS seen FROM events WHERE %s AND %s AND %s GROUP BY event_id HAVING length(seen) > 1) AS repeats",
 		p.before(m), theirIDs(users), accepted)
-	err := p.each(ctx, sql, func(rows driver.Rows) error {
+	err := p.each(ctx, sql, p.args(users), func(rows driver.Rows) error {
 		var id string
 		var offsets, times []int64
 		if err := rows.Scan(&id, &offsets, &times); err != nil {
@@ -151,7 +158,7 @@ func (p *Parity) repeated(ctx context.Context, m schemas.Mark, users []string) (
 		var ago, between int64
 		sql := fmt.Sprintf("SELECT toUnixTimestamp64Milli(max(_time)) - toUnixTimestamp64Milli(maxIf(_time, _offset <= %d)), toInt64(uniqExactIf(_offset, _offset > %d AND _offset < %d)) FROM events WHERE %s AND _offset <= %d AND %s",
 			pr.b.Offset, pr.b.Offset, pr.offset, p.before(m), pr.offset, accepted)
-		if err := p.audit.tables.db.QueryRow(ctx, sql).Scan(&ago, &between); err != nil {
+		if err := p.audit.tables.db.QueryRow(ctx, sql, p.args(nil)...).Scan(&ago, &between); err != nil {
 			return nil, fmt.Errorf("clickhouse: %w", plain(err))
 		}
 		pr.b.Ago, pr.b.Between = schemas.Millis(ago), between
@@ -163,7 +170,7 @@ func (p *Parity) repeated(ctx context.Context, m schemas.Mark, users []string) (
 func (p *Parity) lastSaid(ctx context.Context, m schemas.Mark, users []string, of map[string]*parity.History) error {
 	sql := fmt.Sprintf("SELECT user_id, toString(segment_set), argMax(toString(to_segment), n), max(seq), toUnixTimestamp64Milli(argMax(first_seen, n)), argMax(orders, n) FROM transitions WHERE %s GROUP BY user_id, segment_set ORDER BY user_id, segment_set",
 		p.said(m)+among(users))
-	return p.each(ctx, sql, func(rows driver.Rows) error {
+	return p.each(ctx, sql, p.args(users), func(rows driver.Rows) error {
 		var user string
 		var s parity.Said
 		var first int64
@@ -178,9 +185,9 @@ func (p *Parity) lastSaid(ctx context.Context, m schemas.Mark, users []string, o
 
 // firstNumber is the least number of an output of the partition that is there; 0: none.
 func (p *Parity) firstNumber(ctx context.Context, m schemas.Mark) (n uint64, err error) {
-	sql := fmt.Sprintf("SELECT if(count() = 0, 0, min(n)) FROM (SELECT n FROM transitions WHERE %s UNION ALL SELECT n FROM dead_letters WHERE _topic = %s AND _partition = %d) AS outputs",
-		p.said(m), literal(p.audit.conf.Dead), m.Partition)
-	if err := p.audit.tables.db.QueryRow(ctx, sql).Scan(&n); err != nil {
+	sql := fmt.Sprintf("SELECT if(count() = 0, 0, min(n)) FROM (SELECT n FROM transitions WHERE %s UNION ALL SELECT n FROM dead_letters WHERE _topic = {dead:String} AND _partition = %d) AS outputs",
+		p.said(m), m.Partition)
+	if err := p.audit.tables.db.QueryRow(ctx, sql, p.args(nil)...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("clickhouse: %w", plain(err))
 	}
 	return n, nil
@@ -204,9 +211,10 @@ func (p *Parity) Came(ctx context.Context, m schemas.Mark, user string) (map[str
 	ctx, cancel := p.settings(ctx)
 	defer cancel()
 	out := map[string]Came{}
+	users := []string{user}
 	sql := fmt.Sprintf("SELECT toString(segment_set), toString(from_segment), toString(to_segment), seq, toString(cause), toString(cause_type), cause_event_id, toString(cause_topic), ifNull(cause_partition, 0), ifNull(cause_offset, 0), evidence_clause, evidence_was, evidence_is FROM transitions WHERE %s ORDER BY n DESC LIMIT 1 BY segment_set",
-		p.said(m)+among([]string{user}))
-	err := p.each(ctx, sql, func(rows driver.Rows) error {
+		p.said(m)+among(users))
+	err := p.each(ctx, sql, p.args(users), func(rows driver.Rows) error {
 		var set string
 		var c Came
 		err := rows.Scan(&set, &c.From, &c.To, &c.Seq, &c.Cause, &c.Type, &c.EventID, &c.Topic, &c.Partition, &c.Offset, &c.Clause, &c.Was, &c.Is)

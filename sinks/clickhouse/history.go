@@ -20,9 +20,12 @@ type EventSelection struct {
 	Partitions []int          // nil: all
 }
 
+// args are the parameters of where.
+func (s *EventSelection) args() []any { return []any{clickhouse.Named("topic", s.Topic)} }
+
 // where is the selection as a condition.
 func (s *EventSelection) where() string {
-	parts := []string{"_topic = " + literal(s.Topic)}
+	parts := []string{"_topic = {topic:String}"}
 	if s.Since > 0 {
 		parts = append(parts, fmt.Sprintf("_time >= fromUnixTimestamp64Milli(toInt64(%d), 'UTC')", s.Since))
 	}
@@ -50,7 +53,7 @@ const historyMax = 6 * time.Hour
 
 // CountEvents tells how many there are, about: repeated rows are counted.
 func (db *DB) CountEvents(ctx context.Context, s EventSelection) (n uint64, err error) {
-	err = db.QueryRow(ctx, "SELECT count() FROM events WHERE "+s.where()).Scan(&n)
+	err = db.QueryRow(ctx, "SELECT count() FROM events WHERE "+s.where(), s.args()...).Scan(&n)
 	return n, plain(err)
 }
 
@@ -60,16 +63,16 @@ func (db *DB) CountEvents(ctx context.Context, s EventSelection) (n uint64, err 
 // of the record in Kafka; its bytes are not.
 func (db *DB) EachEvent(ctx context.Context, s EventSelection, each func(*Event) error) error {
 	return db.records(ctx, "events_accepted WHERE "+s.where()+`
-		ORDER BY max(_time) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), _partition, _offset`, each)
+		ORDER BY max(_time) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), _partition, _offset`, s.args(), each)
 }
 
 // records makes records again of rows of events, as from selects them.
-func (db *DB) records(ctx context.Context, from string, each func(*Event) error) error {
+func (db *DB) records(ctx context.Context, from string, args []any, each func(*Event) error) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": int(historyMax.Seconds())}))
 	rows, err := db.Query(ctx, `SELECT _partition, _offset, toUnixTimestamp64Milli(_time), _lane, user_id, event_id, type, toUnixTimestamp64Milli(time),
 		session_id, product_id, category, brand, cart_id, order_id, channel, campaign, url, timezone, birthday, currency,
 		ifNull(toString(price), ''), ifNull(toString(quantity), ''), ifNull(toString(revenue), ''), items
-		FROM `+from)
+		FROM `+from, args...)
 	if err != nil {
 		return fmt.Errorf("clickhouse: read events: %w", plain(err))
 	}

@@ -87,7 +87,7 @@ const (
 	mildMax   = 30 * time.Second
 )
 
-// settings bounds a statement. Users and rules are in its text.
+// settings bounds a statement. Rules are in its text.
 func (p *Parity) settings(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := parityMax
 	settings := clickhouse.Settings{"max_query_size": 16 << 20}
@@ -101,18 +101,29 @@ func (p *Parity) settings(ctx context.Context) (context.Context, context.CancelF
 	return clickhouse.Context(ctx, clickhouse.WithSettings(settings)), cancel
 }
 
-// literal is a text as SQL has it. Nothing here is bound by the driver, which would take
-// a question mark in a rule for a place of its own.
-func literal(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+// args are the parameters of its statements, which the server puts in their places: no
+// value is ever part of a text. A statement need not name all of them.
+func (p *Parity) args(users []string, more ...any) []any {
+	c := &p.audit.conf
+	return append([]any{
+		clickhouse.Named("topic", p.topic), clickhouse.Named("triggers", c.Triggers), clickhouse.Named("muted", c.Muted), clickhouse.Named("dead", c.Dead),
+		clickhouse.Named("users", append([]string{}, users...)),
+	}, more...)
 }
 
-func literals(list []string) string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = literal(s)
+// usersMax is how many bytes of users' ids are given at once. A parameter has at most
+// 128 KiB (http_max_field_value_size), and each byte of an id may take four.
+const usersMax = 24 << 10
+
+// portions cuts a list of users; nil, which is all of them, stays one.
+func portions(users []string) (all [][]string) {
+	first, size := 0, 0
+	for i, user := range users {
+		if size += len(user) + 1; size > usersMax && i > first {
+			all, first, size = append(all, users[first:i]), i, len(user)+1
+		}
 	}
-	return strings.Join(out, ", ")
+	return append(all, users[first:])
 }
 
 // among restricts to users; nil: to all, which is no restriction.
@@ -123,7 +134,7 @@ func among(users []string) string {
 	case len(users) == 0:
 		return " AND 0"
 	}
-	return " AND user_id IN (" + literals(users) + ")"
+	return " AND user_id IN {users:Array(String)}"
 }
 
 const (
@@ -132,13 +143,13 @@ const (
 )
 
 // before is the condition for what a partition's mark has applied.
-func (p *Parity) before(m schemas.Mark) string {
-	return fmt.Sprintf("_topic = %s AND _partition = %d AND _offset < %d", literal(p.topic), m.Partition, m.Next)
+func (*Parity) before(m schemas.Mark) string {
+	return fmt.Sprintf("_topic = {topic:String} AND _partition = %d AND _offset < %d", m.Partition, m.Next)
 }
 
 // said is the condition for the transitions that a mark speaks of.
-func (p *Parity) said(m schemas.Mark) string {
-	return fmt.Sprintf("_topic IN (%s, %s) AND _partition = %d AND n <= %d", literal(p.audit.conf.Triggers), literal(p.audit.conf.Muted), m.Partition, m.N)
+func (*Parity) said(m schemas.Mark) string {
+	return fmt.Sprintf("_topic IN ({triggers:String}, {muted:String}) AND _partition = %d AND n <= %d", m.Partition, m.N)
 }
 
 // once is a subquery of the events of a partition that count: events_once, as far as
@@ -155,14 +166,29 @@ func (p *Parity) once(m schemas.Mark, users []string) string {
 		" LIMIT 1 BY _offset)"
 }
 
-// Ask is parity.Tables. One statement puts both sides together and counts; only users
-// that differ come back.
+// Ask is parity.Tables.
 func (p *Parity) Ask(ctx context.Context, q *parity.Question) (*parity.Answer, error) {
+	ctx, cancel := p.settings(ctx)
+	defer cancel()
+	out := &parity.Answer{Same: make([]int64, len(q.Sets)), Different: make([]int64, len(q.Sets))}
+	for _, users := range portions(q.Users) {
+		if err := p.ask(ctx, q, users, out); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(out.Named, func(a, b parity.Named) int { return strings.Compare(a.User, b.User) })
+	out.Named = out.Named[:min(len(out.Named), max(1, q.Named))]
+	return out, nil
+}
+
+// ask adds what is to be said of some users. One statement puts both sides together and
+// counts; only users that differ come back.
+func (p *Parity) ask(ctx context.Context, q *parity.Question, some []string, out *parity.Answer) error {
 	var asked, said, asking, saying, one, same, differ, columns []string
 	for i, set := range q.Sets {
 		a, s := fmt.Sprintf("a%d", i), fmt.Sprintf("s%d", i)
 		asked = append(asked, fmt.Sprintf("toString(`%s`) AS %s, '' AS %s", set, a, s))
-		said = append(said, fmt.Sprintf("'' AS %s, argMaxIf(toString(to_segment), n, segment_set = %s) AS %s", a, literal(set), s))
+		said = append(said, fmt.Sprintf("'' AS %s, argMaxIf(toString(to_segment), n, segment_set = {sets:Array(String)}[%d]) AS %s", a, i+1, s))
 		asking, saying = append(asking, a), append(saying, s)
 		one = append(one, fmt.Sprintf("max(%s) AS %s, max(%s) AS %s", a, a, s, s))
 		same = append(same, fmt.Sprintf("countIf(%s = %s)", a, s))
@@ -172,24 +198,23 @@ func (p *Parity) Ask(ctx context.Context, q *parity.Question) (*parity.Answer, e
 	list := func(parts []string) string { return strings.Join(parts, ", ") }
 	sql := fmt.Sprintf("SELECT count(), [%s], [%s], groupArrayIf(%d)([user_id, %s, %s], %s) FROM (SELECT user_id, %s FROM (SELECT user_id, %s FROM (%s) UNION ALL SELECT user_id, %s FROM transitions WHERE %s GROUP BY user_id) AS sides GROUP BY user_id) AS users",
 		list(same), list(differ), max(1, q.Named), list(asking), list(saying), strings.Join(columns, " OR "),
-		list(one), list(asked), q.SQL(p.once(q.Mark, q.Users)), list(said), p.said(q.Mark)+among(q.Users))
-	ctx, cancel := p.settings(ctx)
-	defer cancel()
+		list(one), list(asked), q.SQL(p.once(q.Mark, some)), list(said), p.said(q.Mark)+among(some))
 	var users uint64
 	var alike, different []uint64
 	var named [][]string
-	if err := p.audit.tables.db.QueryRow(ctx, sql).Scan(&users, &alike, &different, &named); err != nil {
-		return nil, fmt.Errorf("clickhouse: %w", plain(err))
+	row := p.audit.tables.db.QueryRow(ctx, sql, p.args(some, clickhouse.Named("sets", q.Sets))...)
+	if err := row.Scan(&users, &alike, &different, &named); err != nil {
+		return fmt.Errorf("clickhouse: %w", plain(err))
 	}
-	out := &parity.Answer{Users: int64(users)}
+	out.Users += int64(users)
 	for i := range q.Sets {
-		out.Same, out.Different = append(out.Same, int64(alike[i])), append(out.Different, int64(different[i]))
+		out.Same[i] += int64(alike[i])
+		out.Different[i] += int64(different[i])
 	}
 	for _, row := range named {
 		out.Named = append(out.Named, parity.Named{User: row[0], Asked: row[1 : 1+len(q.Sets)], Said: row[1+len(q.Sets):]})
 	}
-	slices.SortFunc(out.Named, func(a, b parity.Named) int { return strings.Compare(a.User, b.User) })
-	return out, nil
+	return nil
 }
 
 // Draw is parity.Tables.
@@ -198,22 +223,22 @@ func (p *Parity) Draw(ctx context.Context, m schemas.Mark, n int, how parity.Dra
 	defer cancel()
 	if !how.Cheap {
 		return p.texts(ctx, fmt.Sprintf("SELECT user_id FROM (SELECT user_id FROM events WHERE %s UNION DISTINCT SELECT user_id FROM transitions WHERE %s) AS everybody ORDER BY cityHash64(user_id, %d) LIMIT %d",
-			p.before(m), p.said(m), how.Seed, n))
+			p.before(m), p.said(m), how.Seed, n), p.args(nil))
 	}
 	// Half of them by their events, half by what was said of them: who is known to one
 	// side only is found, too.
 	var users []string
 	for i, side := range []struct{ table, where string }{{"events", p.before(m)}, {"transitions", p.said(m)}} {
 		seed := how.Seed*2 + uint64(i)
-		topics, err := p.texts(ctx, fmt.Sprintf("SELECT DISTINCT toString(_topic) FROM %s WHERE %s ORDER BY cityHash64(_topic, %d) LIMIT 1", side.table, side.where, seed))
+		topics, err := p.texts(ctx, fmt.Sprintf("SELECT DISTINCT toString(_topic) FROM %s WHERE %s ORDER BY cityHash64(_topic, %d) LIMIT 1", side.table, side.where, seed), p.args(nil))
 		if err != nil {
 			return nil, err
 		}
 		for _, topic := range topics {
-			where := fmt.Sprintf("%s AND _topic = %s", side.where, literal(topic))
+			where := side.where + " AND _topic = {drawn:String}"
 			place := fmt.Sprintf("(SELECT min(_offset) + toInt64(cityHash64(%d) %% 1000000 / 1000000 * (max(_offset) - min(_offset) + 1)) FROM %s WHERE %s)", seed, side.table, where)
 			some, err := p.texts(ctx, fmt.Sprintf("SELECT DISTINCT user_id FROM (SELECT user_id FROM %s WHERE %s AND _offset >= %s ORDER BY _offset LIMIT %d) AS near LIMIT %d",
-				side.table, where, place, 20*n, (n+1)/2))
+				side.table, where, place, 20*n, (n+1)/2), p.args(nil, clickhouse.Named("drawn", topic)))
 			if err != nil {
 				return nil, err
 			}
@@ -225,8 +250,8 @@ func (p *Parity) Draw(ctx context.Context, m schemas.Mark, n int, how parity.Dra
 }
 
 // texts returns a column of texts.
-func (p *Parity) texts(ctx context.Context, sql string) (all []string, err error) {
-	err = p.each(ctx, sql, func(rows driver.Rows) error {
+func (p *Parity) texts(ctx context.Context, sql string, args []any) (all []string, err error) {
+	err = p.each(ctx, sql, args, func(rows driver.Rows) error {
 		var s string
 		err := rows.Scan(&s)
 		all = append(all, s)
@@ -236,8 +261,8 @@ func (p *Parity) texts(ctx context.Context, sql string) (all []string, err error
 }
 
 // each calls scan with every row.
-func (p *Parity) each(ctx context.Context, sql string, scan func(driver.Rows) error) error {
-	rows, err := p.audit.tables.db.Query(ctx, sql)
+func (p *Parity) each(ctx context.Context, sql string, args []any, scan func(driver.Rows) error) error {
+	rows, err := p.audit.tables.db.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("clickhouse: %w", plain(err))
 	}

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -56,9 +57,12 @@ func TestSomeUsersEventsOnce(t *testing.T) {
 					users = append(users, fmt.Sprintf("u%d", i))
 				}
 			}
-			want := chdbtest.Exec(t, dsn, "SELECT _offset FROM "+p.once(mark, nil)+" WHERE 1"+among(users)+" ORDER BY _offset")
-			got := chdbtest.Exec(t, dsn, "SELECT _offset FROM "+p.once(mark, users)+" ORDER BY _offset")
-			if got != want || strings.Count(want, "\n") < 50 {
+			want, err := p.texts(t.Context(), "SELECT toString(_offset) FROM "+p.once(mark, nil)+" WHERE 1"+among(users)+" ORDER BY _offset", p.args(users))
+			got, err2 := p.texts(t.Context(), "SELECT toString(_offset) FROM "+p.once(mark, users)+" ORDER BY _offset", p.args(users))
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) || len(want) < 50 {
 				t.Errorf("partition %d before %d: got\n%s\nwant\n%s", partition, next, got, want)
 			}
 		}

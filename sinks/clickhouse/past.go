@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
 	"footfall/schemas"
@@ -49,7 +51,8 @@ func (p *Past) Refused(ctx context.Context, partition int32, before int64) (all 
 		return nil, away(err)
 	}
 	defer func() { _ = db.Close() }() // it was only read
-	rows, err := db.Query(ctx, fmt.Sprintf("SELECT DISTINCT source_offset FROM dead_letters WHERE source_topic = %s AND source_partition = %d AND source_offset < %d", literal(p.Topic), partition, before))
+	rows, err := db.Query(ctx, "SELECT DISTINCT source_offset FROM dead_letters WHERE source_topic = {topic:String} AND source_partition = {partition:Int32} AND source_offset < {before:Int64}",
+		clickhouse.Named("topic", p.Topic), clickhouse.Named("partition", partition), clickhouse.Named("before", before))
 	if err != nil {
 		return nil, away(err)
 	}
@@ -72,8 +75,9 @@ type callerError struct{ error }
 
 func (p *Past) older(ctx context.Context, db *DB, partition int32, before int64, each func([]worker.Record) error) (kept int64, err error) {
 	within := func(topic, number, offset string, from, to int64) string {
-		return fmt.Sprintf("%s = %s AND %s = %d AND %s >= %d AND %s < %d", topic, literal(p.Topic), number, partition, offset, from, offset, to)
+		return fmt.Sprintf("%s = {topic:String} AND %s = %d AND %s >= %d AND %s < %d", topic, number, partition, offset, from, offset, to)
 	}
+	named := clickhouse.Named("topic", p.Topic)
 	run := make([]worker.Record, 0, pastRun)
 	give := func() error {
 		if len(run) == 0 {
@@ -90,7 +94,7 @@ func (p *Past) older(ctx context.Context, db *DB, partition int32, before int64,
 		theirs := within("_topic", "_partition", "_offset", from, to)
 		refused := "SELECT source_offset FROM dead_letters WHERE " + within("source_topic", "source_partition", "source_offset", from, to)
 		var n int64
-		err := db.QueryRow(ctx, "SELECT toInt64(uniqExact(known)) FROM (SELECT _offset AS known FROM events WHERE "+theirs+" UNION ALL "+refused+") AS offsets").Scan(&n)
+		err := db.QueryRow(ctx, "SELECT toInt64(uniqExact(known)) FROM (SELECT _offset AS known FROM events WHERE "+theirs+" UNION ALL "+refused+") AS offsets", named).Scan(&n)
 		if err != nil {
 			return 0, err
 		}
@@ -98,7 +102,7 @@ func (p *Past) older(ctx context.Context, db *DB, partition int32, before int64,
 		if n == 0 {
 			continue
 		}
-		err = db.records(ctx, "events FINAL WHERE "+theirs+" AND _offset NOT IN ("+refused+") ORDER BY _offset", func(ev *Event) error {
+		err = db.records(ctx, "events FINAL WHERE "+theirs+" AND _offset NOT IN ("+refused+") ORDER BY _offset", []any{named}, func(ev *Event) error {
 			lane, _ := schemas.ParseLane(ev.Lane)
 			if run = append(run, worker.Record{Offset: ev.Offset, Time: ev.Time, Key: ev.Key, Value: ev.Value, Lane: lane}); len(run) < pastRun {
 				return nil

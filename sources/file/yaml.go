@@ -1,22 +1,14 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
-)
 
-// Limits of a YAML file. The parser takes time and memory with the square of the
-// depth and of a mapping's keys: without limits a megabyte of "[" takes hours.
-const (
-	YAMLMax       = 1 << 20 // bytes
-	yamlTokensMax = 20_000  // a key with its value has three
-	yamlDepthMax  = 64      // of brackets, and of nesting within one line
+	"footfall/schemas/yamltext"
 )
 
 // ReadYAML reads a file, if it is not too large to be parsed.
@@ -26,56 +18,23 @@ func ReadYAML(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	src, err := io.ReadAll(io.LimitReader(f, YAMLMax+1))
-	if err != nil {
-		return nil, err
+	most := yamltext.Ours().Bytes
+	src, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(src) > most {
+		err = fmt.Errorf("%s: more than %d bytes; is it a YAML file of ours?", path, most)
 	}
-	return src, tooLarge(path, src)
+	return src, err
 }
 
-func tooLarge(path string, src []byte) error {
-	if len(src) > YAMLMax {
-		return fmt.Errorf("%s: more than %d bytes; is it a YAML file of ours?", path, YAMLMax)
-	}
-	return nil
-}
-
-// ParseYAML parses YAML within the limits; errors have the form path:line:column:
-// message. It refuses what lets a short text stand for an endless one: anchors, and what refers
-// to them; and tags, which nothing here asks for.
+// ParseYAML parses YAML within the limits of what people write by hand; errors have the
+// form path:line:column: message.
 func ParseYAML(path string, src []byte) (*ast.File, error) {
-	if err := tooLarge(path, src); err != nil {
-		return nil, err
+	tree, err := yamltext.Parse(src, yamltext.Ours())
+	if bad, ok := errors.AsType[*yamltext.Error](err); ok && bad.Line > 0 {
+		return nil, fmt.Errorf("%s:%w", path, err)
 	}
-	tokens := lexer.Tokenize(string(src))
-	if len(tokens) > yamlTokensMax {
-		return nil, fmt.Errorf("%s: more than %d words and signs; a file of ours has a few hundred", path, yamlTokensMax)
-	}
-	open, nested, line := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position.Line != line {
-			nested, line = 0, t.Position.Line
-		}
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			open++
-		case token.SequenceEndType, token.MappingEndType:
-			open--
-		case token.SequenceEntryType, token.MappingKeyType:
-			nested++
-		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			return nil, fmt.Errorf("%s:%d:%d: anchors, aliases and merge keys are not supported", path, t.Position.Line, t.Position.Column)
-		case token.TagType: // of a list that is none the decoder makes a panic
-			return nil, fmt.Errorf("%s:%d:%d: tags such as %s are not supported", path, t.Position.Line, t.Position.Column, t.Value)
-		default:
-		}
-		if open+nested > yamlDepthMax {
-			return nil, fmt.Errorf("%s:%d:%d: nested more than %d deep", path, t.Position.Line, t.Position.Column, yamlDepthMax)
-		}
-	}
-	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
-		return nil, yamlError(path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return tree, nil
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -36,46 +37,72 @@ func write(t *testing.T, root, name, text string) {
 	}
 }
 
-func hash(t *testing.T, root string) string {
+func hash(t *testing.T, root, part string) string {
 	t.Helper()
-	h, err := treeHash(t.Context(), root)
+	all, err := trees(t.Context(), root, parts())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return all[part]
 }
 
-// A tree is its code: prose, package comments and the ledger itself make no other one.
-func TestTreeHash(t *testing.T) {
-	root := project(t, map[string]string{
-		"a.go": "package a\n\nvar A = 1\n", "doc.go": "// Package a is one.\npackage a\n", "README.md": "one", "go.mod": "module a\n",
-		"tagged.go": "//go:build x\n\npackage a\n", "schema.sql": "SELECT 1", "l/ledger.ndjson": "{}",
-	})
-	first := hash(t, root)
-	for name, text := range map[string]string{"doc.go": "// Package a is another.\npackage a\n", "README.md": "two", "l/ledger.ndjson": "{}\n{}", "untracked.go": "package a"} {
-		write(t, root, name, text)
-		if hash(t, root) != first {
-			t.Errorf("%s made another tree", name)
-		}
+// module has the packages that the parts run on: the simulation depends on the engine, and
+// the command on the engine and on what it has of its own.
+func module(makefile string) map[string]string {
+	return map[string]string{
+		"Makefile": makefile, "go.mod": "module a\n\ngo 1.26\n", "README.md": "one", "ledger.ndjson": "",
+		"pipeline/doc.go": "// Package pipeline is one.\npackage pipeline\n", "pipeline/run.go": "package pipeline\n\nvar A = 1\n",
+		"pipeline/run_test.go": "package pipeline\n\nvar T = 1\n",
+		"pipeline/sim/sim.go":  "package sim\n\nimport _ \"a/pipeline\"\n", "pipeline/sim/sim_test.go": "package sim\n\nvar T = 1\n",
+		"pipeline/sim/small.go": "//go:build smallpieces\n\npackage sim\n", "pipeline/sim/testdata/seed": "1",
+		"pipeline/brokersim/b.go": "package brokersim\n\nvar A = 1\n", "pipeline/worker/w.go": "package worker\n\nvar A = 1\n",
+		"schemas/s.go": "package schemas\n\nimport _ \"embed\"\n\n//go:embed s.sql\nvar A string\n", "schemas/s.sql": "SELECT 1",
+		"sinks/s.go": "package sinks\n\nimport _ \"a/schemas\"\n", "sources/s.go": "package sources\n",
+		"cmd/footfall/main.go": "package main\n\nimport (\n\t_ \"a/pipeline\"\n\t_ \"a/sinks\"\n)\n\nfunc main() {}\n",
 	}
-	for name, text := range map[string]string{"a.go": "package a\n\nvar A = 2\n", "go.mod": "module b\n", "tagged.go": "//go:build y\n\npackage a\n", "schema.sql": "SELECT 2"} {
-		before := hash(t, root)
-		write(t, root, name, text)
-		if hash(t, root) == before {
-			t.Errorf("%s made no other tree", name)
+}
+
+// A part's tree is the code that it runs on: what only others run on makes no other one,
+// nor do prose, package comments and the ledger itself.
+func TestTrees(t *testing.T) {
+	root := project(t, module(""))
+	for _, c := range []struct {
+		file, text string
+		sim, kills bool
+	}{
+		{"README.md", "two", false, false},
+		{"ledger.ndjson", "{}", false, false},
+		{"Makefile", "sim:\n", false, false},
+		{"pipeline/doc.go", "// Package pipeline is another.\npackage pipeline\n", false, false},
+		{"pipeline/run_test.go", "package pipeline\n\nvar T = 2\n", false, false}, // others' tests
+		{"cmd/footfall/main.go", "package main\n\nimport (\n\t_ \"a/pipeline\"\n\t_ \"a/sinks\"\n)\n\nfunc main() { print() }\n", false, true},
+		{"schemas/s.sql", "SELECT 2", false, true},
+		{"pipeline/sim/sim_test.go", "package sim\n\nvar T = 2\n", true, false},
+		{"pipeline/sim/testdata/seed", "2", true, false},
+		{"pipeline/sim/small.go", "//go:build smallpieces\n\npackage sim\n\nvar S = 1\n", true, false},
+		{"pipeline/run.go", "package pipeline\n\nvar A = 2\n", true, true},
+		{"go.mod", "module a\n\ngo 1.25\n", true, true},
+	} {
+		sim, kills := hash(t, root, "sim"), hash(t, root, "kills")
+		write(t, root, c.file, c.text)
+		if got := hash(t, root, "sim") != sim; got != c.sim {
+			t.Errorf("%s: another tree of the simulation: %v, want %v", c.file, got, c.sim)
+		}
+		if got := hash(t, root, "kills") != kills; got != c.kills {
+			t.Errorf("%s: another tree of the kills: %v, want %v", c.file, got, c.kills)
 		}
 	}
 }
 
 // Slices are run in turn, the part that is least far first, and the next run goes on
-// where the ledger ends; another tree begins anew.
+// where the ledger ends; another tree begins its parts anew, and no others.
 func TestCampaign(t *testing.T) {
-	root := project(t, map[string]string{"Makefile": "sim:\n\t@echo \"$(SEEDS) seeds, 0 violations\"; echo $(FROM) >>$(CURDIR)/from\n" +
-		"mutants:\n\t@echo '41 caught, 1 missed'; exit 1\n"})
-	only := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^(sim|mutants)$"}
+	root := project(t, module("corruptions:\n\t@echo \"$(N) corruptions, 0 silent\"; echo $(FROM) >>$(CURDIR)/from\n"+
+		"mutants:\n\t@echo '41 caught, 1 missed'; exit 1\n"))
+	only := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^(corruptions|mutants)$"}
 	var out strings.Builder
 	err := run(t.Context(), append(only, "-for", "1ns"), &out)
-	if err != nil || !strings.Contains(out.String(), "simulation seeds") {
+	if err != nil || !strings.Contains(out.String(), "random corruptions") {
 		t.Fatalf("got %v, want a table\n%s", err, &out)
 	}
 	out.Reset()
@@ -83,24 +110,72 @@ func TestCampaign(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "1 violation") {
 		t.Errorf("got %v, want the mutant's violation\n%s", err, &out)
 	}
-	tree := hash(t, root)
-	l, err := openLedger(filepath.Join(root, "ledger.ndjson"), tree)
-	if err != nil {
-		t.Fatal(err)
+	of := func(part string) *total {
+		now, err := trees(t.Context(), root, parts())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := openLedger(filepath.Join(root, "ledger.ndjson"), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.of(part)
 	}
-	if sim, mutants := l.of("sim"), l.of("mutants"); sim.count != 300_000 || sim.violations != 0 || sim.slices != 100 || mutants.count != 41 || mutants.violations != 1 {
-		t.Errorf("got %+v and %+v", sim, mutants)
+	if done, mutants := of("corruptions"), of("mutants"); done.count != 1_000_000 || done.violations != 0 || done.slices != 10 || mutants.count != 41 || mutants.violations != 1 {
+		t.Errorf("got %+v and %+v", done, mutants)
 	}
 	from, err := os.ReadFile(filepath.Join(root, "from"))
-	if err != nil || !strings.HasPrefix(string(from), "1\n3001\n6001\n") {
+	if err != nil || !strings.HasPrefix(string(from), "1\n100001\n200001\n") {
 		t.Errorf("slices began at %.40q, %v", from, err)
 	}
-	if !strings.Contains(out.String(), "< 3/300000 = 1e-05") {
+	if !strings.Contains(out.String(), "< 3/1000000 = 3e-06") {
 		t.Errorf("no bound in\n%s", &out)
 	}
-	write(t, root, "Makefile", "sim:\n\t@echo nothing\n")
-	if l, err = openLedger(filepath.Join(root, "ledger.ndjson"), hash(t, root)); err != nil || l.of("sim").count != 0 {
-		t.Errorf("another tree has %d seeds done, %v", l.of("sim").count, err)
+	before := hash(t, root, "corruptions")
+	write(t, root, "cmd/footfall/other.go", "package main\n\nvar A = 1\n")
+	if n := of("corruptions").count; n != 1_000_000 {
+		t.Errorf("%d corruptions are done after a change that they do not know, want all", n)
+	}
+	write(t, root, "pipeline/worker/w.go", "package worker\n\nvar A = 2\n")
+	if n := of("corruptions").count; n != 0 {
+		t.Errorf("another worker has %d corruptions done, want none", n)
+	}
+	out.Reset()
+	if err := run(t.Context(), append(only, "-report"), &out); err != nil || !strings.Contains(out.String(), before+" (older)") {
+		t.Errorf("got %v, want a report of the older tree %s\n%s", err, before, &out)
+	}
+}
+
+// Every test and flag that a part names is one that the command has.
+func TestPartsAreThere(t *testing.T) {
+	folder := filepath.Join("..", "..", "..", "cmd", "footfall")
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests in %s: %v", folder, err)
+	}
+	var code strings.Builder
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.Write(text)
+	}
+	for _, p := range parts() {
+		for _, arg := range p.make {
+			if name, ok := strings.CutPrefix(arg, "ONLY=^"); ok {
+				want := "\nfunc " + strings.Replace(name, "$$", "(t *testing.T)", 1)
+				if !strings.Contains(code.String(), want) {
+					t.Errorf("%s: no test %q in cmd/footfall", p.name, name)
+				}
+			}
+			for word := range strings.FieldsSeq(strings.TrimPrefix(arg, "ARGS=")) {
+				flag, ok := strings.CutPrefix(word, "-")
+				if ok && !regexp.MustCompile(`flag\.\w+\("`+regexp.QuoteMeta(flag)+`", `).MatchString(code.String()) {
+					t.Errorf("%s: no flag -%s in cmd/footfall", p.name, flag)
+				}
+			}
+		}
 	}
 }
 
@@ -115,11 +190,27 @@ func TestTold(t *testing.T) {
 	if got := note(p, &total{facts: s.Facts}); got != "kills: 2 kinds of moments (least often: b, 5)" {
 		t.Errorf("got %q", got)
 	}
+	s.read(p, "ok", []byte(`{"what":"kills","count":0,"failed":false,"broker_faults":1,"records":5,"hits":{"c":1}}`+"\n"+`{"what":"kills","count":1,"failed":false,"hits":{"c":0}}`))
+	if got := note(p, &total{facts: s.Facts}); got != "kills: 2 kinds of moments (least often: b, 5); never at c; 1 runs ended by a transaction that the broker left without its markers" {
+		t.Errorf("with a run that the broker cut short: got %q", got)
+	}
+	l := &ledger{trees: map[string]string{}, lines: []slice{s}}
+	l.lines[0].Part = p.name
+	p.target, p.points = 16, 2
+	if err := shortfalls([]part{*p}, l); err != nil {
+		t.Errorf("enough failpoints: %v", err)
+	}
+	if p.points = 3; shortfalls([]part{*p}, l) == nil {
+		t.Error("too few failpoints were hit, and the campaign is content")
+	}
+	if p.target = 17; shortfalls([]part{*p}, l) != nil {
+		t.Error("it is not done yet")
+	}
 	s = slice{}
 	if s.read(p, "no tests", nil); s.Violations != 1 {
 		t.Error("a slice that says nothing counts as done")
 	}
-	if _, err := openLedger(filepath.Join(t.TempDir(), "none"), "x"); err != nil {
+	if _, err := openLedger(filepath.Join(t.TempDir(), "none"), nil); err != nil {
 		t.Error(err)
 	}
 }

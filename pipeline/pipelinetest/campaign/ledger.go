@@ -2,20 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/parser"
-	"go/token"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -33,15 +24,15 @@ type slice struct {
 	Log        string           `json:"log,omitempty"`
 }
 
-// ledger is what was done on this tree, and the file that keeps it.
+// ledger is what was done, and the file that keeps it.
 type ledger struct {
-	path, tree string
-	lines      []slice
-	newest     string // tree of the last line, whatever it is; empty: there is none
+	path  string
+	trees map[string]string // by part: the tree that counts
+	lines []slice
 }
 
-func openLedger(path, tree string) (*ledger, error) {
-	l := &ledger{path: path, tree: tree}
+func openLedger(path string, trees map[string]string) (*ledger, error) {
+	l := &ledger{path: path, trees: trees}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return l, nil
@@ -59,15 +50,13 @@ func openLedger(path, tree string) (*ledger, error) {
 		case err != nil:
 			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
 		}
-		if l.newest = s.Tree; s.Tree == tree {
-			l.lines = append(l.lines, s)
-		}
+		l.lines = append(l.lines, s)
 	}
 }
 
 // add writes a line.
 func (l *ledger) add(s slice) error {
-	s.Tree = l.tree
+	s.Tree = l.trees[s.Part]
 	line, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -81,6 +70,27 @@ func (l *ledger) add(s slice) error {
 	return errors.Join(err, f.Close())
 }
 
+// counts tells whether a line is of the tree that counts.
+func (l *ledger) counts(s *slice) bool { return s.Tree == l.trees[s.Part] }
+
+// older has every part of which nothing was done on its tree count on the newest that it
+// ran on, and says which.
+func (l *ledger) older(all []part) (parts map[string]bool) {
+	parts = map[string]bool{}
+	for i := range all {
+		name := all[i].name
+		if l.of(name).slices > 0 {
+			continue
+		}
+		for j := range l.lines {
+			if l.lines[j].Part == name {
+				l.trees[name], parts[name] = l.lines[j].Tree, true
+			}
+		}
+	}
+	return parts
+}
+
 // total is what a part has come to.
 type total struct {
 	count, violations, slices int
@@ -90,8 +100,8 @@ type total struct {
 
 func (l *ledger) of(part string) *total {
 	t := &total{}
-	for _, s := range l.lines {
-		if s.Part == part {
+	for i := range l.lines {
+		if s := &l.lines[i]; s.Part == part && l.counts(s) {
 			t.count += s.Count
 			t.violations += s.Violations
 			t.slices++
@@ -103,59 +113,10 @@ func (l *ledger) of(part string) *total {
 }
 
 func (l *ledger) violations() (n int) {
-	for _, s := range l.lines {
-		n += s.Violations
+	for i := range l.lines {
+		if s := &l.lines[i]; l.counts(s) {
+			n += s.Violations
+		}
 	}
 	return n
-}
-
-// treeHash identifies the tracked files that matter, as they are now: all but prose, the
-// ledger, and Go files that hold nothing but a package comment.
-func treeHash(ctx context.Context, root string) (string, error) {
-	c := exec.CommandContext(ctx, "git", "ls-files", "-z")
-	c.Dir = root
-	out, err := c.Output()
-	if err != nil {
-		return "", fmt.Errorf("git ls-files: %w", err)
-	}
-	names := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
-	slices.Sort(names)
-	h := sha256.New()
-	for _, name := range names {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // removed, and not committed yet
-		}
-		if err != nil {
-			return "", err
-		}
-		if matters(name, text) {
-			fmt.Fprintf(h, "%s %d\n%s", name, len(text), text)
-		}
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)[:6]), nil
-}
-
-// matters tells the files that a test can depend on.
-func matters(name string, text []byte) bool {
-	switch filepath.Ext(name) {
-	case ".md":
-		return false
-	case ".go":
-		return declares(text)
-	}
-	switch filepath.Base(name) {
-	case "LICENSE", ".gitignore", ".golangci.yml", "ledger.ndjson", "docker-compose.yml", "Dockerfile":
-		return false
-	}
-	return !strings.HasPrefix(name, ".ci/")
-}
-
-// declares tells whether a Go file holds more than its package clause.
-func declares(text []byte) bool {
-	f, err := parser.ParseFile(token.NewFileSet(), "", text, parser.SkipObjectResolution|parser.ParseComments)
-	if err != nil || len(f.Decls) > 0 {
-		return true
-	}
-	return bytes.Contains(text[:f.Package-1], []byte("//go:build"))
 }

@@ -6,16 +6,17 @@
 //	make campaign                 until everything has reached its figure
 //	make campaign FOR=2h          for two hours; the next run goes on where it stopped
 //	make campaign ONLY='kills|stops'
-//	make campaign-report          the table, of this tree or else of the newest in the ledger
+//	make campaign-report          the table; of a part that has not run on this tree, of the newest that it has
 //
-// A line of the ledger belongs to the tree that it ran on: a hash of all tracked files
-// that matter (ledger.go). Another tree begins anew.
+// A line of the ledger belongs to the tree that it ran on: a hash of the code that its
+// part runs on, and of no other (tree.go). Another tree begins the part anew.
 package main
 
 import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,23 +55,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	tree, err := treeHash(ctx, *root)
-	if err != nil {
-		return err
-	}
-	ledger, err := openLedger(filepath.Join(*root, *path), tree)
-	if err != nil {
-		return err
-	}
 	all := parts()
+	now, err := trees(ctx, *root, all)
+	if err != nil {
+		return err
+	}
+	ledger, err := openLedger(filepath.Join(*root, *path), now)
+	if err != nil {
+		return err
+	}
 	if *report {
-		if len(ledger.lines) == 0 && ledger.newest != "" {
-			fmt.Fprintf(out, "Nothing was done on this tree, %s. What the ledger has of the newest:\n\n", tree)
-			if ledger, err = openLedger(ledger.path, ledger.newest); err != nil {
-				return err
-			}
-		}
-		return writeReport(out, ledger.tree, all, ledger)
+		older := ledger.older(all)
+		return errors.Join(writeReport(out, all, ledger, older), shortfalls(all, ledger))
 	}
 	began := time.Now()
 	for ctx.Err() == nil && (*limit == 0 || time.Since(began) < *limit) {
@@ -78,8 +74,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if p == nil {
 			break
 		}
-		if now, err := treeHash(ctx, *root); err != nil || now != tree {
-			return fmt.Errorf("the tree has changed while it ran (%w): begin again", cmp.Or(err, fmt.Errorf("it was %s and is %s", tree, now)))
+		if now, err := p.on.hash(ctx, *root); err != nil || now != ledger.trees[p.name] {
+			return fmt.Errorf("%s: the tree has changed while it ran (%w): begin again", p.name, cmp.Or(err, fmt.Errorf("it was %s and is %s", ledger.trees[p.name], now)))
 		}
 		s := p.run(ctx, *root, ledger.of(p.name))
 		if ctx.Err() != nil {
@@ -91,13 +87,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintf(out, "%s %-22s %9d done of %d, %d violations, %.0f s\n",
 			s.At.Format(time.TimeOnly), p.name, ledger.of(p.name).count, p.target, s.Violations, s.Seconds)
 	}
-	if err := writeReport(out, tree, all, ledger); err != nil {
-		return err
-	}
+	err = errors.Join(writeReport(out, all, ledger, nil), shortfalls(all, ledger))
 	if n := ledger.violations(); n > 0 {
-		return fmt.Errorf("%d violations", n)
+		err = errors.Join(fmt.Errorf("%d violations", n), err)
 	}
-	return nil
+	return err
 }
 
 // next is the part that is least far.

@@ -1,0 +1,188 @@
+//go:build chaos
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"footfall/schemas"
+)
+
+// hang is a partition in which a transaction stays undecided.
+type hang struct {
+	topic     string
+	partition int32
+	text      string
+	brokers   bool // the coordinator has ended that transaction or knows none: its markers will never come
+}
+
+// verifyRest ends the processes, which may wait for what hangs, and judges the partitions
+// in which nothing does, as far as they came.
+func (h *house) verifyRest(hangs []hang, running []*process) *verdict {
+	h.t.Helper()
+	for _, p := range running {
+		p.kill()
+	}
+	still := h.hanging() // what the killed have left undecided is aborted meanwhile
+	hangs = append(still, slices.DeleteFunc(hangs, func(x hang) bool {
+		return slices.ContainsFunc(still, func(y hang) bool { return x.topic == y.topic && x.partition == y.partition })
+	})...)
+	without := map[int32]bool{}
+	for _, x := range hangs {
+		without[x.partition] = true
+		if x.brokers {
+			h.t.Logf("BROKER FAULT: a transaction without its markers: %s", x.text)
+		} else {
+			h.t.Errorf("a transaction is undecided, and its coordinator has not ended it: %s", x.text)
+		}
+	}
+	dump, committed := h.readWithout(without)
+	opt := h.judging()
+	opt.WallTicks, opt.Marks, opt.Partial = h.conf.Kafka.Lane == schemas.Live, committed, true
+	v := &verdict{Report: dump.Judge(opt), records: len(dump.Input), hangs: hangs}
+	if err := v.Err(); err != nil {
+		h.t.Errorf("the oracle says of what can be read: %v", err)
+	}
+	return v
+}
+
+// hangMax is how long a transaction may be undecided before it is said to hang: its
+// time-out, what a broker takes to look for expired ones, and a broker's restart.
+const hangMax = 90 * time.Second
+
+// hanging waits until nothing in the topics is undecided, and names what stays so.
+func (h *house) hanging() (hangs []hang) {
+	h.t.Helper()
+	cl := h.reader()
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	topics := h.conf.topicNames()[:4]
+	for end := time.Now().Add(hangMax); ; time.Sleep(100 * time.Millisecond) {
+		stable, err := admin.ListCommittedOffsets(h.t.Context(), topics...)
+		ends, err2 := admin.ListEndOffsets(h.t.Context(), topics...)
+		if err := errors.Join(err, err2, stable.Error(), ends.Error()); err != nil {
+			if time.Now().After(end) {
+				h.t.Fatalf("ends of the topics: %v", err)
+			}
+			continue
+		}
+		hangs = hangs[:0]
+		ends.Each(func(o kadm.ListedOffset) {
+			// Read a moment apart while an instance commits: only what stays counts.
+			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset && !time.Now().After(end) {
+				hangs = append(hangs, hang{})
+			} else if s.Offset < o.Offset {
+				x := hang{topic: o.Topic, partition: o.Partition, text: fmt.Sprintf("%s/%d: stable up to %d of %d", o.Topic, o.Partition, s.Offset, o.Offset)}
+				h.opened(admin, &x)
+				hangs = append(hangs, x)
+			}
+		})
+		if len(hangs) == 0 || time.Now().After(end) {
+			return hangs
+		}
+	}
+}
+
+// opened describes the transactions that hold a partition: what its leader knows of them,
+// and what their coordinators do. The broker is at fault if every coordinator says so.
+func (h *house) opened(admin *kadm.Client, x *hang) {
+	ctx := h.t.Context()
+	var set kadm.TopicsSet
+	set.Add(x.topic, x.partition)
+	producers, err := admin.DescribeProducers(ctx, set)
+	if err != nil {
+		x.text += "; " + err.Error()
+		return
+	}
+	open, ended := 0, 0
+	for _, p := range producers[x.topic].Partitions[x.partition].ActiveProducers {
+		if p.CurrentTxnStartOffset < 0 {
+			continue
+		}
+		open++
+		x.text += fmt.Sprintf("; producer %d at epoch %d, sequence %d, holds it from offset %d on", p.ProducerID, p.ProducerEpoch, p.LastSequence, p.CurrentTxnStartOffset)
+		listed, err := admin.ListTransactions(ctx, []int64{p.ProducerID}, nil)
+		all := err == nil
+		for id := range listed {
+			described, err := admin.DescribeTransactions(ctx, id)
+			d := described[id]
+			all = all && err == nil && endedOf(d, p.ProducerEpoch, x)
+			x.text += fmt.Sprintf(", its transaction %s is %s at epoch %d, begun at %d, with %v (%v)", id, d.State, d.ProducerEpoch, d.StartTimestamp, d.Topics, errors.Join(err, d.Err))
+		}
+		if all {
+			ended++
+		}
+		x.text += "\n" + h.lying(x.topic, x.partition, p.CurrentTxnStartOffset-5)
+	}
+	x.brokers = open > 0 && open == ended
+}
+
+// endedOf tells whether a coordinator has ended the transaction that holds a partition at
+// an epoch: it is at none now, at a later one, or has no marker left to write there.
+func endedOf(d kadm.DescribedTransaction, epoch int16, x *hang) bool {
+	switch d.State {
+	case "Ongoing":
+		return d.ProducerEpoch > epoch
+	case "PrepareCommit", "PrepareAbort", "PrepareEpochFence":
+		return !d.Topics.Lookup(x.topic, x.partition)
+	}
+	return d.Err == nil || errors.Is(d.Err, kerr.TransactionalIDNotFound)
+}
+
+// lying lists what lies in a partition from an offset on, whether it is decided or not.
+func (h *house) lying(topic string, partition int32, from int64) (text string) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(h.conf.Kafka.Brokers...), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(max(0, from))}}))
+	if err != nil {
+		return err.Error()
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 3*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
+			what := headerOfRecord(r, "ce_id") + headerOfRecord(r, "dlq_n")
+			if r.Attrs.IsControl() {
+				what = map[byte]string{0: "ABORT", 1: "COMMIT"}[r.Key[len(r.Key)-1]]
+			}
+			text += fmt.Sprintf("    %d: producer %d epoch %d at %d: %s\n", r.Offset, r.ProducerID, r.ProducerEpoch, r.Timestamp.UnixMilli(), what)
+		})
+	}
+	return text
+}
+
+// The broker is blamed for a transaction only if its coordinator is done with it: one that
+// is at work is waited for, or is ours to end.
+func TestChaosBlame(t *testing.T) {
+	here, elsewhere := kadm.TopicsSet{}, kadm.TopicsSet{}
+	here.Add("triggers", 1)
+	elsewhere.Add("triggers", 2)
+	x := &hang{topic: "triggers", partition: 1}
+	for _, c := range []struct {
+		d    kadm.DescribedTransaction
+		want bool
+	}{
+		{kadm.DescribedTransaction{State: "Ongoing", ProducerEpoch: 3, Topics: here}, false},
+		{kadm.DescribedTransaction{State: "Ongoing", ProducerEpoch: 4, Topics: here}, true},
+		{kadm.DescribedTransaction{State: "PrepareCommit", ProducerEpoch: 3, Topics: here}, false},
+		{kadm.DescribedTransaction{State: "PrepareAbort", ProducerEpoch: 4, Topics: here}, false},
+		{kadm.DescribedTransaction{State: "PrepareAbort", ProducerEpoch: 4, Topics: elsewhere}, true},
+		{kadm.DescribedTransaction{State: "CompleteCommit", ProducerEpoch: 3}, true},
+		{kadm.DescribedTransaction{State: "Empty", ProducerEpoch: 3}, true},
+		{kadm.DescribedTransaction{Err: kerr.TransactionalIDNotFound}, true},
+		{kadm.DescribedTransaction{Err: kerr.CoordinatorLoadInProgress}, false},
+	} {
+		if got := endedOf(c.d, 3, x); got != c.want {
+			t.Errorf("%s at epoch %d, with %v (%v): got %v, want %v", c.d.State, c.d.ProducerEpoch, c.d.Topics, c.d.Err, got, c.want)
+		}
+	}
+}
