@@ -51,19 +51,19 @@ func (h *house) verifyViews(dump *oracle.Dump, v *verdict) {
 	) WHERE seq != number OR from_segment != before`); n > 0 {
 		h.t.Errorf("ClickHouse finds %d transitions that do not begin where the one before ended", n)
 	}
-	once := onceOf(dump)
+	once := h.onceOf(dump)
 	want, got := byType(once), map[string]string{}
 	h.query("SELECT type, toString(count()), toString(sum(toDecimal128(ifNull(revenue, 0), 6))) FROM events_once GROUP BY type", func(row []string) {
 		sum, _ := new(big.Rat).SetString(row[2])
 		got[row[0]] = row[1] + " events, revenue " + sum.FloatString(6)
 	})
 	same(h.t, "events_once, by type", want, got)
-	same(h.t, "revenue_daily", h.revenueDaily(once), h.asked(`SELECT toString(day), toString(orders), toString(buyers),
+	same(h.t, "revenue_daily", revenueDaily(once), h.asked(`SELECT toString(day), toString(orders), toString(buyers),
 		toString(toInt64(gross * 100)), toString(refunds), toString(toInt64(refunded * 100)), toString(toInt64(net * 100)),
 		`+millionths("average_order_value")+` FROM revenue_daily WHERE currency = '`+h.conf.Shop.Currency+`'`))
 	same(h.t, "funnel_daily", funnelDaily(once), h.asked(`SELECT toString(day), toString(view_users), toString(cart_users), toString(purchase_users),
 		toString(carted_in_order), toString(bought_in_order), `+millionths("cart_conversion")+", "+millionths("conversion")+", "+millionths("buyer_conversion")+` FROM funnel_daily`))
-	same(h.t, "cohort_retention", h.cohorts(once), h.asked(`SELECT toString(cohort) || ' + ' || toString(month), toString(users), toString(active),
+	same(h.t, "cohort_retention", cohorts(once), h.asked(`SELECT toString(cohort) || ' + ' || toString(month), toString(users), toString(active),
 		`+millionths("retention")+`, toString(orders), toString(toInt64(revenue * 100)) FROM cohort_retention`))
 }
 
@@ -97,14 +97,14 @@ func shareOf(a, b int) string {
 type occurrence struct {
 	kind, user, revenue string
 	at                  time.Time
-	fields              map[string]any
+	cents               int // of a purchase or a refund
 }
 
 func (c *occurrence) day() string { return c.at.Format(time.DateOnly) }
 
 // onceOf gives the events that count: an event_id once, a user's purchase of an order
 // once, and nothing that was refused.
-func onceOf(dump *oracle.Dump) (once []occurrence) {
+func (h *house) onceOf(dump *oracle.Dump) (once []occurrence) {
 	refused, ids, orders := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range dump.DeadLetters {
 		r := &dump.DeadLetters[i]
@@ -127,7 +127,7 @@ func onceOf(dump *oracle.Dump) (once []occurrence) {
 			orders[order] = true
 		}
 		at, _ := strconv.ParseInt(millisOf(f["time"]), 10, 64)
-		once = append(once, occurrence{kind, textOf(f["user_id"]), textOf(f["revenue"]), time.UnixMilli(at).UTC(), f})
+		once = append(once, occurrence{kind, textOf(f["user_id"]), textOf(f["revenue"]), time.UnixMilli(at).UTC(), int(h.amountOf(f).Int64())})
 	}
 	return once
 }
@@ -155,19 +155,19 @@ type takings struct {
 	buyers                           map[string]bool
 }
 
-func (t *takings) add(c *occurrence, cents int) {
+func (t *takings) add(c *occurrence) {
 	if c.kind == "refund" {
 		t.refunds++
-		t.refunded += cents
+		t.refunded += c.cents
 		return
 	}
 	t.orders++
-	t.gross += cents
+	t.gross += c.cents
 	t.buyers[c.user] = true
 }
 
 // takingsBy adds up the money of all that have the same name.
-func (h *house) takingsBy(once []occurrence, name func(*occurrence) string) map[string]*takings {
+func takingsBy(once []occurrence, name func(*occurrence) string) map[string]*takings {
 	all := map[string]*takings{}
 	for i := range once {
 		c := &once[i]
@@ -179,21 +179,21 @@ func (h *house) takingsBy(once []occurrence, name func(*occurrence) string) map[
 			t = &takings{buyers: map[string]bool{}}
 			all[name(c)] = t
 		}
-		t.add(c, int(h.amountOf(c.fields).Int64()))
+		t.add(c)
 	}
 	return all
 }
 
-func (h *house) revenueDaily(once []occurrence) map[string]string {
+func revenueDaily(once []occurrence) map[string]string {
 	rows := map[string]string{}
-	for day, t := range h.takingsBy(once, (*occurrence).day) {
+	for day, t := range takingsBy(once, (*occurrence).day) {
 		rows[day] = fmt.Sprint(t.orders, " ", len(t.buyers), " ", t.gross, " ", t.refunds, " ", t.refunded, " ", t.gross-t.refunded, " ", shareOf(t.gross, 100*t.orders))
 	}
 	return rows
 }
 
 // cohorts follows those who first bought in a month through the months after it.
-func (h *house) cohorts(once []occurrence) map[string]string {
+func cohorts(once []occurrence) map[string]string {
 	month := func(c *occurrence) int { return 12*c.at.Year() + int(c.at.Month()) - 1 }
 	first, latest := map[string]int{}, 0
 	purchases := slices.DeleteFunc(slices.Clone(once), func(c occurrence) bool { return c.kind != "purchase" })
@@ -211,7 +211,7 @@ func (h *house) cohorts(once []occurrence) map[string]string {
 	named := func(cohort, month int) string {
 		return fmt.Sprintf("%04d-%02d-01 + %d", cohort/12, cohort%12+1, month-cohort)
 	}
-	found := h.takingsBy(purchases, func(c *occurrence) string { return named(first[c.user], month(c)) })
+	found := takingsBy(purchases, func(c *occurrence) string { return named(first[c.user], month(c)) })
 	rows := map[string]string{}
 	for cohort, n := range users {
 		for m := cohort; m <= latest; m++ {
