@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,7 +168,7 @@ func (r *rig) wound(damage func(newest, before, other []byte) []byte) (files []s
 // on where they can, kills cost a longer replay, and when there is room again snapshots
 // are taken again.
 func TestChaosDiskFull(t *testing.T) {
-	dir := smallDisk(t)
+	dir := smallDisk(t, "1m")
 	r := newRig(t, realKafka(t), schemas.Replay, "snapshots.bucket=file://"+filepath.ToSlash(dir))
 	ballast := filepath.Join(dir, "ballast")
 	fill(t, ballast)
@@ -197,11 +198,51 @@ func TestChaosDiskFull(t *testing.T) {
 	tell(t, "disk full", 3, details)
 }
 
-// smallDisk is a file system of its own, of 1 MiB.
-func smallDisk(t *testing.T) string {
+// The disk with ClickHouse's tables is full, twice: no row is inserted and triggers go on;
+// when there is room again all rows come, each once.
+func TestChaosClickHouseDiskFull(t *testing.T) {
+	dir := smallDisk(t, "256m")
+	r := newRigOn(t, dir, realKafka(t), schemas.Replay)
+	p := r.start()
+	r.ready()
+	r.open(600)
+	for range 2 {
+		r.goesOn([]*process{p})
+		refused := refusals(p)
+		var ballast []string
+		full := func() { // again and again: what is merged makes room
+			ballast = append(ballast, filepath.Join(dir, fmt.Sprint("ballast-", len(ballast))))
+			fill(t, ballast[len(ballast)-1])
+		}
+		r.until("rows are refused", time.Minute, func() bool { full(); return p.ended() || refusals(p) >= refused+3 })
+		r.goesOn([]*process{p})
+		for _, f := range ballast {
+			if err := os.Remove(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.close()
+	details := map[string]any{"seed": r.seed}
+	r.verify(p).details(details)
+	tell(t, "disk full", 2, details)
+}
+
+// refusals is how often it has said that ClickHouse has no space for what it sends.
+func refusals(p *process) (n int) {
+	for _, l := range p.logged("") {
+		if strings.Contains(l.Message, "NOT_ENOUGH_SPACE") || strings.Contains(l.Message, "No space left") {
+			n++
+		}
+	}
+	return n
+}
+
+// smallDisk is a file system of its own, of so much.
+func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skipf("needs a small file system, and may not mount one: %v", err)
 	}
 	t.Cleanup(func() {

@@ -14,6 +14,7 @@ import (
 
 	"footfall/pipeline/pipelinetest"
 	"footfall/schemas"
+	"footfall/sources/kafka"
 )
 
 var (
@@ -23,16 +24,22 @@ var (
 
 // An instance is stopped (SIGSTOP) until its session and its transaction are over and
 // another one has its partitions, and wakes up: what it still has to say, and to insert,
-// belongs to nobody any more.
+// belongs to nobody any more, nor do the silences that its clock says are due.
 func TestChaosStops(t *testing.T) {
-	r := newRig(t, realKafka(t), schemas.Replay)
+	for i, lane := range []schemas.Lane{schemas.Replay, schemas.Live} {
+		t.Run(lane.String(), func(t *testing.T) { stops(t, lane, (*chaosStops+i)/2) })
+	}
+}
+
+func stops(t *testing.T, lane schemas.Lane, n int) {
+	r := newRig(t, realKafka(t), lane)
 	other := r.start("--set", "kafka.instance=two")
 	r.ready()
-	r.open(600)
+	r.open(map[schemas.Lane]float64{schemas.Replay: 600, schemas.Live: 200}[lane])
 	points := slices.DeleteFunc(failpoints(), func(f failpoint) bool { return f.when != running && f.when != starting })
 	r.rng.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
 	fenced := 0
-	for i := range *chaosStops {
+	for i := range n {
 		at := points[i%len(points)]
 		p := r.startWith([]string{pipelinetest.Arm(r.arm(at, "STOP"))})
 		r.hit(p, at.name)
@@ -58,7 +65,7 @@ func TestChaosStops(t *testing.T) {
 	r.alive(one)
 	details := map[string]any{"seed": r.seed, "hits": r.hits, "lost_their_partitions": fenced}
 	r.verify(one, other).details(details)
-	tell(t, "stops", *chaosStops, details)
+	tell(t, "stops", n, details)
 }
 
 // overtaken waits until every partition is committed by who runs, and the time-outs of
@@ -182,8 +189,18 @@ func (g *group) settled() {
 				g.t.Fatalf("an instance ended by itself: %v\n%s", p.err, p.last(8))
 			}
 		}
-		groups, err := kadm.NewClient(cl).DescribeGroups(g.t.Context(), g.conf.Kafka.Group)
-		described := groups[g.conf.Kafka.Group]
-		return err == nil && described.State == "Stable" && len(described.Members) == len(g.members)
+		state, members, err := g.describe(kadm.NewClient(cl))
+		return err == nil && state == "Stable" && members == len(g.members)
 	})
+}
+
+// describe asks for the state of the group and how many are in it, as its protocol wants.
+func (r *rig) describe(admin *kadm.Client) (state string, members int, err error) {
+	if name := r.conf.Kafka.Group; r.conf.Kafka.Protocol == string(kafka.Consumer) {
+		groups, err := admin.DescribeConsumerGroups(r.t.Context(), name)
+		return groups[name].State, len(groups[name].Members), err
+	}
+	groups, err := admin.DescribeGroups(r.t.Context(), r.conf.Kafka.Group)
+	described := groups[r.conf.Kafka.Group]
+	return described.State, len(described.Members), err
 }

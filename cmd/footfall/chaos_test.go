@@ -26,6 +26,7 @@ import (
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdb"
 	"footfall/sinks/clickhouse/chdbtest"
+	"footfall/sources/kafka"
 	"footfall/sources/storefront"
 )
 
@@ -47,6 +48,10 @@ type rig struct {
 	dir    string      // of its tables
 	shop   *publishing
 
+	// silence is when the last shopper's silence is due, by the wall; the publisher's
+	// goroutine moves it, and it is read after close.
+	silence schemas.Millis
+
 	hits       map[string]int // by failpoint
 	random     int            // kills at moments of no name
 	recoveries []recovery
@@ -60,14 +65,20 @@ type recovery struct {
 }
 
 func newRig(t *testing.T, broker string, lane schemas.Lane, more ...string) *rig {
+	return newRigOn(t, t.TempDir(), broker, lane, more...)
+}
+
+// newRigOn makes one whose ClickHouse keeps its tables in a folder.
+func newRigOn(t *testing.T, tables, broker string, lane schemas.Lane, more ...string) *rig {
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("-chaos.seed %d", seed)
-	r := &rig{rng: rand.New(rand.NewPCG(seed, uint64(lane))), seed: seed, dir: t.TempDir(), hits: map[string]int{}}
+	protocol := []kafka.Protocol{kafka.Classic, kafka.Consumer}[seed%2]
+	t.Logf("-chaos.seed %d, group protocol %s", seed, protocol)
+	r := &rig{rng: rand.New(rand.NewPCG(seed, uint64(lane))), seed: seed, dir: tables, hits: map[string]int{}}
 	r.engine = chdbtest.StartIn(t, r.dir, "")
-	settings := []string{"clickhouse.batch.age=100ms", "kafka.transaction_timeout=3s", "kafka.partitions=4"}
+	settings := []string{"clickhouse.batch.age=100ms", "kafka.transaction_timeout=3s", "kafka.partitions=4", "kafka.protocol=" + string(protocol)}
 	if lane == schemas.Replay {
 		settings = append(settings, "clock.max_age=3650d")
 	}
@@ -348,6 +359,14 @@ func (r *rig) close() {
 	}
 }
 
+// verify judges when every silence has been said: what is said while the last instance
+// stops is archived by the next one, and here there is none.
+func (r *rig) verify(running ...*process) *verdict {
+	r.t.Helper()
+	r.until("every silence is due", time.Minute, func() bool { return wall() > r.silence+10*schemas.Second })
+	return r.house.verify(running...)
+}
+
 // shoppers gives an endless series of records: of a shop whose days pass quickly, in
 // log time, or of shoppers of whom silence is due within the next minute.
 func (r *rig) shoppers() func() storefront.Record {
@@ -390,6 +409,7 @@ func (r *rig) silent() func() storefront.Record {
 			days, kind, order = []schemas.Millis{30, 180}[rng.IntN(2)], "purchase", fmt.Sprintf(`,"order_id":"o%d","revenue":%d.25`, events, rng.IntN(100))
 		}
 		at := wall() - days*schemas.Day + schemas.Millis(rng.IntN(30_000))
+		r.silence = max(r.silence, at+days*schemas.Day)
 		events++
 		again = storefront.Record{
 			Key:   fmt.Appendf(nil, "u%d", user),

@@ -25,7 +25,7 @@ func TestChaosThreeBrokers(t *testing.T) {
 	if *chaosThree == 0 {
 		t.Skip("starts three brokers: only with -chaos.three=N, as the campaign does")
 	}
-	c := startThree(t)
+	c := startCluster(t, "start3")
 	r := newRig(t, c.addresses, schemas.Replay, "kafka.replication=3")
 	members := []*process{r.start(), r.start("--set", "kafka.instance=two")}
 	r.ready()
@@ -55,17 +55,19 @@ func TestChaosThreeBrokers(t *testing.T) {
 	tell(t, "broker kills, of three", kills+roles["second"], details)
 }
 
-// cluster is three brokers of a test's own.
+// cluster is one broker of a test's own, or three.
 type cluster struct {
 	t              *testing.T
 	dir, addresses string
 }
 
-func startThree(t *testing.T) *cluster {
+// startCluster starts them, as the script's command says: start or start3.
+func startCluster(t *testing.T, command string) *cluster {
+	t.Helper()
 	if os.Getenv("FOOTFALL_TEST_BROKER") == "" {
 		t.Skip("needs a script that starts brokers in FOOTFALL_TEST_BROKER: see make chaos")
 	}
-	dir, err := os.MkdirTemp("", "footfall-three-")
+	dir, err := os.MkdirTemp("", "footfall-cluster-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func startThree(t *testing.T) *cluster {
 		c.run("wipe", dir)
 		_ = os.RemoveAll(dir)
 	})
-	c.broker("start3", fmt.Sprint(freeBase(t)), dir)
+	c.broker(command, fmt.Sprint(freeBase(t)), dir)
 	out, err := exec.CommandContext(t.Context(), os.Getenv("FOOTFALL_TEST_BROKER"), "bootstrap", dir).Output()
 	if err != nil {
 		t.Fatal(err)

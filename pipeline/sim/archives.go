@@ -201,7 +201,10 @@ func (in *archives) start(slot int) {
 		life: &life{w: w, name: fmt.Sprintf("archive-%d", slot)}, number: slot, in: in, cancel: cancel,
 		reading: map[archive.Partition]int64{},
 	}
-	table := in.table.As(a.interrupt)
+	table := in.table.As(func(where string) {
+		a.interrupt(where)
+		a.waits(TableSlow)
+	})
 	inner := archive.New(archive.Config{
 		Log: a, Table: table, Now: w.now, Sleep: a.sleep,
 		Report:  func(f archive.Fact) { w.trace("%s: %v", a.name, f) },
@@ -454,6 +457,19 @@ func (in *archives) differs() string {
 		}
 	}
 	return ""
+}
+
+// most is how many records an archive may hold: a batch that is not full yet, and one poll.
+func (in *archives) most() int { return rowsMost + runMost*len(in.parts) }
+
+// held is how many offsets of its partitions an archive has read and not committed.
+func (in *archives) held(a *archiver) (n int64) {
+	for _, c := range in.parts {
+		if at, reads := a.reading[c.Partition]; reads && c.owner == a && c.found {
+			n += max(0, at-c.committed.Next)
+		}
+	}
+	return n
 }
 
 // count is how many rows the table has.

@@ -10,8 +10,8 @@ import (
 	"footfall/schemas"
 )
 
-// TestClickHouseDelaysNoTrigger runs one seed with a table, without one, and with one
-// that cannot be reached until the end: every output is the same, at the same offset
+// TestClickHouseDelaysNoTrigger runs one seed with a table, without one, with one that
+// takes its time, and with one that cannot be reached until the end: every output is the same, at the same offset
 // and under the same timestamp, whatever else goes wrong meanwhile.
 func TestClickHouseDelaysNoTrigger(t *testing.T) {
 	for seed := uint64(1); seed <= 16; seed++ {
@@ -21,6 +21,12 @@ func TestClickHouseDelaysNoTrigger(t *testing.T) {
 		without.Archives = 0
 		if diff := cmp.Diff(with, early(t, without)); diff != "" {
 			t.Fatalf("seed %d: with a table (-), without (+):\n%s", seed, diff)
+		}
+		slow := o
+		slow.Outage = TableSlow
+		without.Outage = TableSlow // so that as much time passes
+		if diff := cmp.Diff(early(t, slow), early(t, without)); diff != "" {
+			t.Fatalf("seed %d: with a slow table (-), without (+):\n%s", seed, diff)
 		}
 		absent := o
 		absent.absent = true

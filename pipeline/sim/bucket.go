@@ -72,6 +72,29 @@ func (b *bucket) step() {
 	}
 }
 
+// vanish removes an object of a partition behind everybody's back, now and then.
+func (b *bucket) vanish(p *part) {
+	keys := b.keys(snapshot.ID{Partition: p.number}.String()[:6])
+	if len(keys) == 0 {
+		return
+	}
+	if key := keys[b.world.gone.IntN(len(keys))]; b.loses("snapshot removed by somebody", key, 20) {
+		delete(b.objects, key)
+		delete(b.bad, key)
+		b.world.trace("somebody removes %s", key)
+	}
+}
+
+// loses tells whether an object is lost: where others lead on, and nothing else is wrong.
+func (b *bucket) loses(how, key string, oneIn int) bool {
+	w := b.world
+	if !w.opt.Vanish || w.calm() || w.gone.IntN(oneIn) != 0 || b.good(key) < 2 || b.spoilt(key[:6]) {
+		return false
+	}
+	w.fault(how)
+	return true
+}
+
 // put stores an object that is sound.
 func (b *bucket) put(key string, data []byte) {
 	b.objects[key] = data
@@ -138,6 +161,7 @@ func (b *bucket) plant(key string, data []byte) {
 // fails tells whether a request to the bucket fails.
 func (b bucketOf) fails(what string, oneIn int) bool {
 	b.at("bucket: "+what, 80)
+	b.waits(BucketSlow)
 	return b.away == BucketAway || b.chance(what+" fails", oneIn)
 }
 
@@ -163,6 +187,9 @@ func (b bucketOf) Put(_ context.Context, key string, write func(io.Writer) error
 	case b.chance("put given up, done later", 25):
 		of.late = append(of.late, latePut{key, data, b.steps + 1 + b.rng.IntN(30)})
 		return errBucket
+	}
+	if isPartition(key) && b.bucket.loses("put acknowledged, nothing stored", key, 12) {
+		return nil // whoever reads it back finds out
 	}
 	of.put(key, data)
 	b.trace("%s puts %s", b.name, key)

@@ -164,6 +164,35 @@ func countOf(items []worker.Item, cause schemas.CauseKind) (n int) {
 	return n
 }
 
+// heldMost is how many outputs of a partition may wait for their commit: some times what
+// one poll, and the timers beside it, make a simulated shop say. It is far below the
+// pipeline's own limit, since nothing may pile up while something is away.
+const heldMost = 1_000
+
+// checkHeld holds that what is away or slow makes nobody hold more and more: neither
+// outputs that wait for their commit, nor records that wait for the table.
+func (w *world) checkHeld() {
+	if w.away == NoOutage {
+		return
+	}
+	for _, p := range w.lives {
+		for _, s := range p.pipeline.Status() {
+			if held := int64(s.Mark.N - s.Committed.N); !s.Recovering && held > heldMost {
+				_ = w.breach("partition %d: %s holds %d outputs while %s, the limit is %d", s.Partition, p.name, held, w.away, heldMost)
+			}
+		}
+	}
+	if w.bins == nil {
+		return
+	}
+	most := int64(w.bins.most())
+	for _, a := range w.bins.lives {
+		if held := w.bins.held(a); held > most {
+			_ = w.breach("%s holds %d records while %s, the limit is %d", a.name, held, w.away, most)
+		}
+	}
+}
+
 // judge looks at all that was said.
 func (w *world) judge() error {
 	if w.bins != nil {
@@ -171,7 +200,7 @@ func (w *world) judge() error {
 			return errors.New(fault)
 		}
 		w.result.Rows = w.bins.count()
-		if most := rowsMost + runMost*len(w.bins.parts); w.bins.table.Most > most {
+		if most := w.bins.most(); w.bins.table.Most > most {
 			return fmt.Errorf("a batch of %d rows, the limit is %d", w.bins.table.Most, most)
 		}
 	}

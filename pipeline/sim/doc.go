@@ -2,9 +2,9 @@
 // and recovery on a simulated log, bucket, group and clocks, one goroutine, one
 // seed. The seed decides everything: shoppers, batches, crashes, processes that
 // are stopped and wake up when others have their partitions, commits that abort or
-// whose outcome is unknown, rebalances, torn and stray snapshots, commit markers
-// that lag, retention, expired offsets and such that are set back, new rules, clocks
-// that jump.
+// whose outcome is unknown, rebalances, torn, stray, lost and removed snapshots,
+// requests that take their time, commit markers that lag, retention, expired offsets and
+// such that are set back, new rules, clocks that jump.
 //
 // Where a seed has many sets (sets.go), rules are lists of sets, lifecycle first, in
 // several variants, and are switched while lives live: each process hears of it by

@@ -42,6 +42,9 @@ func (w *world) housekeep() {
 		if w.opt.Strays && w.chance("stray snapshot", 10) {
 			w.stray(p)
 		}
+		if w.opt.Vanish && p.found {
+			w.bucket.vanish(p)
+		}
 		if w.opt.Foreign && p.found && w.chance("foreign object", 15) {
 			w.foreign(p)
 		}

@@ -125,6 +125,16 @@ func (l *life) rest() {
 	}
 }
 
+// slowness is how many turns a request takes of what is slow.
+const slowness = 6
+
+// waits lets the world go on as long as a request takes of what may be slow.
+func (l *life) waits(what Outage) {
+	for i := 0; i < slowness && l.w.away == what; i++ {
+		l.rest()
+	}
+}
+
 // at is a place in which a process may be killed, stopped for a while, or lose its turn.
 func (l *life) at(where string, oneIn int) {
 	w := l.w

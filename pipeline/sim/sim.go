@@ -54,7 +54,8 @@ type Options struct {
 	Slice   int    // timers fired in one call at most; 0: any number, another in each life
 	Crash   int    // how many times likelier a kill is; 0: once
 	Large   bool   // polls, transactions and slices of snapshots are as large as in production: never cut
-	Outage  Outage // what is away for an hour
+	Outage  Outage // what is away for an hour, or slow
+	Vanish  bool   // an acknowledged snapshot is not there, or goes later: a tidy person, a bucket that forgets
 	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
 
 	// With any of these the oracle cannot say what to expect: what was said then
@@ -80,7 +81,7 @@ type Options struct {
 	Trace func(format string, args ...any)
 }
 
-// Outage is what cannot be reached for an hour or longer.
+// Outage is what cannot be reached for an hour or longer, or takes its time.
 type Outage int
 
 // What there is to be away.
@@ -89,7 +90,14 @@ const (
 	BucketAway
 	KafkaAway
 	TableAway
+	BucketSlow
+	TableSlow
 )
+
+// String says it.
+func (o Outage) String() string {
+	return [...]string{"nothing is away", "bucket away for an hour", "Kafka away for an hour", "table away for an hour", "bucket slow for an hour", "table slow for an hour"}[o]
+}
 
 // Doom is what no footfall can go on after.
 type Doom int
@@ -174,6 +182,7 @@ type world struct {
 	walls  *rand.Rand
 	dice   *rand.Rand // of the table and its archives, which must not change what is said
 	sets   *rand.Rand // of rules, and the control log
+	gone   *rand.Rand // of snapshots that vanish: a seed without is what it was
 	aside  *rand.Rand // of what must not change anything else: which checks are made, in which order keys are listed
 	digest xxhash.Digest
 
@@ -227,7 +236,7 @@ func Run(opt Options) (*Result, error) {
 	w := &world{
 		opt: opt,
 		rng: rand.New(rand.NewPCG(opt.Fault, 7)), walls: rand.New(rand.NewPCG(opt.Wall, 9)), //nolint:gosec // a simulation wants to be repeatable
-		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), sets: rand.New(rand.NewPCG(opt.Fault, 12)), //nolint:gosec // a simulation wants to be repeatable
+		dice: rand.New(rand.NewPCG(opt.Fault, 10)), aside: rand.New(rand.NewPCG(opt.Fault, 11)), sets: rand.New(rand.NewPCG(opt.Fault, 12)), gone: rand.New(rand.NewPCG(opt.Fault, 13)), //nolint:gosec // a simulation wants to be repeatable
 	}
 	w.digest.Reset()
 	w.topic = "a"
@@ -309,6 +318,9 @@ func (w *world) run() error {
 			if w.bins.step(); w.broken != nil {
 				return w.broken
 			}
+		}
+		if w.checkHeld(); w.broken != nil {
+			return w.broken
 		}
 		if w.finished() {
 			return w.broken

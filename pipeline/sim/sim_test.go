@@ -75,6 +75,10 @@ func options(seed uint64) Options {
 	if seed%7 == 5 {
 		o.Outage = 1 + Outage(seed/7%3)
 	}
+	if seed%14 == 9 {
+		o.Outage = BucketSlow + Outage(seed/14%2)
+	}
+	o.Vanish = seed%16 == 6
 	switch seed % 11 {
 	case 3:
 		o.Overtake = true

@@ -82,7 +82,7 @@ func (w *world) outage() {
 			return
 		}
 		w.away, w.back = w.opt.Outage, w.steps+12+int(w.opt.Fault%30)
-		w.fault("away for an hour: " + [...]string{"", "bucket", "Kafka", "table"}[w.away])
+		w.fault(w.away.String())
 		w.trace("an outage begins")
 	}
 	if w.steps == w.back {
