@@ -112,9 +112,7 @@ func TestChaosClickHouse(t *testing.T) {
 		}
 	}
 	r.close()
-	details := map[string]any{
-		"seed": r.seed, "taken_over": len(p.logged(r.conf.Kafka.Group)),
-	}
+	details := map[string]any{"seed": r.seed}
 	r.verify(p).details(details)
 	tell(t, "clickhouse kills", *chaosClickHouse, details)
 }
