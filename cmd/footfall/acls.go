@@ -65,6 +65,29 @@ func (c *Config) auditNeeds() (needs []kafka.Need) {
 	return needs
 }
 
+// parityNeeds is what it takes to compare segments with ClickHouse: how far the topics and
+// the groups are, and, where sets score by quantiles, the bounds.
+func (c *Config) parityNeeds() (needs []kafka.Need) {
+	for _, name := range c.topicNames()[:4] {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canDescribe}})
+	}
+	for _, name := range []string{c.Kafka.Group, c.Kafka.Group + "-archive"} {
+		needs = append(needs, kafka.Need{On: kafka.OnGroup, Name: name, Do: []kmsg.ACLOperation{canDescribe}})
+	}
+	if rules, err := c.rules(); err == nil && rules.Quantiles() > 0 {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: c.controlTopic(), Do: []kmsg.ACLOperation{canRead}})
+	}
+	return needs
+}
+
+// topicNeeds is what it takes to look whether the topics are right.
+func (c *Config) topicNeeds() (needs []kafka.Need) {
+	for _, name := range c.topicNames() {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canDescribe, canDescribeConfigs}})
+	}
+	return needs
+}
+
 // switchNeeds is what it takes to throw the kill switch.
 func (c *Config) switchNeeds() []kafka.Need {
 	return []kafka.Need{{On: kafka.OnTopic, Name: c.controlTopic(), Do: []kmsg.ACLOperation{canWrite, canRead}}}
@@ -100,9 +123,17 @@ func (c *Config) allowed(ctx context.Context, cl *kgo.Client, needs []kafka.Need
 	}
 	var errs []error
 	for _, l := range lacks {
-		errs = append(errs, fmt.Errorf("kafka: %s; %s", l, l.Command(c.Kafka.SASL.Username)))
+		errs = append(errs, c.permit(fmt.Errorf("kafka: %w", l)))
 	}
 	return errors.Join(errs...)
+}
+
+// permit adds the command that gives the right for the lack of which something failed.
+func (c *Config) permit(err error) error {
+	if l, ok := errors.AsType[kafka.Lack](err); ok {
+		return fmt.Errorf("%w; %s", err, l.Command(c.Kafka.SASL.Username))
+	}
+	return err
 }
 
 // rights looks what of the engine's rights this user has. Who may write to no topic of
@@ -124,7 +155,7 @@ func (k *checkup) rights(ctx context.Context, cl *kgo.Client) {
 		return
 	}
 	for _, l := range lacks {
-		k.wrong(l.String(), l.Command(k.c.Kafka.SASL.Username))
+		k.wrong(l.Error(), l.Command(k.c.Kafka.SASL.Username))
 	}
 	if len(lacks) == 0 && writes > 0 {
 		k.ok("ACLs: all that the engine needs")

@@ -62,7 +62,8 @@ ended.
 Without --mend it only looks. --mend sends what is missing, and changes nothing else: for
 rows that are doubled, different or foreign it prints the statement that removes them. The
 running engine audits too, always, and mends what is missing by itself; it compares what it
-has sent with what the tables have, not the rows' contents.
+has sent with what the tables have, and some records an hour with their rows, not what is in
+the columns.
 
 Exit code 1 when something is wrong and was not mended.`,
 		Example: `  footfall audit

@@ -346,7 +346,7 @@ func (e *engine) reportArchive(f archive.Fact) {
 		level = zap.DebugLevel
 	case archive.Doubted, archive.Mended, archive.Waiting, archive.Forgotten, archive.Differed:
 		level = zap.WarnLevel
-	case archive.Unmendable:
+	case archive.Unmendable, archive.Strayed:
 		level = zap.ErrorLevel
 	}
 	e.log.Named("archive").Log(level, f.String())

@@ -111,6 +111,14 @@ func archiveMetrics() []archiveCounter {
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Wrong.Load()) },
 		},
 		{
+			name: "footfall_archive_sampled_records_total", help: "Records read again from the topics, some an hour, and compared with their rows.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Sampled.Load()) },
+		},
+		{
+			name: "footfall_archive_wrong_samples_total", help: "Samples whose rows were not what their records give: above 0, something was never sent, or sent wrong, or changed since. What was missing is sent; footfall audit compares everything.",
+			value: func(s *clickhouse.Stats) float64 { return float64(s.WrongSamples.Load()) },
+		},
+		{
 			name: "footfall_archive_mended_rows_total", help: "Rows that were missing and sent again, after a doubt or by the audit.",
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Mended.Load()) },
 		},

@@ -32,7 +32,8 @@ func marks(ctx context.Context, c *Config, cl *kgo.Client) (map[int32]schemas.Ma
 		offsets, err = kadm.NewClient(cl).FetchOffsets(ctx, c.Kafka.Group)
 	}
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("kafka: offsets of group %s: %w", c.Kafka.Group, err)
+		lack := kafka.Lack{On: kafka.OnGroup, Name: c.Kafka.Group, Do: canDescribe}
+		return nil, c.permit(fmt.Errorf("kafka: offsets of group %s: %w", c.Kafka.Group, lack.Named(err)))
 	}
 	found := map[int32]schemas.Mark{}
 	for partition, o := range offsets[c.Kafka.Topics.Events] {

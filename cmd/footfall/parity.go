@@ -174,6 +174,9 @@ func (o *parityOptions) compare(ctx context.Context, c *Config) (*parityReport, 
 		return nil, err
 	}
 	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.parityNeeds()); err != nil {
+		return nil, err
+	}
 	n, err := partitions(ctx, cl, c.Kafka.Topics.Events)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/schemas"
+	"footfall/sinks/clickhouse/chdbtest"
 	"footfall/sources/kafka"
 )
 
@@ -195,7 +198,8 @@ func TestRealKafkaSecured(t *testing.T) {
 	for _, a := range acls {
 		b.grant(t, a.user, a)
 	}
-	h := newHouse(t, b.sasl, schemas.Live, names...) // makes the topics
+	h := prepareHouse(t, b.sasl, chdbtest.Database(t), schemas.Live, names...)
+	b.withoutTopics(t, acls, h)
 	engine, shop, operator := h.as("footfall"), h.as("storefront"), h.as("operator")
 	engine.settled(engine.conf.runNeeds())
 
@@ -211,6 +215,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	engine.archived()
 	for command, want := range map[string]string{
 		"status": "users by segment", "explain u1": "lifecycle: dormant", "check": "this user may look, not run the engine", "triggers show": "running",
+		"forecast": "What silence alone will do", "topics check": "the topics are right",
 		"triggers pause --reason test": "confirmed by all 1 running instances", "triggers resume": "confirmed by all 1 running instances", "deadletters ls": "dead letters in dead-letters",
 		"deadletters republish " + events: "published 1 to events, 0 not",
 	} {
@@ -227,12 +232,14 @@ func TestRealKafkaSecured(t *testing.T) {
 	if got := engine.run("check"); !strings.Contains(got, "ok  ACLs: all that the engine needs") {
 		t.Errorf("check as the engine: got\n%s", got)
 	}
-	if n := b.consume(t, h.as("crm")); n == 0 {
-		t.Error("crm reads no triggers")
+	if n, err := b.consume(t, h.as("crm")); n == 0 || err != nil {
+		t.Errorf("crm: got %d triggers and %v", n, err)
 	}
 	engine.applied(time.Minute)
 	engine.archived()
-	h.as("auditor").run("audit")
+	auditor := h.as("auditor", "segments.sets=lifecycle,rfm")
+	auditor.run("audit")
+	auditor.run("parity", "--segment-set", "lifecycle")
 	engine.stop(running)
 	engine.judge(true)
 
@@ -248,7 +255,7 @@ func TestRealKafkaSecured(t *testing.T) {
 }
 
 // consume reads triggers as one who acts on them does.
-func (b *guardedBroker) consume(t *testing.T, h *house) (n int) {
+func (b *guardedBroker) consume(t *testing.T, h *house) (n int, err error) {
 	t.Helper()
 	cl, err := h.conf.client(kgo.ConsumerGroup("crm"), kgo.ConsumeTopics(h.conf.Kafka.Topics.Triggers))
 	if err != nil {
@@ -260,11 +267,11 @@ func (b *guardedBroker) consume(t *testing.T, h *house) (n int) {
 	for n == 0 && ctx.Err() == nil {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
+			return n, err
 		}
 		n += fetches.NumRecords()
 	}
-	return n
+	return n, nil
 }
 
 // waysIn logs in by every mechanism, and fails to in every way.
@@ -314,56 +321,149 @@ func (b *guardedBroker) waysIn(t *testing.T, engine *house, acls []acl, secret s
 	}
 }
 
-// without takes every right away in turn: what needs it says so by its name.
-func (b *guardedBroker) without(t *testing.T, acls []acl, h *house, events string) {
-	for _, a := range acls {
-		who := h.as(a.user)
-		var needs []kafka.Need
-		var commands [][]string
-		switch {
-		case a.user == "footfall":
-			who = h.as(a.user, "segments.sets=lifecycle,rfm")
-			needs, commands = who.conf.runNeeds(), [][]string{{"run"}, {"check"}}
-		case a.user == "storefront":
-			needs, commands = who.conf.publishNeeds(false), [][]string{{"simulate", "--for", "1s"}}
-		case a.user == "historian":
-			needs, commands = who.conf.publishNeeds(true), [][]string{{"publish", events, "--mapping", "events"}}
-		case a.user == "auditor":
-			needs, commands = who.conf.auditNeeds(), [][]string{{"audit"}}
-		case a.user == "operator" && a.lack.On == kafka.OnGroup:
-			needs, commands = who.conf.lookNeeds(), [][]string{{"status"}, {"explain", "u1"}}
-		case a.user == "operator" && a.lack.Do == kmsg.ACLOperationWrite && a.lack.Name == "footfall-control":
-			needs, commands = who.conf.switchNeeds(), [][]string{{"triggers", "pause"}}
-		case a.user == "operator" && a.lack.Do == kmsg.ACLOperationWrite:
-			needs, commands = who.conf.publishNeeds(false), [][]string{{"deadletters", "republish", events}}
-		case a.user == "operator" && a.lack.Do == kmsg.ACLOperationRead && a.lack.Name == "dead-letters":
-			needs, commands = []kafka.Need{{On: kafka.OnTopic, Name: "dead-letters", Do: []kmsg.ACLOperation{canRead}}}, [][]string{{"deadletters", "ls"}}
-		case a.user == "operator":
-			needs, commands = who.conf.checkNeeds(), [][]string{{"check"}}
-		default:
-			continue // below, and others' consumers
-		}
-		who.settled(needs)
-		b.revoke(t, a)
-		who.settled(needs, a.lack)
-		for _, args := range commands {
-			if got := who.refused(args...); !strings.Contains(got, a.lack.String()) || !strings.Contains(got, a.lack.Command(a.user)) {
-				t.Errorf("footfall %s without %s: got\n%s", strings.Join(args, " "), a.lack, got)
+// use is a command, and what it needs.
+type use struct {
+	needs []kafka.Need
+	args  []string
+}
+
+// uses are what a user does by SECURITY.md. Who makes topics and who acts on triggers is
+// tried elsewhere.
+func (h *house) uses(user, events string) (who *house, uses []use) {
+	who = h.as(user)
+	if user == "footfall" || user == "auditor" { // with a set that has need of the control topic
+		who = h.as(user, "segments.sets=lifecycle,rfm")
+	}
+	c := who.conf
+	return who, map[string][]use{
+		"footfall":   {{c.runNeeds(), []string{"run"}}, {c.runNeeds(), []string{"check"}}},
+		"storefront": {{c.publishNeeds(false), []string{"simulate", "--for", "1s"}}},
+		"historian":  {{c.publishNeeds(true), []string{"publish", events, "--mapping", "events"}}},
+		"auditor":    {{c.auditNeeds(), []string{"audit"}}, {c.parityNeeds(), []string{"parity"}}},
+		"operator": {
+			{c.lookNeeds(), []string{"status"}},
+			{c.lookNeeds(), []string{"explain", "u1"}},
+			{c.lookNeeds(), []string{"forecast"}},
+			{c.checkNeeds(), []string{"check"}},
+			{c.topicNeeds(), []string{"topics", "check"}},
+			{c.switchNeeds(), []string{"triggers", "pause"}},
+			{c.lookNeeds()[1:], []string{"triggers", "resume"}}, // to see it confirmed
+			{reading(c.controlTopic()), []string{"triggers", "show"}},
+			{reading(c.Kafka.Topics.DeadLetters), []string{"deadletters", "ls"}},
+			{c.publishNeeds(false), []string{"deadletters", "republish", events}},
+		},
+	}[user]
+}
+
+func reading(topic string) []kafka.Need {
+	return []kafka.Need{{On: kafka.OnTopic, Name: topic, Do: []kmsg.ACLOperation{canRead}}}
+}
+
+// lacking is what somebody with these rights lacks.
+func lacking(acls []acl, needs []kafka.Need) (lacks []kafka.Lack) {
+	for _, n := range needs {
+		for _, op := range n.Do {
+			l := kafka.Lack{On: n.On, Name: n.Name, Prefix: n.Prefix, Do: op}
+			if !slices.ContainsFunc(acls, func(a acl) bool {
+				has := a.lack
+				implied := op == canDescribe && (has.Do == canRead || has.Do == canWrite)
+				if implied {
+					has.Do = op
+				}
+				return has == l
+			}) {
+				lacks = append(lacks, l)
 			}
 		}
+	}
+	return lacks
+}
+
+// without takes every right away in turn, but those to make topics: all that needs it
+// says so by its name, and something does.
+func (b *guardedBroker) without(t *testing.T, acls []acl, h *house, events string) {
+	for i, a := range acls {
+		if a.user == "footfall-admin" {
+			continue
+		}
+		who, uses := h.uses(a.user, events)
+		var left []acl // to this user
+		for j, other := range acls {
+			if j != i && other.user == a.user {
+				left = append(left, other)
+			}
+		}
+		b.revoke(t, a)
+		needed := 0
+		for _, u := range uses {
+			lacks := lacking(left, u.needs)
+			if len(lacks) == 0 {
+				continue
+			}
+			needed++
+			who.settled(u.needs, lacks...)
+			got := who.refused(u.args...)
+			for _, l := range lacks {
+				if !strings.Contains(got, l.Error()) || !strings.Contains(got, l.Command(a.user)) {
+					t.Errorf("footfall %s without %q: got\n%s", strings.Join(u.args, " "), l.Command(a.user), got)
+				}
+			}
+		}
+		if a.user == "crm" { // no command of ours: its own client says it
+			needed++
+			needs := []kafka.Need{{On: a.lack.On, Name: a.lack.Name, Do: []kmsg.ACLOperation{a.lack.Do}}}
+			who.settled(needs, a.lack)
+			if n, err := b.consume(t, who); n > 0 || !errors.Is(err, kerr.TopicAuthorizationFailed) && !errors.Is(err, kerr.GroupAuthorizationFailed) {
+				t.Errorf("crm without %q: got %d triggers and %v, want an authorization error", a.lack.Command(a.user), n, err)
+			}
+		}
+		if needed == 0 {
+			t.Errorf("nothing needs what %q gives", a.lack.Command(a.user))
+		}
 		b.grant(t, a.user, a)
-		who.settled(needs)
+		for _, u := range uses {
+			who.settled(u.needs, lacking(append(left, a), u.needs)...)
+		}
 	}
-	// Who makes topics: of one that is not there yet.
-	admin := h.as("footfall-admin", "kafka.topics.events=other")
-	want := kafka.Lack{On: kafka.OnTopic, Name: "other", Do: kmsg.ACLOperationDescribe}
-	if got := admin.refused("topics", "create"); !strings.Contains(got, want.String()) {
-		t.Errorf("topics create without Describe: got\n%s", got)
+}
+
+// withoutTopics makes the topics, and before that takes every right to do so away in
+// turn, in their order: without Create those before one are made, and without the others
+// none is.
+func (b *guardedBroker) withoutTopics(t *testing.T, acls []acl, admin *house) {
+	cl, err := admin.conf.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	b.grant(t, "footfall-admin", acl{"footfall-admin", want})
-	admin.settled([]kafka.Need{{On: kafka.OnTopic, Name: "other", Do: []kmsg.ACLOperation{canDescribe}}})
-	want.Do = kmsg.ACLOperationCreate
-	if got := admin.refused("topics", "create"); !strings.Contains(got, want.String()) {
-		t.Errorf("topics create without Create: got\n%s", got)
+	defer cl.Close()
+	mayCreate := func(topic string) bool {
+		made, err := kadm.NewClient(cl).ValidateCreateTopics(t.Context(), 1, 1, nil, topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !errors.Is(made[topic].Err, kerr.TopicAuthorizationFailed)
 	}
+	for _, a := range acls {
+		if a.user != "footfall-admin" {
+			continue
+		}
+		settled := func(want bool) {
+			if a.lack.Do == kmsg.ACLOperationCreate {
+				admin.until(fmt.Sprintf("Create on %s: %t", a.lack.Name, want), 20*time.Second, func() bool { return mayCreate(a.lack.Name) == want })
+			} else if want {
+				admin.settled(admin.conf.topicNeeds())
+			} else {
+				admin.settled(admin.conf.topicNeeds(), a.lack)
+			}
+		}
+		settled(true)
+		b.revoke(t, a)
+		settled(false)
+		if got := admin.refused("topics", "create"); !strings.Contains(got, a.lack.Error()) || !strings.Contains(got, a.lack.Command(a.user)) {
+			t.Errorf("topics create without %q: got\n%s", a.lack.Command(a.user), got)
+		}
+		b.grant(t, a.user, a)
+		settled(true)
+	}
+	admin.run("topics", "create")
 }

@@ -68,6 +68,9 @@ func withTopics(cmd *cobra.Command, g *global, b *brokersFlag, do func(context.C
 		return err
 	}
 	defer cl.Close()
+	if err := c.allowed(cmd.Context(), cl, c.topicNeeds()); err != nil {
+		return err
+	}
 	problems, err := do(cmd.Context(), c, cl)
 	if err != nil {
 		return err
@@ -96,26 +99,19 @@ func (c *Config) topicPlan() kafka.TopicPlan {
 }
 
 func createTopics(ctx context.Context, c *Config, cl *kgo.Client, out io.Writer) ([]kafka.Problem, error) {
-	var needs []kafka.Need
-	for _, name := range c.topicNames() {
-		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canDescribe, canDescribeConfigs}})
-	}
-	if err := c.allowed(ctx, cl, needs); err != nil {
-		return nil, err
-	}
 	existed, err := existing(ctx, c, cl)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := kafka.CreateTopics(ctx, cl, c.topicPlan()); err != nil {
-		return nil, err
+		return nil, c.permit(err)
 	}
 	compact := "compact"
 	_, err = kadm.NewClient(cl).CreateTopic(ctx, 1, int16(c.Kafka.Replication),
 		map[string]*string{"cleanup.policy": &compact}, c.controlTopic())
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		lack := kafka.Lack{On: kafka.OnTopic, Name: c.controlTopic(), Do: kmsg.ACLOperationCreate}
-		return nil, fmt.Errorf("kafka: create topic %s: %w", c.controlTopic(), lack.Named(err))
+		return nil, c.permit(fmt.Errorf("kafka: create topic %s: %w", c.controlTopic(), lack.Named(err)))
 	}
 	// A client remembers for a while that a topic does not exist: another one looks.
 	fresh, err := c.connect(ctx)

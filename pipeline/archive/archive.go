@@ -23,6 +23,11 @@
 // old ones now and then, all of them soon after an error or a restart of the
 // server, and mends what differs.
 //
+// A ledger knows nothing of a record that was never sent, or was sent as something else.
+// So now and then a run of records is read again that was copied since the archive began,
+// and their hashes are compared with the rows'. Not all of them: a topic read twice would
+// cost as much as the archive itself.
+//
 // A Comparison asks more, and is asked for by a person: it reads the topics again and
 // compares each record with its row, contents too.
 //
@@ -63,7 +68,7 @@ type Config struct {
 	BytesMax   int            // bytes in a batch, about; 64 MiB
 	AgeMax     schemas.Millis // how long a row may wait; 1 s
 	AuditEvery schemas.Millis // time between two rounds of the audit; 10 s
-	AuditAgain schemas.Millis // an unchanged span is audited again after this; 1 h
+	AuditAgain schemas.Millis // an unchanged span is audited again after this, and a sample taken; 1 h
 	SealRows   int64          // rows after which a span of a ledger grows no more; 1 Mi
 }
 
@@ -109,6 +114,7 @@ type Archive struct {
 type part struct {
 	partition Partition
 	epoch     int64 // of the ownership
+	since     int64 // the first offset that this archive has copied
 	committed int64 // every row before it is in the table
 	next      int64 // first offset that was not polled; committed <= next
 	end       int64 // of the partition, as far as known
@@ -134,6 +140,10 @@ type Stats struct {
 	Audited    atomic.Int64 // spans compared
 	Wrong      atomic.Int64 // spans that differed
 	Unmendable atomic.Int64 // of them: those that sending again does not mend
+
+	Sampled      atomic.Int64 // records that were read again and compared with their rows
+	WrongSamples atomic.Int64 // samples in which the rows were not those that the records give
+
 	Oldest     atomic.Int64 // Unix milliseconds: every span was seen whole since, or is younger; 0: not audited yet
 	Last       atomic.Int64 // Unix milliseconds: when the last batch was in; 0: none
 	Lag        atomic.Int64 // records polled by nobody yet, in the partitions that are ours
@@ -154,7 +164,7 @@ func (a *Archive) Stats() *Stats { return &a.stats }
 // when ctx ends goes on until work ends: an insert that is broken off may be carried
 // out all the same, behind the next owner's back.
 func (a *Archive) Run(ctx, work context.Context) error {
-	a.audit.due = a.cfg.Now() + a.cfg.AuditEvery
+	a.audit.due, a.audit.sampling = a.cfg.Now()+a.cfg.AuditEvery, a.cfg.Now()+a.cfg.AuditAgain
 	for {
 		until := a.audit.due
 		if len(a.batch) > 0 {
@@ -178,6 +188,9 @@ func (a *Archive) Run(ctx, work context.Context) error {
 		}
 		if now >= a.audit.due && ctx.Err() == nil {
 			if err := a.round(work); err != nil {
+				return err
+			}
+			if err := a.sample(work); err != nil {
 				return err
 			}
 		}

@@ -12,8 +12,9 @@ import (
 
 // auditor is when the audit was where.
 type auditor struct {
-	due   schemas.Millis // the next round
-	epoch string         // the server's, at the last round
+	due      schemas.Millis // the next round
+	sampling schemas.Millis // the next sample is due
+	epoch    string         // the server's, at the last round
 }
 
 // Limits of one round of the audit.
@@ -80,7 +81,9 @@ func (a *Archive) round(ctx context.Context) error {
 		rows += sums[i].Rows
 		if sums[i] != t.entry.sum {
 			wrong++
-			if err := a.repair(ctx, t, sums[i]); err != nil {
+			e := t.entry
+			a.cfg.Report(Differed{Span: Span{t.part.partition, e.first, e.next, e.sum}, Got: sums[i]})
+			if err := a.repair(ctx, t); err != nil {
 				return err
 			}
 			continue // and look again
@@ -164,11 +167,10 @@ func (a *Archive) targets() (chosen []target, more bool) {
 	return chosen, false
 }
 
-// repair mends a span whose sum in the table is not the ledger's. What the log no
+// repair mends a span whose rows are not the ledger's, or not the log's. What the log no
 // longer has can only be reported, and rows too many are left: a person must look.
-func (a *Archive) repair(ctx context.Context, t target, got Sum) error {
+func (a *Archive) repair(ctx context.Context, t target) error {
 	p, e := t.part, t.entry
-	a.cfg.Report(Differed{Span: Span{p.partition, e.first, e.next, e.sum}, Got: got})
 	var start int64
 	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", p.partition.Topic, p.partition.Number), func() (err error) {
 		start, _, err = a.cfg.Log.Bounds(ctx, p.partition)

@@ -25,9 +25,9 @@ type CompareConfig struct {
 // single rows only where that differs. One goroutine runs it.
 //
 // It differs from the audit that an Archive makes of itself, which compares the
-// ledgers with the table and never reads a topic: that one finds what the table has
-// lost, this one finds also what the archive may have forgotten to send, or sent
-// wrong, and what somebody else has changed.
+// ledgers with the table and reads only samples of the topics: that one finds what the
+// table has lost, this one finds also every record that the archive may have forgotten to
+// send, or sent wrong, and what somebody else has changed.
 type Comparison struct {
 	cfg   CompareConfig
 	mends *Archive // owns nothing; it knows how to mend

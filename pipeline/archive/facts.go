@@ -68,6 +68,12 @@ type Differed struct {
 	Got  Sum
 }
 
+// Strayed says that the rows of a sample were not those that its records give.
+type Strayed struct {
+	Span Span // with the sum that the records come to
+	Got  Sum
+}
+
 // Unmendable says that a span differs for good: the log no longer has all of it,
 // or the table has rows that the log does not.
 type Unmendable struct {
@@ -85,6 +91,7 @@ func (Forgotten) fact()  {}
 func (Restarted) fact()  {}
 func (Audited) fact()    {}
 func (Differed) fact()   {}
+func (Strayed) fact()    {}
 func (Unmendable) fact() {}
 
 func (f Inserted) String() string {
@@ -119,6 +126,11 @@ func (f Audited) String() string {
 
 func (f Differed) String() string {
 	return fmt.Sprintf("%s/%d offsets %d to %d: the table has %d rows, %d were archived; mending", f.Span.Partition.Topic, f.Span.Partition.Number, f.Span.First, f.Span.Next-1, f.Got.Rows, f.Span.Sum.Rows)
+}
+
+func (f Strayed) String() string {
+	return fmt.Sprintf("%s/%d offsets %d to %d: the topic gives %d rows, and the table has %d that are not just these; mending; footfall audit compares all of them",
+		f.Span.Partition.Topic, f.Span.Partition.Number, f.Span.First, f.Span.Next-1, f.Span.Sum.Rows, f.Got.Rows)
 }
 
 func (f Unmendable) String() string {

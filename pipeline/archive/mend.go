@@ -67,6 +67,7 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 			return err
 		}
 	}
+	p.since = p.committed
 	a.parts[as.Partition] = p
 	return nil
 }

@@ -26,6 +26,12 @@ func refuse(req *request, code int16, level int) []byte {
 			g.Group = group
 			resp.(*kmsg.DescribeGroupsResponse).Groups = append(resp.(*kmsg.DescribeGroupsResponse).Groups, g)
 		}
+	case *kmsg.DescribeTransactionsRequest:
+		for _, id := range asked.TransactionalIDs {
+			s := kmsg.NewDescribeTransactionsResponseTransactionState()
+			s.TransactionalID = id
+			resp.(*kmsg.DescribeTransactionsResponse).TransactionStates = append(resp.(*kmsg.DescribeTransactionsResponse).TransactionStates, s)
+		}
 	default:
 		mirror(reflect.ValueOf(resp).Elem(), reflect.ValueOf(asked).Elem())
 	}
@@ -69,6 +75,9 @@ func flexibleHeader(resp kmsg.Response) bool {
 // nothing at that level the whole answer has it.
 func encode(req *request, resp kmsg.Response, code int16, level int) []byte {
 	resp.SetVersion(req.version)
+	if _, ok := resp.(*kmsg.ApiVersionsResponse); ok {
+		resp.SetVersion(0) // as a broker does that does not know the version asked in (KIP-511)
+	}
 	if v := reflect.ValueOf(resp).Elem(); setCodes(v, code, level) == 0 && setCodes(v, code, 0) == 0 {
 		panic(fmt.Sprintf("network: an answer to %s v%d has no place for an error", kmsg.NameForKey(req.key), req.version))
 	}

@@ -28,8 +28,11 @@
 //     unless one of its members was silent beyond its session, each once;
 //   - no process has ended by itself, but for an error that says that it must.
 //
-// Before all that the requests of a usual run are counted: one that is sent and is
-// not enumerated is a failure, and so is a combination that never happened.
+// The requests of all runs are counted, of a usual one first and of those with faults: one
+// that is sent and is not enumerated is a failure, and so is a combination that never
+// happened. What is sent only in trouble has its trouble beside the fault: leaders that
+// move, so that epochs are asked for, and a transaction of somebody else's that hangs, so
+// that it is looked for.
 //
 // Besides there are scenarios (topics_test.go, scenario_test.go): topics that are
 // deleted, made anew or expanded, offsets that expire, coordinators and leaders that

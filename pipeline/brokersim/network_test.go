@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // network carries requests and answers between clients and brokers, one message at a
@@ -20,6 +21,7 @@ type network struct {
 
 	mu    sync.Mutex
 	rule  rule           // nil: everything passes
+	sent  census         // all that was asked for, whatever has become of it
 	links map[*link]bool // open
 
 	moving sync.WaitGroup // the links' goroutines
@@ -139,6 +141,7 @@ func (n *network) setRule(r rule) {
 func (n *network) judge(req *request) verdict {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.sent.add(role(req.part), kmsg.Key(req.key), 1)
 	if n.rule == nil {
 		return verdict{}
 	}

@@ -143,7 +143,7 @@ func (p *process) engine(ctx context.Context) error {
 	}()
 	sink, err := trig.New(trig.Config{
 		Group: group, Input: events, Triggers: triggers, Muted: muted, DeadLetters: dead,
-		Currency: contract().Currency, Now: now, Wait: 30 * time.Second,
+		Currency: contract().Currency, Now: now, Wait: p.w.opt.wait,
 	}, s)
 	if err != nil {
 		return err

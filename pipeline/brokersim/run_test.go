@@ -2,6 +2,7 @@ package brokersim
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type injection struct {
 	of    string // "marks" or "outputs": only transactions of those; "": of either
 
 	hits int // guarded by network.mu, as are skip and count
+	sent census
 }
 
 // rule is asked with network.mu held.
@@ -65,16 +67,22 @@ func transactionOf(req *request) string {
 	return "outputs"
 }
 
-// census counts the requests of a run in which nothing happens to any, by role and key.
+// census counts requests, by role and key.
 type census map[role]map[kmsg.Key]int
 
-func (c census) rule(req *request) verdict {
-	r := role(req.part)
+func (c census) add(r role, key kmsg.Key, n int) {
 	if c[r] == nil {
 		c[r] = map[kmsg.Key]int{}
 	}
-	c[r][kmsg.Key(req.key)]++
-	return verdict{}
+	c[r][key] += n
+}
+
+func (c census) join(other census) {
+	for r, keys := range other {
+		for key, n := range keys {
+			c.add(r, key, n)
+		}
+	}
 }
 
 // working is how long the shop is open in a run.
@@ -146,10 +154,21 @@ func (w *world) fault(err error) {
 
 // run is one run of a combination, in a bubble.
 func run(t *testing.T, c combination, opt options, usual int) (i *injection, faults []error, log []string) {
+	over := func() {}
+	if c.hangs() {
+		opt.wait = 5 * time.Second
+	}
 	w := newWorld(t, opt)
 	i = c.plan(opt.seed, usual)
 	w.net.setRule(i.rule)
+	if c.hangs() {
+		over = w.hang(2 * opt.wait)
+	}
+	if c.leads() {
+		over = w.lead()
+	}
 	w.scene(i.key == kmsg.LeaveGroup)
+	over()
 	if err := w.recovered(); err != nil {
 		w.fault(err)
 	}
@@ -157,6 +176,7 @@ func run(t *testing.T, c combination, opt options, usual int) (i *injection, fau
 		w.fault(err)
 	}
 	w.close()
+	i.sent = w.net.sent
 	// A member that is silent beyond its session may insert what another has by then:
 	// two rows of one position, which the tables make one.
 	silent := c.role == archive && (c.action == late || c.action == nowhere)
@@ -164,7 +184,7 @@ func run(t *testing.T, c combination, opt options, usual int) (i *injection, fau
 		w.fault(fmt.Errorf("the archive has %d rows twice", w.doubled))
 	}
 	for _, end := range w.ended {
-		if !i.failure.stops {
+		if !i.failure.stops && !c.hangs() {
 			w.fault(fmt.Errorf("a process ended: %s", end))
 		}
 	}
@@ -173,11 +193,10 @@ func run(t *testing.T, c combination, opt options, usual int) (i *injection, fau
 
 // count is a run without faults.
 func count(t *testing.T, s setting) census {
-	c := census{}
 	w := newWorld(t, options{setting: s, seed: 1})
 	defer w.close()
-	w.net.setRule(c.rule)
 	w.scene(true)
+	usual := maps.Clone(w.net.sent)
 	if err := w.judge(); err != nil {
 		t.Errorf("without any fault: %v", err)
 	}
@@ -190,5 +209,5 @@ func count(t *testing.T, s setting) census {
 	if w.doubled > 0 {
 		t.Errorf("without any fault: the archive has %d rows twice", w.doubled)
 	}
-	return c
+	return usual
 }

@@ -3,6 +3,7 @@ package brokersim
 import (
 	"fmt"
 	"slices"
+	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -102,16 +103,18 @@ type kind struct {
 	failures []failure
 }
 
-// kinds are the requests that a role sends; census holds that there are no others.
+// kinds are the requests that a role sends; the census of all runs holds that there are no
+// others.
 func kinds(r role, s setting) []kind {
 	all := []kind{
-		{kmsg.ApiVersions, nil},
+		{kmsg.ApiVersions, refused(kerr.UnsupportedVersion)},
 		{kmsg.Metadata, slices.Concat(at(2, refused(kerr.LeaderNotAvailable)), at(1, stopping(kerr.UnknownTopicOrPartition)))},
 		{kmsg.FindCoordinator, refused(kerr.CoordinatorNotAvailable)},
 		{kmsg.OffsetFetch, slices.Concat(refused(kerr.UnstableOffsetCommit), at(1, moved()))},
 		{kmsg.Fetch, slices.Concat(
 			refused(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable),
 			at(0, refused(kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch)), stopping(kerr.OffsetOutOfRange))},
+		{kmsg.OffsetForLeaderEpoch, refused(kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.UnknownServerError)},
 		{kmsg.ListOffsets, refused(kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.OffsetNotAvailable, kerr.UnknownServerError)},
 	}
 	if s.protocol == kafka.Consumer {
@@ -138,6 +141,9 @@ func kinds(r role, s setting) []kind {
 		)
 	}
 	return append(all,
+		kind{kmsg.DescribeProducers, refused(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.TopicAuthorizationFailed)},
+		kind{kmsg.ListTransactions, refused(kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable)},
+		kind{kmsg.DescribeTransactions, slices.Concat(moved(), refused(kerr.TransactionalIDNotFound, kerr.TransactionalIDAuthorizationFailed))},
 		kind{kmsg.DescribeConfigs, refused(kerr.UnknownServerError, kerr.TopicAuthorizationFailed)},
 		kind{kmsg.InitProducerID, slices.Concat(moved(), refused(kerr.ConcurrentTransactions), stopping(kerr.ProducerFenced))},
 		kind{kmsg.Produce, slices.Concat(
@@ -161,6 +167,41 @@ func endFenced() []failure {
 	return all
 }
 
+// neverAfter are requests that no broker answers with an error once it has carried them
+// out, and why.
+var neverAfter = map[kmsg.Key]string{
+	kmsg.ApiVersions: "the one error says that the version asked in is not known, so that nothing was done",
+}
+
+// Each request is hit before and after, in each way.
+func TestEveryRequestIsHitInEveryWay(t *testing.T) {
+	type way struct {
+		combination
+		action action
+	}
+	have := map[way]bool{}
+	for _, c := range combinations() {
+		have[way{combination{role: c.role, setting: c.setting, key: c.key, phase: c.phase}, c.action}] = true
+	}
+	for _, s := range settings() {
+		for _, r := range []role{engine, archive} {
+			for _, k := range kinds(r, s) {
+				if s.old && (r != engine || !transactional(k.key)) {
+					continue // as under the others
+				}
+				for _, p := range []phase{before, after} {
+					for _, a := range []action{fail, cut, late, nowhere} {
+						w := way{combination{role: r, setting: s, key: k.key, phase: p}, a}
+						if exempt := a == fail && p == after && neverAfter[k.key] != ""; have[w] == exempt {
+							t.Errorf("%s/%s/%s, phase %d, action %d: hit %t, exempt %t", r, s, k.key.Name(), p, a, have[w], exempt)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // settings are what everything is enumerated under.
 func settings() []setting {
 	return []setting{{protocol: kafka.Classic}, {protocol: kafka.Consumer}, {protocol: kafka.Classic, old: true}}
@@ -181,7 +222,7 @@ func combinations() (all []combination) {
 					}
 					c.action = fail
 					for _, c.failure = range k.failures {
-						if c.phase == before || c.failure.after {
+						if c.phase == before || c.failure.after || reads(k.key) {
 							all = append(all, c)
 						}
 					}
@@ -192,6 +233,26 @@ func combinations() (all []combination) {
 	}
 	return all
 }
+
+// reads tells requests that change nothing: of those it is one to a broker whether it has
+// found an answer before it says that it has none, and the client gets both at once.
+func reads(key kmsg.Key) bool {
+	return hung(key) || key == kmsg.OffsetForLeaderEpoch || slices.Contains([]kmsg.Key{
+		kmsg.Metadata, kmsg.FindCoordinator, kmsg.OffsetFetch, kmsg.Fetch, kmsg.ListOffsets, kmsg.DescribeGroups, kmsg.DescribeConfigs,
+	}, key)
+}
+
+// hung tells requests by which a process finds out whose transaction it waits for in vain.
+func hung(key kmsg.Key) bool {
+	return slices.Contains([]kmsg.Key{kmsg.DescribeProducers, kmsg.ListTransactions, kmsg.DescribeTransactions}, key)
+}
+
+// leads tells that leaders have to move for the request to be sent.
+func (c combination) leads() bool { return c.key == kmsg.OffsetForLeaderEpoch }
+
+// hangs tells that there has to be such a transaction for the request to be sent. It may
+// end a process, which says so.
+func (c combination) hangs() bool { return hung(c.key) }
 
 func transactional(key kmsg.Key) bool {
 	return slices.Contains([]kmsg.Key{

@@ -1,6 +1,7 @@
 package brokersim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type options struct {
 	dir    string // there
 	bug    sabotage
 	seed   uint64
+	wait   time.Duration // for outputs to be decided; 30 s
 }
 
 // world is a cluster and the processes on it, in a bubble.
@@ -74,9 +76,10 @@ func newWorld(t *testing.T, opt options) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	opt.wait = cmp.Or(opt.wait, 30*time.Second)
 	w := &world{
 		t: t, opt: opt, rng: rand.New(rand.NewPCG(opt.seed, 11)), rng2: rand.New(rand.NewPCG(opt.seed, 12)), ctx: t.Context(),
-		net:    &network{links: map[*link]bool{}},
+		net:    &network{links: map[*link]bool{}, sent: census{}},
 		bucket: pipelinetest.NewBucket(), rules: segment.Lifecycle(probe.Hash()),
 		table: &table{rows: map[place][]uint64{}},
 	}
@@ -175,6 +178,47 @@ func (w *world) marks() map[int32]schemas.Mark {
 		found[p] = m
 	}
 	return found
+}
+
+// hang keeps a transaction of somebody else's open in the trigger topic for a while, and
+// returns how to wait for its end.
+func (w *world) hang(while time.Duration) (over func()) {
+	opts, err := kafka.Options(kafka.Config{Brokers: brokers(), Options: []kgo.Opt{kgo.Dialer(w.net.virtual.DialContext)}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("hangs"), kgo.TransactionTimeout(time.Minute))...)
+	if err == nil {
+		err = cl.BeginTransaction()
+	}
+	for p := int32(0); err == nil && p < partCount; p++ {
+		err = cl.ProduceSync(w.ctx, &kgo.Record{Topic: triggers, Partition: p, Value: []byte("undecided")}).FirstErr()
+	}
+	if err != nil {
+		w.t.Fatalf("hang: %v", err)
+	}
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		defer cl.Close()
+		time.Sleep(while)
+		if err := cl.EndTransaction(w.ctx, kgo.TryAbort); err != nil {
+			w.fault(fmt.Errorf("hang: %w", err))
+		}
+	})
+	return ended.Wait
+}
+
+// lead moves the partitions' leaders every few seconds while the shop is open, and returns
+// how to wait for the end of that.
+func (w *world) lead() (over func()) {
+	var ended sync.WaitGroup
+	closing := time.Now().Add(working)
+	ended.Go(func() {
+		for time.Sleep(3 * time.Second); time.Now().Before(closing); time.Sleep(3 * time.Second) {
+			w.cluster.ShufflePartitionLeaders()
+		}
+	})
+	return ended.Wait
 }
 
 // ends are the ends of a topic's partitions.

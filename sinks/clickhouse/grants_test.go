@@ -13,6 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"footfall/pipeline/archive"
+	"footfall/pipeline/parity"
+	"footfall/pipeline/segment"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdb"
 	"footfall/sinks/clickhouse/chdbtest"
@@ -83,9 +86,8 @@ func stop(t *testing.T, l *chdb.Local) {
 // Each role does its work with just the rights that README.md gives it, and fails
 // without any one of them, with an error that names it.
 func TestGrants(t *testing.T) {
-	dir := t.TempDir()
-	owner, writer, reader := each(documented(t, "footfall_owner")), each(documented(t, "footfall_writer")), each(documented(t, "footfall_reader"))
-
+	dir, k := t.TempDir(), startKafka(t)
+	owner, writer := each(documented(t, "footfall_owner")), each(documented(t, "footfall_writer"))
 	for i := range owner {
 		l, dsn := granted(t, t.TempDir(), slices.Delete(slices.Clone(owner), i, i+1))
 		denied(t, owner[i], openAt(t, dsn).Migrate(t.Context()))
@@ -96,36 +98,40 @@ func TestGrants(t *testing.T) {
 		t.Fatalf("migrations with the owner's rights: %v", err)
 	}
 	stop(t, l)
-
 	l, dsn = granted(t, dir, writer)
-	archives(t, dsn)
-	if err := works(t, dsn); err != nil {
-		t.Errorf("with the writer's rights: %v", err)
+	archives(t, k, dsn)
+	stop(t, l)
+	l, dsn = granted(t, dir, nil) // everything is allowed
+	for _, table := range []string{"events", "transitions", "dead_letters"} {
+		chdbtest.Exec(t, dsn, "TRUNCATE TABLE "+table) // for the mender to mend
 	}
 	stop(t, l)
-	for i := range writer {
-		l, dsn := granted(t, dir, slices.Delete(slices.Clone(writer), i, i+1))
-		denied(t, writer[i], works(t, dsn))
-		stop(t, l)
-	}
 
-	l, dsn = granted(t, dir, reader)
-	db := openAt(t, dsn)
-	for _, view := range []string{
-		"events", "transitions", "dead_letters", "events_accepted", "events_once", "event_repeats", "order_repeats", "segment_now", "segment_history", "segment_daily",
-		"funnel(from = '2026-01-01', to = '2026-02-01', window = 86400)", "funnel_daily", "funnel_by_product(from = '2026-01-01', to = '2026-02-01', window = 86400)",
-		"funnel_by_category(from = '2026-01-01', to = '2026-02-01', window = 86400)", "funnel_by_channel(from = '2026-01-01', to = '2026-02-01', window = 86400)", "revenue_daily", "cohort_retention",
+	known := []string{"SELECT ON footfall.schema_versions"} // who may do nothing does not even see the database
+	for _, role := range []struct {
+		name  string
+		has   []string // rights besides
+		works func(t *testing.T, k *kafka, dsn string) error
+	}{
+		{"footfall_mender", writer, mends},
+		{"footfall_mender", writer, samplesParity},
+		{"footfall_historian", writer, readsHistory},
+		{"footfall_reader", known, seesParity},
+		{"footfall_reader", known, looks},
+		{"footfall_writer", nil, works},
 	} {
-		if err := db.Exec(t.Context(), "SELECT * FROM "+view); err != nil {
-			t.Errorf("a reader of %s: %v", view, err)
+		rights := each(documented(t, role.name))
+		l, dsn := granted(t, dir, append(slices.Clone(role.has), rights...))
+		if err := role.works(t, k, dsn); err != nil {
+			t.Errorf("with the rights of %s: %v", role.name, err)
+		}
+		stop(t, l)
+		for i := range rights {
+			l, dsn := granted(t, dir, append(slices.Delete(slices.Clone(rights), i, i+1), role.has...))
+			denied(t, rights[i], role.works(t, k, dsn))
+			stop(t, l)
 		}
 	}
-	for _, sql := range []string{"INSERT INTO events (event_id) SELECT 'x'", "TRUNCATE TABLE events", "ALTER TABLE events DELETE WHERE 1", "DROP TABLE events", "CREATE TABLE x (a Int8) ENGINE = Memory", "SELECT * FROM url('http://127.0.0.1:1')", "SELECT * FROM file('/etc/passwd', 'LineAsString')"} {
-		if err := db.Exec(t.Context(), sql); codeOf(err) != codeAccessDenied {
-			t.Errorf("a reader may %s: %v", sql, err)
-		}
-	}
-	stop(t, l)
 }
 
 // denied checks that an error says which right is missing.
@@ -141,13 +147,12 @@ func denied(t *testing.T, right string, err error) {
 }
 
 // archives copies all topics, and audits and mends them.
-func archives(t *testing.T, dsn string) {
+func archives(t *testing.T, k *kafka, dsn string) {
 	t.Helper()
 	db := openAt(t, dsn)
 	if err := db.Migrate(t.Context()); err != nil { // there is nothing to do
 		t.Fatalf("migrations with the writer's rights: %v", err)
 	}
-	k := startKafka(t)
 	refused := event(2, `,"type":"dance"`)
 	k.produce(event(1, `,"type":"view"`), refused)
 	tr := schemas.Transition{User: "u1", From: schemas.NoSegment, To: 2, Seq: 1, At: 1767225600000, Segments: []uint16{2}, Expected: schemas.Expected{To: schemas.NoSegment, At: schemas.Never}}
@@ -162,9 +167,118 @@ func archives(t *testing.T, dsn string) {
 	}
 }
 
+// mends has footfall audit --mend send what is missing. Its first error is returned.
+func mends(t *testing.T, k *kafka, dsn string) error {
+	t.Helper()
+	a := k.audit(openAt(t, dsn), nil)
+	plan, err := a.Plan(t.Context(), AuditSelection{})
+	if err != nil {
+		return err
+	}
+	found, err := a.Compare(t.Context(), plan, AuditOptions{Mend: true})
+	if err != nil {
+		return err
+	}
+	for _, c := range found {
+		if c.Wrong() > 0 {
+			t.Errorf("after mending: %+v", c)
+		}
+	}
+	_, err = a.Chains(t.Context(), nil)
+	return err
+}
+
+// seesParity compares all users, as footfall parity --all does.
+func seesParity(t *testing.T, _ *kafka, dsn string) error {
+	t.Helper()
+	return compares(t, dsn, parity.Selection{})
+}
+
+// samplesParity compares some users, as run does.
+func samplesParity(t *testing.T, _ *kafka, dsn string) error {
+	t.Helper()
+	return compares(t, dsn, parity.Selection{Sample: 10, Draw: parity.Draw{Cheap: true}})
+}
+
+// compares compares a user of whom nothing was said in a set with what the events give,
+// and has the difference looked into.
+func compares(t *testing.T, dsn string, sel parity.Selection) error {
+	t.Helper()
+	rules, err := segment.Compile(segment.Options{Exponent: 2}, segment.File{Name: "tested.yaml", Text: []byte(paritySet)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := schemas.Mark{Partition: 1, Next: 10, N: 10, Rules: rules.Hash(), Clock: 1767225600000, Fired: 1767225600000}
+	r, err := parity.Compare(t.Context(), parity.Config{Rules: rules, Tables: parityOf(openAt(t, dsn)), Named: 1}, mark, sel)
+	if err == nil && len(r.Differences) != 1 {
+		t.Errorf("got %+v, want one user who differs", r)
+	}
+	return err
+}
+
+// readsHistory reads what the topic has no more, for a new segment set.
+func readsHistory(t *testing.T, _ *kafka, dsn string) error {
+	t.Helper()
+	past := Past{DSN: dsn, Topic: "in"}
+	kept, err := past.Older(t.Context(), 2, 10, func([]worker.Record) error { return nil })
+	if err != nil {
+		return err
+	}
+	refused, err := past.Refused(t.Context(), 2, 10)
+	if err == nil && (kept != 1 || len(refused) != 1) {
+		t.Errorf("got %d records kept and %d refused, want 1 and 1", kept, len(refused))
+	}
+	return err
+}
+
+// looks reads every table and view, audits, and may change nothing.
+func looks(t *testing.T, k *kafka, dsn string) error {
+	t.Helper()
+	db := openAt(t, dsn)
+	rows, err := db.Query(t.Context(), "SELECT name, create_table_query LIKE '%{from:%' FROM system.tables WHERE database = currentDatabase()")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for rows.Next() {
+		var name string
+		var asks uint8
+		if err := rows.Scan(&name, &asks); err != nil {
+			t.Fatal(err)
+		}
+		if asks == 1 {
+			name += "(from = '2026-01-01', to = '2026-02-01', window = 86400)"
+		}
+		names = append(names, name)
+	}
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	for _, sql := range []string{"INSERT INTO events (event_id) SELECT 'x'", "TRUNCATE TABLE events", "ALTER TABLE events DELETE WHERE 1", "DROP TABLE events", "CREATE TABLE x (a Int8) ENGINE = Memory", "SELECT * FROM url('http://127.0.0.1:1')", "SELECT * FROM file('/etc/passwd', 'LineAsString')"} {
+		if err := db.Exec(t.Context(), sql); codeOf(err) != codeAccessDenied {
+			t.Errorf("a reader may %s: %v", sql, err)
+		}
+	}
+	for _, name := range append(names, "events", "forecast_now") { // who may read nothing is shown nothing
+		if err := db.Exec(t.Context(), "SELECT * FROM "+name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if len(names) < 20 {
+		t.Errorf("a reader is shown only %v", names)
+	}
+	a := k.audit(db, nil)
+	plan, err := a.Plan(t.Context(), AuditSelection{})
+	if err != nil {
+		return err
+	}
+	_, err = a.Compare(t.Context(), plan, AuditOptions{})
+	return err
+}
+
 // works does what the archive does of each kind, once for each table, and returns the
 // first error.
-func works(t *testing.T, dsn string) error {
+func works(t *testing.T, _ *kafka, dsn string) error {
 	t.Helper()
 	db := openAt(t, dsn)
 	if err := db.Migrate(t.Context()); err != nil {

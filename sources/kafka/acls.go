@@ -31,7 +31,7 @@ const (
 	OnTransactionalID On = "transactional-id"
 )
 
-// Lack is a right that the brokers do not give us.
+// Lack is a right that the brokers do not give us; as an error, what another is about.
 type Lack struct {
 	On     On
 	Name   string
@@ -39,7 +39,7 @@ type Lack struct {
 	Do     kmsg.ACLOperation
 }
 
-func (l Lack) String() string {
+func (l Lack) Error() string {
 	return fmt.Sprintf("missing ACL: %s on %s %s", operationName(l.Do), l.On, l.Name)
 }
 
@@ -71,8 +71,9 @@ func operationName(op kmsg.ACLOperation) string {
 }
 
 // Lacking returns what of the needs the brokers do not allow us, as far as they tell:
-// nothing of topics and groups that do not exist, and of transactional ids only whether
-// they may be used at all. Where there are no ACLs, nothing is lacking.
+// nothing of groups that do not exist, of topics that do not only whether they and their
+// configuration may be described, and of transactional ids only whether they may be used
+// at all. Where there are no ACLs, nothing is lacking.
 func Lacking(ctx context.Context, cl *kgo.Client, needs []Need) (lacks []Lack, err error) {
 	for _, n := range needs {
 		var granted func(kmsg.ACLOperation) bool
@@ -104,7 +105,7 @@ func Lacking(ctx context.Context, cl *kgo.Client, needs []Need) (lacks []Lack, e
 func (l Lack) Named(err error) error {
 	for _, e := range []error{kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed} {
 		if errors.Is(err, e) {
-			return fmt.Errorf("%s: %w", l, err)
+			return fmt.Errorf("%w: %w", l, err)
 		}
 	}
 	return err
@@ -147,8 +148,10 @@ func topicRights(ctx context.Context, cl *kgo.Client, topic string) (granted fun
 			}
 		case err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) && !errors.Is(err, kerr.LeaderNotAvailable):
 			return err
-		case err != nil:
-			granted = all
+		case err != nil: // it is not there yet, so only what can be tried is known
+			granted = func(op kmsg.ACLOperation) bool {
+				return op != kmsg.ACLOperationDescribeConfigs || mayDescribeConfigs(ctx, cl, topic)
+			}
 		default:
 			granted = rights(resp.Topics[i].AuthorizedOperations)
 		}

@@ -72,6 +72,14 @@ func unanswered(err error) bool {
 	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err)
 }
 
+// closedAtOnce tells of a broker that has closed a connection before it answered anything on
+// it. The client takes that for a sign of wrong settings; of brokers that have let us in
+// before, it is one that stops.
+func closedAtOnce(err error) bool {
+	_, ok := errors.AsType[*kgo.ErrFirstReadEOF](err)
+	return ok
+}
+
 // asked is an error of asking the brokers for what the log holds, as
 // pipeline.History has it.
 func asked(err error) error {

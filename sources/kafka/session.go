@@ -310,7 +310,7 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 		return &GoneError{Topic: f.Topic, Partition: f.Partition, Offset: s.reading[f.Partition].next, Start: -1}
 	case errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("kafka: session is closed: %w", err)
-	case errors.Is(err, kerr.UnknownServerError):
+	case errors.Is(err, kerr.UnknownServerError), closedAtOnce(err):
 		s.conf.Log.Warn("fetch failed, and is tried again", zap.String("topic", f.Topic), zap.Int32("partition", f.Partition), zap.Error(err))
 		return nil // the client fetches on from where it is
 	case unknownTopic(err):
