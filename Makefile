@@ -31,13 +31,16 @@ DATA     ?= ../shared/data
 # The tests look for real data here, and say that they skip what needs it if it is absent.
 export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
+# Only what users get is compiled by cmd/footfall/default.pgo: all of it is compiled anew for that.
+export GOFLAGS := $(GOFLAGS) -pgo=off
+
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers profile bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the binary, in .build/
-	@go build -trimpath -o .build/footfall ./cmd/footfall
+	@go build -trimpath -pgo=auto -o .build/footfall ./cmd/footfall
 
 demo: build ## all of it on embedded engines (ARGS="--for 30s", ARGS="--help")
 	@exec ./.build/footfall demo $(ARGS)
@@ -120,6 +123,11 @@ bench-peers: build ## footfall and its peers at the same job on one real Kafka, 
 	@if [ ! -x "$(abspath $(PEERS))/run" ]; then echo "skipped: there is no $(PEERS)/run to run the peers with (make $@ PEERS=DIR)"; exit 0; fi; \
 	go run ./pipeline/pipelinetest/benchpeers -peers '$(abspath $(PEERS))' -only '$(ONLY)' \
 	  -events $(or $(EVENTS),10000000) -reps $(or $(REPS),1) -rate $(or $(RATE),5000) -seconds $(or $(SECONDS),60) -timers $(or $(TIMERS),0) -profile '$(PROFILE)'
+
+profile: ## cmd/footfall/default.pgo anew, by which the compiler optimises: bench-peers' runs of footfall, on PEERS
+	@rm -rf .build/profiles; mkdir -p .build/profiles; \
+	$(MAKE) bench-peers REPS=3 RATE=0 ONLY='^footfall$$' PROFILE=.build/profiles; \
+	go tool pprof -proto -output cmd/footfall/default.pgo .build/profiles/*.pprof
 
 bench-scale: REBALANCE_DELAY := 3000
 bench-scale: build ## CPU per event by users, segments and, on a real Kafka from PEERS, partitions and processes (RECORDS, USERS and ONLY: regexps)

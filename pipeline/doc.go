@@ -117,6 +117,41 @@
 // did of a line counts until the code changes that the line runs on, and fuzzers go on
 // from what they have found interesting.
 //
+// # What it has found
+//
+// What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
+// before its fix, the test's file from the fix, and run the test (simulation seeds change with
+// the simulation, so of them only the newest is named).
+//
+//	fix      what was wrong                                    found by             shown by
+//	e1222bc  timers that fired and said nothing left a         sim, seed 710608     make sim SEED=710608,
+//	         snapshot ahead of the mark: users moved back,                          worker.TestASnapshotMayHaveFired-
+//	         and three outputs were said twice                                      MoreThanIsCommitted
+//	f5e23a8  silence during a change of rules was said as      sim, several sets    worker.TestASwitchLeavesOther-
+//	         the rules', muted, or never                                            SetsAlone
+//	cc787cb  settled, while new sets still had no history      sim, several sets    worker.TestARebuiltWorkerIsNot-
+//	                                                                                SettledWithoutHistory
+//	fdb4324  a snapshot during a switch could not be read      sim, several sets    worker.TestASnapshotIsOfItsCut-
+//	                                                                                WhileHistoryIsFound
+//	9a5ce4f  a snapshot after a switch given up: other cells,  property test        worker.TestSnapshotAfterRules-
+//	         or a panic                                                             ThatWereNeverFilled
+//	6e2e54d  a rebuild let a record of 2099 move the clock     sim                  worker.TestRebuildRefusesTheFuture
+//	6e9363f  a rebuild gave ids a second time where the        sim                  pipeline.TestRebuildWithoutThe-
+//	         youngest outputs had expired                                           YoungestOutputs
+//	a62a097  the mark of a broker that is still loading is     chaos, broker killed pipeline.TestAnOldMarkBesideANewOutput
+//	         an old one: what came after it was said again
+//	fa55adb  a killed broker wrote a batch of an epoch long    three brokers, one   kafka.TestWhatWentAstrayIsSwept
+//	         over: it hung, or was said twice                  killed
+//	eb23fd5  a bucket that was away ended whole processes      chaos                pipeline.TestRecoveryWaitsForTheBucket
+//	a7b2cf3  a broker that was away during a search for        sim                  pipeline.TestFillingWaitsForTheLog
+//	         history did
+//	b3b8c48  a topic made anew, or expanded, was read on       brokersim            kafka.TestTopicMadeAnew,
+//	                                                                                brokersim.TestPartitionsAdded
+//	946410e  a count dated past the year 9999 in the control   FuzzEpochs           its corpus
+//	         topic stopped every instance
+//	4213f4d  plan --clickhouse left out events whose           ClickHouse's engine  clickhouse.TestEachEvent
+//	         timestamps went back
+//
 // # How fast it is
 //
 // The same job (four segments, JSON events of 247 bytes, 1,000,000 users, exactly once) on

@@ -243,7 +243,7 @@ func (r *reader) setOf(v token, sets []SetNames, retired *string) uint16 {
 			return uint16(i)
 		}
 	}
-	*retired = name
+	*retired = r.named(name, v, "set")
 	return Retired
 }
 
@@ -252,8 +252,16 @@ func (r *reader) segmentOf(v token, field string, set SetNames, retired *string)
 	if s := set.index(name); s != NoSegment {
 		return s
 	}
-	*retired = name
+	*retired = r.named(name, v, field)
 	return Retired
+}
+
+// named refuses a name that nothing can have had.
+func (r *reader) named(name string, v token, field string) string {
+	if name == "" {
+		r.wrong(field, v, "a name")
+	}
+	return name
 }
 
 // index returns the number of a segment, or NoSegment.

@@ -271,8 +271,8 @@ func FuzzDecodeTransition(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		tr, err := DecodeTransition(value, testSets)
-		if err != nil {
-			return
+		if err != nil || tr.Set == Retired || tr.To == Retired {
+			return // what is no more is read back, and not said again
 		}
 		again := tr.AppendJSON(nil, testContext(17))
 		back, err := DecodeTransition(again, testSets)
