@@ -41,21 +41,6 @@ func paceGC(ctx context.Context) {
 	}
 }
 
-// askPages asks for large pages as the heap grows, until ctx ends.
-func askPages(ctx context.Context) {
-	var pages hugePages
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			pages.ask()
-		}
-	}
-}
-
 // gcPercent is by how much of what is live the heap may grow.
 func gcPercent(live uint64) int {
 	return int(min(100, max(gcLeast, 100*gcRoom/max(live, 1))))

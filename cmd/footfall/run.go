@@ -76,7 +76,6 @@ lines go to standard error.`,
 			all.Go(func() error { return e.serve(ctx, listener) })
 			all.Go(func() error { return e.run(ctx) })
 			all.Go(func() error { paceGC(ctx); return nil })
-			all.Go(func() error { askPages(ctx); return nil })
 			all.Go(func() error {
 				e.reloadOn(ctx, hangups(ctx), func() (*Config, error) { return g.config(b.settings()...) })
 				return nil
