@@ -204,6 +204,16 @@
 // are unpacked from memory to memory (sources/kafka, lz4.go); what outputs are encoded into
 // is used again for later ones.
 //
+// make build compiles by what a busy process was seen to do (cmd/footfall/default.pgo; make
+// profile makes it anew): three pairs of runs, one after the other, of the same 10,000,000
+// events, had 810,373, 838,926 and 833,333 events a CPU second without it, and 874,891, 858,369
+// and 872,600 with it. The table above is without.
+//
+// Tried and left out. Snappy for LZ4 saves footfall 4 % and costs the broker a fifth more.
+// Large pages for the heap (madvise) made a user's look-up 13 to 36 % faster in go test -bench,
+// and the whole process 5 % slower: the kernel's copying cost more than it gave. GOAMD64=v3
+// changed nothing.
+//
 // # What each stage costs
 //
 // Each alone, in one goroutine with one processor: CPU nanoseconds, user and system, of all
