@@ -120,8 +120,9 @@
 // # What it has found
 //
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
-// before its fix, the test's file from the fix, and run the test (simulation seeds change with
-// the simulation, so of them only the newest is named).
+// before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
+// change with the simulation, so of them only the newest is named. The tests of 6e2e54d, fa55adb,
+// eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
 //	e1222bc  timers that fired and said nothing left a         sim, seed 710608     make sim SEED=710608,
