@@ -129,6 +129,7 @@ func (p *numbers) send(s publishedSet) {
 		p.is("rows skipped, "+reason, n, done.Skipped[reason])
 	}
 	p.house.applied(5 * time.Minute)
+	p.house.lastEpoch() // what sets with scores say of it comes after the last event
 	p.house.archived()
 	var applied, others int64
 	p.house.until("the instance tells of all that it has committed", time.Minute, func() bool {
