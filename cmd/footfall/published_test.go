@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdbtest"
 )
@@ -130,6 +132,7 @@ func (p *numbers) send(s publishedSet) {
 	}
 	p.house.applied(5 * time.Minute)
 	p.house.lastEpoch() // what sets with scores say of it comes after the last event
+	p.house.allCommitted()
 	p.house.archived()
 	var applied, others int64
 	p.house.until("the instance tells of all that it has committed", time.Minute, func() bool {
@@ -149,6 +152,28 @@ func (p *numbers) send(s publishedSet) {
 	p.is("footfall: events applied", done.Published, applied)
 	p.is("footfall: duplicates and dead letters", 0, others)
 	p.judge()
+}
+
+// allCommitted waits until the topics have all outputs that the partitions have numbered.
+func (h *house) allCommitted() {
+	h.t.Helper()
+	h.until("all that was said is committed", time.Minute, func() bool {
+		var said, committed uint64
+		for _, part := range h.partitionsLive() {
+			said += part.N
+		}
+		topics := &h.conf.Kafka.Topics
+		for _, topic := range []string{topics.Triggers, topics.Muted, topics.DeadLetters} {
+			err := readTopic(h.t.Context(), h.conf, topic, 0, func(*kgo.Record) error {
+				committed++
+				return nil
+			})
+			if err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		return committed == said
+	})
 }
 
 // judge has the oracle recompute every transition of the lifecycle from the input, and
