@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdbtest"
 )
@@ -131,8 +129,6 @@ func (p *numbers) send(s publishedSet) {
 		p.is("rows skipped, "+reason, n, done.Skipped[reason])
 	}
 	p.house.applied(5 * time.Minute)
-	p.house.lastEpoch() // what sets with scores say of it comes after the last event
-	p.house.allCommitted()
 	p.house.archived()
 	var applied, others int64
 	p.house.until("the instance tells of all that it has committed", time.Minute, func() bool {
@@ -154,33 +150,11 @@ func (p *numbers) send(s publishedSet) {
 	p.judge()
 }
 
-// allCommitted waits until the topics have all outputs that the partitions have numbered.
-func (h *house) allCommitted() {
-	h.t.Helper()
-	h.until("all that was said is committed", time.Minute, func() bool {
-		var said, committed uint64
-		for _, part := range h.partitionsLive() {
-			said += part.N
-		}
-		topics := &h.conf.Kafka.Topics
-		for _, topic := range []string{topics.Triggers, topics.Muted, topics.DeadLetters} {
-			err := readTopic(h.t.Context(), h.conf, topic, 0, func(*kgo.Record) error {
-				committed++
-				return nil
-			})
-			if err != nil {
-				h.t.Fatal(err)
-			}
-		}
-		return committed == said
-	})
-}
-
 // judge has the oracle recompute every transition of the lifecycle from the input, and
-// compare them with what was said, one by one. These numbers are ours, like parity's.
+// compare them with what was said, one by one. Scores may go on to speak, so rows are not counted. These numbers are ours, like parity's.
 func (p *numbers) judge() {
 	p.t.Helper()
-	r, _ := p.house.judge(false)
+	r, _ := p.house.judgeTopics(&demonstration{conf: p.house.conf, lane: p.house.conf.Kafka.Lane}, false)
 	found := r.LostCount + r.DoubledCount + r.WrongCount
 	fmt.Printf("published: oracle     %-24s lifecycle: %d transitions of %d users expected; %d lost, %d doubled, %d wrong\n", p.folder, r.Expected, r.Users, r.LostCount, r.DoubledCount, r.WrongCount)
 	if found > 0 || r.Expected == 0 {
