@@ -40,9 +40,8 @@ func stressed(t *testing.T, lane schemas.Lane) *rig {
 }
 
 // growthMax is by how much a process may grow under stress: what it buffers of batches,
-// fetches and connections, with the garbage of the Go runtime. SIZING.md has people leave so
-// much.
-const growthMax = 600 << 20
+// fetches and connections, with the garbage of the Go runtime.
+const growthMax = 300 << 20
 
 // gauge samples how much memory a process has.
 type gauge struct {
