@@ -331,20 +331,6 @@ func (h *house) setNames() []string {
 func (h *house) judge(ticks bool) (*oracle.Report, *demoReport) {
 	h.t.Helper()
 	d := &demonstration{conf: h.conf, lane: h.conf.Kafka.Lane}
-	report, dead := h.judgeTopics(d, ticks)
-	counts := &demoReport{EventsApplied: report.Applied, Duplicates: report.Duplicates, Transitions: report.Triggers + report.Muted}
-	if err := d.judgeClickHouse(h.t.Context(), counts, dead); err != nil {
-		h.t.Fatal(err)
-	}
-	if counts.Lost+counts.Doubled+counts.wrong > 0 {
-		h.t.Errorf("ClickHouse: %d rows lost, %d doubled, %d too many", counts.Lost, counts.Doubled, counts.wrong)
-	}
-	return report, counts
-}
-
-// judgeTopics has the oracle compare the topics, and counts the dead letters.
-func (h *house) judgeTopics(d *demonstration, ticks bool) (*oracle.Report, int) {
-	h.t.Helper()
 	dump, committed, err := d.readBack(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
@@ -356,7 +342,14 @@ func (h *house) judgeTopics(d *demonstration, ticks bool) (*oracle.Report, int) 
 	if err := report.Err(); err != nil {
 		h.t.Errorf("the oracle says: %v", err)
 	}
-	return report, len(dump.DeadLetters)
+	counts := &demoReport{EventsApplied: report.Applied, Duplicates: report.Duplicates, Transitions: report.Triggers + report.Muted}
+	if err := d.judgeClickHouse(h.t.Context(), counts, len(dump.DeadLetters)); err != nil {
+		h.t.Fatal(err)
+	}
+	if counts.Lost+counts.Doubled+counts.wrong > 0 {
+		h.t.Errorf("ClickHouse: %d rows lost, %d doubled, %d too many", counts.Lost, counts.Doubled, counts.wrong)
+	}
+	return report, counts
 }
 
 // publishShop publishes events of a simulated shop, over about a year: a few thousand at
