@@ -65,7 +65,7 @@ type Config struct {
 	Report func(Fact) // must not block; nil: nobody listens
 
 	RowsMax    int            // rows in a batch; 50,000
-	BytesMax   int            // bytes in a batch, about; 64 MiB
+	BytesMax   int            // bytes in a batch, about; 16 MiB
 	AgeMax     schemas.Millis // how long a row may wait; 1 s
 	AuditEvery schemas.Millis // time between two rounds of the audit; 10 s
 	AuditAgain schemas.Millis // an unchanged span is audited again after this, and a sample taken; 1 h
@@ -85,7 +85,7 @@ func (c *Config) setDefaults() {
 		c.RowsMax = 50_000
 	}
 	if c.BytesMax == 0 {
-		c.BytesMax = 64 << 20
+		c.BytesMax = 16 << 20
 	}
 	if c.SealRows == 0 {
 		c.SealRows = sealRows

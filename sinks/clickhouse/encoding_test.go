@@ -167,7 +167,7 @@ func encoded(c column.Interface) []byte {
 
 func readerOf(b []byte) *proto.Reader {
 	c := newCourier()
-	c.from.Reset(b)
+	c.from.bytes = b
 	return c.to
 }
 

@@ -20,9 +20,9 @@ import (
 // Limits of what is fetched ahead. While a batch is being inserted nothing is
 // polled, and the client holds no more than this for each broker.
 const (
-	fetchBytes          = 16 << 20
-	fetchPartitionBytes = 2 << 20 // above the largest record
-	pollRecords         = 20_000
+	fetchBytes          = 4 << 20   // compressed
+	fetchPartitionBytes = 512 << 10 // compressed; a larger batch comes alone
+	pollRecords         = 5_000     // a batch may be larger by so many than it should
 	pollMax             = schemas.Second
 	readIdleMax         = 30 * time.Second
 )
@@ -250,6 +250,9 @@ func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool)
 // an assignment does not end the wait.
 func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
 	into.Lost, into.Revoked, into.Assigned = into.Lost[:0], into.Revoked[:0], into.Assigned[:0]
+	for i := range into.Runs {
+		clear(into.Runs[i].Records) // all that was fetched with them would stay in memory
+	}
 	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	l.mu.Lock()

@@ -1,9 +1,9 @@
 package clickhouse
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"iter"
 	"math/bits"
 	"slices"
@@ -219,16 +219,49 @@ func newValues(chType string) values {
 	panic(fmt.Sprintf("clickhouse: no column for type %s", chType))
 }
 
-// courier brings columns to the driver, in one piece of memory.
+// courier brings columns to the driver, in one piece of memory. Texts, which are most of
+// a batch, it does not copy.
 type courier struct {
 	bytes []byte
-	from  *bytes.Reader
+	from  *bytesThenText
 	to    *proto.Reader
 }
 
 func newCourier() *courier {
-	from := bytes.NewReader(nil)
+	from := &bytesThenText{}
 	return &courier{from: from, to: proto.NewReader(from)}
+}
+
+// bytesThenText is a column in the native format, in two pieces.
+type bytesThenText struct{ bytes, text []byte }
+
+func (b *bytesThenText) Read(into []byte) (n int, err error) {
+	if len(b.bytes) == 0 {
+		b.bytes, b.text = b.text, nil
+	}
+	if len(b.bytes) == 0 {
+		return 0, io.EOF
+	}
+	n = copy(into, b.bytes)
+	b.bytes = b.bytes[n:]
+	return n, nil
+}
+
+// put makes it a column's.
+func (b *bytesThenText) put(of values, memory []byte) (kept []byte) {
+	switch of := of.(type) {
+	case *texts:
+		b.bytes, b.text = of.bytes, nil
+		return memory
+	case *optional:
+		if t, ok := of.of.(*texts); ok {
+			b.bytes, b.text = of.null, t.bytes
+			return memory
+		}
+	}
+	memory = of.native(memory[:0])
+	b.bytes, b.text = memory, nil
+	return memory
 }
 
 // bring puts a block's columns into a batch.
@@ -256,13 +289,12 @@ func (c *courier) bring(b *block, batch driver.Batch) error {
 }
 
 func (c *courier) fill(into column.Interface, of values) error {
-	c.bytes = of.native(c.bytes[:0])
-	c.from.Reset(c.bytes)
+	c.bytes = c.from.put(of, c.bytes)
 	if err := into.Decode(c.to, of.length()); err != nil {
 		return err
 	}
-	if c.from.Len() > 0 || into.Rows() != of.length() {
-		return fmt.Errorf("the driver took %d rows and left %d bytes, want %d rows and none", into.Rows(), c.from.Len(), of.length())
+	if left := len(c.from.bytes) + len(c.from.text); left > 0 || into.Rows() != of.length() {
+		return fmt.Errorf("the driver took %d rows and left %d bytes, want %d rows and none", into.Rows(), left, of.length())
 	}
 	return nil
 }
