@@ -148,9 +148,10 @@ sim: | .build ## SEEDS runs of the deterministic simulation, or the one run SEED
 
 # Unless they are given: 3 seeds, from 0 on; one where the first is given.
 brokersim: SEEDS := $(if $(filter file,$(origin SEEDS)),$(if $(SEED),1,3),$(SEEDS))
+# A third of the time of so many short lives is collecting their garbage.
 brokersim: | .build ## SEEDS runs (3), from SEED on (0), of every fault of Kafka's, or of those whose name ONLY matches
 	go test -tags synctests -c -o .build/brokersim.test ./pipeline/brokersim
-	@cd pipeline/brokersim; ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
+	@cd pipeline/brokersim; GOGC=400 ../../.build/brokersim.test -test.timeout 24h $(if $(ONLY)$(SEED),-test.run Combinations) \
 	  -test.count $(or $(COUNT),1) -seeds $(SEEDS) -from $(or $(SEED),0) -only '$(ONLY)'
 
 published: | .build ## footfall's results against the numbers published for each recorded data set (DATA=DIR)

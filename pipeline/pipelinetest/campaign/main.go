@@ -142,10 +142,9 @@ func (p *part) run(ctx context.Context, root string, done *total) slice {
 	}
 	if s.Violations > 0 {
 		s.Error = words(output.String(), 2000)
-		if f, err := os.CreateTemp("", "footfall-campaign-*.log"); err == nil {
-			_, _ = f.Write(output.Bytes())
-			s.Log = f.Name()
-			_ = f.Close()
+		log := filepath.Join(".build", fmt.Sprintf("campaign-%s-%d.log", p.name, s.From))
+		if err := os.MkdirAll(filepath.Join(root, ".build"), 0o750); err == nil && os.WriteFile(filepath.Join(root, log), output.Bytes(), 0o600) == nil {
+			s.Log = log
 		}
 	}
 	return s
