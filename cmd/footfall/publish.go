@@ -56,6 +56,9 @@ reason.`,
 			if err := errors.Join(oneOf("lane", p.lane, "backfill", "replay"), oneOf("output", p.output, "text", "json")); err != nil {
 				return err
 			}
+			if p.rate < 0 {
+				return &usageError{fmt.Errorf("--rate %g: want 0 or more; 0 is as fast as it goes", p.rate)}
+			}
 			settings := b.settings()
 			if p.topic != "" {
 				settings = append(settings, setting{"kafka.topics.events", p.topic, "--topic"})
