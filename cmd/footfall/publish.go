@@ -119,11 +119,18 @@ type published struct {
 
 func (p *publication) run(ctx context.Context, c *Config, out, progress io.Writer) error {
 	began := time.Now()
-	r, err := openMapped(p.path, p.mapping)
+	m, err := file.LoadMapping(p.mapping)
+	if err != nil {
+		return &usageError{err}
+	}
+	r, err := file.Open(p.path, m, file.Options{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }()
+	if currency := c.foreign(m); currency != "" { // the engine may have another configuration
+		fmt.Fprintf(progress, "the file's amounts are in %s and the shop's in %s: its orders become dead letters, unless `footfall run` has the rate in shop.rates, or shop.currency=%[1]s\n", currency, c.Shop.Currency)
+	}
 	lane, _ := schemas.ParseLane(p.lane)
 	if lane == schemas.Replay {
 		if err := replayable(ctx, c); err != nil {
