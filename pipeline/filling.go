@@ -78,7 +78,8 @@ func (part *partition) ruled(rules *segment.Program) {
 func (part *partition) noteSettled(now schemas.Millis) {
 	if !part.settled && part.worker.Settled() {
 		part.settled = true
-		part.p.cfg.Report(Settled{Partition: part.number, Rules: part.rules.Hash(), Epoch: part.rules.Epoch().Number, Took: now - part.switched})
+		took := max(0, now-part.switched) // now is the task's, which may be older than the switch
+		part.p.cfg.Report(Settled{Partition: part.number, Rules: part.rules.Hash(), Epoch: part.rules.Epoch().Number, Took: took})
 	}
 }
 

@@ -184,10 +184,13 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 	if err := c.allowed(ctx, cl, c.auditNeeds()); err != nil {
 		return nil, err
 	}
+	most := 0
 	for _, topic := range c.topicNames()[:4] {
-		if _, err := partitions(ctx, cl, topic); err != nil {
+		n, err := partitions(ctx, cl, topic)
+		if err != nil {
 			return nil, err
 		}
+		most = max(most, n)
 	}
 	db, err := clickhouse.Open(c.clickhouseDSN())
 	if err != nil {
@@ -212,6 +215,12 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 	plan, err := a.Plan(ctx, sel)
 	if err != nil {
 		return nil, remedied(err)
+	}
+	for _, p := range sel.Partitions {
+		rows := slices.ContainsFunc(plan.Foreign, func(s archive.Stock) bool { return s.Partition.Number == p })
+		if int(p) >= most && !rows { // neither side has it: nothing would be compared, and all be well
+			return nil, &usageError{fmt.Errorf("--partition %d: there are 0 to %d", p, most-1)}
+		}
 	}
 	show := newAuditBar(progress, plan.Offsets)
 	found, err := a.Compare(ctx, plan, clickhouse.AuditOptions{Mend: o.mend, Quick: o.quick, Progress: show.add})

@@ -49,6 +49,11 @@ func auditsHarm(t *testing.T, broker string) {
 	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 || r.Chains.Transitions == 0 {
 		t.Fatalf("while the engine runs: got %+v", r)
 	}
+	beyond := h.command("audit", "--partition", "4")
+	beyond.Stderr = nil // with the rest
+	if out, err := beyond.CombinedOutput(); err == nil || !strings.Contains(string(out), "--partition 4: there are 0 to 3") {
+		t.Errorf("a partition that neither side has: got %v\n%s", err, out)
+	}
 	h.stop(instance)
 	db, err := url.Parse(h.conf.clickhouseDSN())
 	if err != nil {

@@ -35,6 +35,9 @@ Each line is a finding: ok, ! with its remedy, or - where there was nothing to l
 Exit code 1 when there is a "!".`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if sample < 1 {
+				return &usageError{fmt.Errorf("--sample %d: want 1 or more", sample)}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err

@@ -110,6 +110,9 @@ of them, whole, one a line, to be mended and given to "footfall deadletters repu
 			if err := oneOf("output", output, "text", "json"); err != nil {
 				return err
 			}
+			if samples < 0 {
+				return &usageError{fmt.Errorf("--samples %d: want 0 or more", samples)}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err

@@ -290,12 +290,16 @@ func (v *demoView) hints(width int) (lines []string) {
 	}
 	v.watch.mu.Unlock()
 	for _, hint := range []string{
-		"kafka    kcat -C -b " + v.at.broker + " -t triggers -f '%k %s\\n'",
+		"kafka    kcat -C -b " + v.at.broker + " -t triggers -X isolation.level=read_committed -f '%k %s\\n'",
 		"sql      curl " + v.at.house + " -d 'SELECT * FROM footfall.funnel_daily FORMAT Pretty'",
 		"why      " + v.at.program + " explain " + user + " --brokers " + v.at.broker,
 		"metrics  curl -s " + v.at.engine + "/metrics",
 	} {
-		if at := strings.LastIndex(hint, " -"); len(hint) > width && at > 0 {
+		for len(hint) > width {
+			at := strings.LastIndex(hint[:max(0, width-1)], " -") // with the backslash it fits
+			if at < len("kafka    ") {
+				break
+			}
 			lines = append(lines, hint[:at]+" \\")
 			hint = strings.Repeat(" ", 8) + hint[at:]
 		}

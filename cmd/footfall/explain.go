@@ -40,6 +40,12 @@ does not have all of the user's events, among the last records of the user's par
 			if err := errors.Join(oneOf("output", output, "text", "json"), oneOf("events", find.from, "auto", "clickhouse", "log", "none")); err != nil {
 				return err
 			}
+			switch {
+			case args[0] == "":
+				return &usageError{errors.New("the user's id is empty; whose segments are to be explained?")}
+			case find.records < 1:
+				return &usageError{fmt.Errorf("--log-records %d: want 1 or more; for no events there is --events none", find.records)}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err

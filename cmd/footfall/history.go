@@ -102,12 +102,22 @@ func (h *history) since() schemas.Millis {
 	return wall() - millis(h.span)
 }
 
+// foreign is the currency of a file's amounts, where they are all in one that the shop does
+// not count.
+func (c *Config) foreign(m *file.Mapping) string {
+	currency := m.Fields["currency"].Constant
+	if currency == c.Shop.Currency || c.Shop.Rates[currency] != "" {
+		return ""
+	}
+	return currency
+}
+
 func (h *history) playFile(ctx context.Context, c *Config, progress io.Writer, each func(int32, *worker.Record) error) error {
 	m, err := file.LoadMapping(h.mapping)
 	if err != nil {
 		return &usageError{err}
 	}
-	if currency := m.Fields["currency"].Constant; currency != "" && currency != c.Shop.Currency && c.from["shop.currency"] == "" {
+	if currency := c.foreign(m); currency != "" && c.from["shop.currency"] == "" {
 		return &usageError{fmt.Errorf("the file's amounts are in %s and the shop's in %s: give --set shop.currency=%[1]s, or the rate in shop.rates", currency, c.Shop.Currency)}
 	}
 	r, err := file.Open(h.from, m, file.Options{})

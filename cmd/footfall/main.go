@@ -142,6 +142,11 @@ Exit codes: 0 done; 1 failed or refused; 2 the command line or the configuration
 	root.SetHelpCommandGroupID("operate")
 	root.SetCompletionCommandGroupID("operate")
 	root.AddCommand(newCommands(g)...)
+	// Of its own, cobra's command takes a shell that it does not know for a call for help.
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = noSuchCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	return root
 }
 

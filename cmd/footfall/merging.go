@@ -8,6 +8,7 @@ import (
 
 	"footfall/pipeline/worker"
 	"footfall/schemas"
+	"footfall/sources/kafka"
 )
 
 // merging reads the partitions of a topic as one series in the order of time. A partition
@@ -65,7 +66,7 @@ func (m *merging) read(ctx context.Context, cl *kgo.Client, each func(int32, *wo
 			return err
 		}
 		for _, f := range fetches.Errors() {
-			return fmt.Errorf("kafka: read %s/%d: %w", m.topic, f.Partition, f.Err)
+			return fmt.Errorf("kafka: read %s/%d: %w", m.topic, f.Partition, kafka.Unreadable(f.Err))
 		}
 		fetches.EachRecord(m.take)
 	}

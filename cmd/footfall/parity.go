@@ -393,6 +393,8 @@ func (r *parityReport) print(out io.Writer) error {
 		fmt.Fprintf(&b, "\n%s unexplained, of %s users in %d sets, in %.1f s\n", grouped(r.Unexplained), grouped(r.Users), compared, r.Seconds)
 	case len(r.Differences) > 0:
 		fmt.Fprintf(&b, "\nevery difference is explained: %s users in %d sets, in %.1f s\n", grouped(r.Users), compared, r.Seconds)
+	case r.Users == 0:
+		fmt.Fprintf(&b, "\nnobody was compared, in %.1f s\n", r.Seconds)
 	default:
 		fmt.Fprintf(&b, "\nthe same in both: %s users in %d sets, in %.1f s\n", grouped(r.Users), compared, r.Seconds)
 	}

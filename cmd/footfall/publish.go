@@ -56,6 +56,9 @@ reason.`,
 			if err := errors.Join(oneOf("lane", p.lane, "backfill", "replay"), oneOf("output", p.output, "text", "json")); err != nil {
 				return err
 			}
+			if p.rate < 0 {
+				return &usageError{fmt.Errorf("--rate %g: want 0 or more; 0 is as fast as it goes", p.rate)}
+			}
 			settings := b.settings()
 			if p.topic != "" {
 				settings = append(settings, setting{"kafka.topics.events", p.topic, "--topic"})
@@ -116,11 +119,18 @@ type published struct {
 
 func (p *publication) run(ctx context.Context, c *Config, out, progress io.Writer) error {
 	began := time.Now()
-	r, err := openMapped(p.path, p.mapping)
+	m, err := file.LoadMapping(p.mapping)
+	if err != nil {
+		return &usageError{err}
+	}
+	r, err := file.Open(p.path, m, file.Options{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }()
+	if currency := c.foreign(m); currency != "" { // the engine may have another configuration
+		fmt.Fprintf(progress, "the file's amounts are in %s and the shop's in %s: its orders become dead letters, unless `footfall run` has the rate in shop.rates, or shop.currency=%[1]s\n", currency, c.Shop.Currency)
+	}
 	lane, _ := schemas.ParseLane(p.lane)
 	if lane == schemas.Replay {
 		if err := replayable(ctx, c); err != nil {

@@ -36,7 +36,7 @@ func readSets(list []string) (files []segment.File, err error) {
 	for _, s := range list {
 		f, err := readSet(s)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("segment set %w", err))
+			errs = append(errs, fmt.Errorf("segment sets: %w", err))
 		}
 		files = append(files, f)
 	}

@@ -35,9 +35,10 @@ repeated, late, out of order, and broken in every way the contract knows; what w
 told at the end, the bad ones by kind.
 
 Lane "live" (the default) sends each event when its time comes; --shoppers, or --rate, says
-how many there are. With --ago 30d the shop begins thirty days ago and lives --speed times
-as fast until it has reached now. Lanes "backfill" and "replay" send what a shop did from
---ago until now, at --rate or as fast as it goes.`,
+how many there are. A shop that has just opened is all but empty, and comes up to its rate
+within some days; with --history 3d it was open before. With --ago 30d the shop begins thirty
+days ago and lives --speed times as fast until it has reached now. Lanes "backfill" and
+"replay" send what a shop did from --ago until now, at --rate or as fast as it goes.`,
 		Example: `  footfall simulate --rate 20
   footfall simulate --ago 30d --speed 86400x --shoppers 10000
   footfall simulate --lane backfill --ago 365d --count 1000000 --no-faults

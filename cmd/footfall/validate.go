@@ -50,7 +50,7 @@ would be; then a table by reason, repeated event ids, and fields the contract do
 Exit code 1 when anything was refused.`,
 		Example: `  footfall validate events.ndjson
   tail -n 1000 export.ndjson | footfall validate -
-  kcat -C -t events -e -J | jq -c '{key, value: .payload, timestamp: .ts}' | footfall validate -
+  kcat -C -b kafka:9092 -t events -e -q -J | jq -c '{key, value: .payload, timestamp: .ts}' | footfall validate -
   footfall validate 2019-Oct.csv.gz --mapping rees46`,
 		Args: oneArg("file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -40,7 +40,7 @@ put the user there.
 Exit code 1 when it does not follow, or when that can't be told because retention has removed
 what it rests upon.`,
 		Example: `  footfall verify footfall/3/4711
-  kcat -b kafka:9092 -t triggers -o -1 -e -q | footfall verify -`,
+  kcat -C -b kafka:9092 -t triggers -p 3 -X isolation.level=read_committed -o -100 -e -q | tail -n 1 | footfall verify -`,
 		Args: oneArg("trigger"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("output", v.output, "text", "json"); err != nil {
