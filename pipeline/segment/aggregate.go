@@ -93,15 +93,16 @@ func (l *lowerer) band(e ast.Expr) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
+		a, b, err := l.alike(el, x, b)
+		if err != nil {
+			return nil, err
+		}
+		// Of alike ones only: 50 is more than 40.0, and in cents it is not 50.
 		v, ok := b.isConst()
 		if !ok || i > 0 && v <= last {
 			return nil, l.fault(el, "the bounds of band(...) are constants, each above the one before")
 		}
 		last = v
-		a, b, err := l.alike(el, x, b)
-		if err != nil {
-			return nil, err
-		}
 		reached, err := l.less(el, a, b)
 		if err != nil {
 			return nil, err
