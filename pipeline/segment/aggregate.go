@@ -260,6 +260,9 @@ func (l *lowerer) window(e ast.Expr) (window, error) {
 func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 	call := e.AsCall()
 	name, args := call.FunctionName(), call.Args()
+	if !slices.ContainsFunc(functions(), func(f function) bool { return f.name == name }) { // one of CEL's own
+		return nil, l.fault(e, "%s can't stand here", strings.Trim(name, "_@"))
+	}
 	var a asked
 	var err error
 	switch name {
@@ -320,7 +323,7 @@ func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 		c.K = max(c.K, gapTimes)
 		return l.g.add(&node{op: opGap, typ: span, cell: c, source: a.source("gap")}), nil
 	}
-	return nil, l.fault(e, "%s can't stand here", strings.Trim(name, "_@"))
+	panic("segment: " + name + " is declared and not lowered")
 }
 
 // gapTimes is of how many events gap looks at the times between.
