@@ -130,11 +130,11 @@ func (l *lowerer) numberCompare(e ast.Expr, field *filter, sign string, right as
 	}
 	if n.typ == integer {
 		for range scale {
-			v *= 10
+			v = compute(opMul, v, 10)
 		}
 	} else if field.whole != nil {
 		for range 6 - l.exponent {
-			v *= 10
+			v = compute(opMul, v, 10)
 		}
 	}
 	if bits.Len64(absolute(v)) > 60 {

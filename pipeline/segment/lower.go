@@ -88,7 +88,7 @@ func (l *lowerer) literal(e ast.Expr) (*node, error) {
 func (l *lowerer) minor(e ast.Expr, v float64) (int64, error) {
 	scaled := v * math.Pow10(l.exponent)
 	n := math.RoundToEven(scaled)
-	if math.Abs(n-scaled) > 1e-6*max(1, math.Abs(scaled)) || math.Abs(n) > 1<<52 {
+	if math.Abs(n-scaled) > 1e-15*math.Abs(scaled) || math.Abs(n) > 1<<52 { // what a float of v may be off, and no more
 		return 0, l.fault(e, "%v is not an amount of the reporting currency, which has %d decimals", v, l.exponent)
 	}
 	return int64(n), nil
