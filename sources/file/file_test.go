@@ -320,6 +320,29 @@ func TestHeader(t *testing.T) {
 	}
 }
 
+// A byte order mark, with which Excel and others begin a file, is no part of what follows it.
+func TestByteOrderMark(t *testing.T) {
+	const tail = "type: {constant: view}\nfields: {user_id: who}\ntime: {column: at, unit: ms}\n"
+	for of, c := range map[string]struct{ mapping, content string }{
+		"csv":           {"format: csv\ncolumns: [who, at]\n", "u1,1767225600000\n"},
+		"header":        {"format: csv\nheader: true\n", "who,at\nu1,1767225600000\n"},
+		"quoted header": {"format: csv\nheader: true\n", "\"who\",\"at\"\nu1,1767225600000\n"},
+		"tsv":           {"format: tsv\ncolumns: [who, at]\n", "u1\t1767225600000\n"},
+		"blanks":        {"format: blanks\ncolumns: [who, at]\n", "u1 1767225600000\n"},
+		"ndjson":        {"format: ndjson\n", `{"who": "u1", "at": 1767225600000}`},
+		"events":        {"format: events\n", `{"user_id": "u1", "time": 1767225600000}`},
+		"empty":         {"format: ndjson\n", ""},
+	} {
+		if of != "events" {
+			c.mapping += tail
+		}
+		m := mapping(t, c.mapping)
+		if got, want := read(t, m, "f", "\ufeff"+c.content), read(t, m, "f", c.content); got != want {
+			t.Errorf("%s: got %s, want as without the mark: %s", of, got, want)
+		}
+	}
+}
+
 func TestEncodings(t *testing.T) {
 	const src = "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\n"
 	const rows = "700000000000,caf\xe9 \x80\n700000000001,5\" tv\n"

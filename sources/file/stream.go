@@ -42,6 +42,21 @@ func decompress(in io.Reader) (io.Reader, func() error, error) {
 	}
 }
 
+// unmarked leaves out the byte order mark with which Excel and others begin a UTF-8 file:
+// it is no part of the first name or value.
+func unmarked(in io.Reader) (io.Reader, error) {
+	const mark = "\ufeff"
+	b := bufio.NewReaderSize(in, 16) // so small that all that follows is read around it
+	begin, err := b.Peek(len(mark))
+	if string(begin) == mark {
+		_, err = b.Discard(len(mark))
+	}
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b, nil
+}
+
 // windowed says what to do about a frame whose window is too large.
 type windowed struct{ io.Reader }
 
