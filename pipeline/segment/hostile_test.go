@@ -29,12 +29,19 @@ func TestHostileSets(t *testing.T) {
 		search.WriteString("\n")
 	}
 	search.WriteString(rest)
+	var names strings.Builder
+	names.WriteString("set: a\nsegments:\n")
+	for i := range 100 {
+		fmt.Fprintf(&names, "  - name: s%d\n    when: %sx\n", i, strings.Repeat("oders||", 1400))
+	}
+	names.WriteString(rest)
 	for _, c := range []struct{ name, text, want string }{
 		{"definitions that double", bomb.String(), "a.yaml:14:"},
 		{"rules with many combinations of values", search.String(), "<nil>"},
+		{"names that are none", names.String(), "a.yaml: 100 errors or more"},
 	} {
 		_, err := Compile(Options{Exponent: 2}, File{"a.yaml", []byte(c.text)})
-		if got := fmt.Sprint(err); !strings.HasPrefix(got, c.want) {
+		if got := fmt.Sprint(err); !strings.HasPrefix(got, c.want) || strings.Count(got, "\n") > 2*errorsMax {
 			t.Errorf("%s: got %.300s, want %s", c.name, got, c.want)
 		}
 	}
