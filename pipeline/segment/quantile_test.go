@@ -306,3 +306,17 @@ func FuzzEpochs(f *testing.F) {
 		}
 	})
 }
+
+// What is scored by calendar days is a quantile of its own in each zone: a day in Tokyo is
+// not one in UTC.
+func TestQuantilesOfZones(t *testing.T) {
+	const rules = "segments:\n  - name: x\n    when: score(orders(calendar(\"day\")), 2) > 1 || score(revenue(), 2) > 1\n  - name: rest\n    otherwise: true\n"
+	p, err := Compile(Options{Exponent: 2},
+		File{"a.yaml", []byte("set: a\nzone: Asia/Tokyo\n" + rules)}, File{"b.yaml", []byte("set: b\n" + rules)}, File{"c.yaml", []byte("set: c\n" + rules)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Quantiles() != 3 || p.Bounds() != 3 {
+		t.Errorf("got %d quantiles with %d bounds, want one of revenue, and one of orders in each of two zones: %v", p.Quantiles(), p.Bounds(), p.Scores())
+	}
+}
