@@ -212,7 +212,7 @@ func (c *checker) column(at string, m *Mapping, name string) {
 	case name == "":
 		c.errorf(at, "column is missing")
 	case m.Columns != nil && !slices.Contains(m.Columns, name):
-		c.errorf(at, "unknown column %q%s; the columns are %s", name, didYouMean(name, m.Columns), strings.Join(m.Columns, ", "))
+		c.errorf(at, "unknown column %q%s; the columns are %s", name, didYouMean(name, m.Columns), listed(m.Columns))
 	}
 }
 
