@@ -142,7 +142,7 @@ func (c *checker) types(m *Mapping) {
 }
 
 func (c *checker) value(at string, m *Mapping, v Value) {
-	if strings.HasSuffix(at, ".currency") && v.Constant != "" {
+	if at == "$.fields.currency" && v.Constant != "" {
 		if _, ok := schemas.Exponent(v.Constant); !ok {
 			c.errorf(at, "unknown currency %q: use three letters of ISO 4217, such as EUR", v.Constant)
 		}

@@ -320,6 +320,14 @@ func TestHeader(t *testing.T) {
 	}
 }
 
+// Only the event's own currency is one of ISO 4217: a property of that name is the shop's.
+func TestPropertyCurrency(t *testing.T) {
+	got := read(t, mapping(t, "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\nproperties: {currency: {constant: points}}\n"), "f", "1700000000000,a\n")
+	if !strings.Contains(got, `"properties":{"currency":"points"}`) {
+		t.Errorf("got %s, want the property", got)
+	}
+}
+
 // A byte order mark, with which Excel and others begin a file, is no part of what follows it.
 func TestByteOrderMark(t *testing.T) {
 	const tail = "type: {constant: view}\nfields: {user_id: who}\ntime: {column: at, unit: ms}\n"
