@@ -119,10 +119,12 @@ func (e *Evaluator) Evidence(before, after Moment, set int, from, to uint16) sch
 }
 
 // Clauses are the conditions that put the user into a segment of a set at a moment:
-// those of its rule. Of the segment that takes everybody who is left there are none.
+// those of its rule. Of the segment that takes everybody who is left there are none, and
+// of a set that scores by quantiles there are none without an epoch.
 func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
-	when := e.p.sets[set].rules[segment].when
-	if when == nil {
+	s := &e.p.sets[set]
+	when := s.rules[segment].when
+	if when == nil || s.scores && e.p.epoch.Number == 0 {
 		return nil
 	}
 	fr := e.begin(m.Profile, m.View, m.Now, m.In)

@@ -320,3 +320,26 @@ func TestQuantilesOfZones(t *testing.T) {
 		t.Errorf("got %d quantiles with %d bounds, want one of revenue, and one of orders in each of two zones: %v", p.Quantiles(), p.Bounds(), p.Scores())
 	}
 }
+
+// Who asks why a user is in a segment while there is no epoch, as after a change of the
+// scores, gets no answer of the sets that score, nor of those that use them.
+func TestClausesWithoutEpoch(t *testing.T) {
+	p, err := Compile(Options{Exponent: 2}, scoreSet("r", "score(orders(), 3)", 3),
+		File{"a.yaml", []byte("set: a\nsegments:\n  - name: x\n    when: segment(\"r\") == \"s3\"\n  - name: rest\n    otherwise: true\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := []schemas.Event{{ID: []byte("e"), User: []byte("u"), OrderID: []byte("o"), At: 1767225600000, Kind: schemas.Purchase, Amount: 100}}
+	s, e := folded(p, events, 1767225600000), p.Evaluator()
+	in := make([]uint16, 2)
+	e.Eval(&s.pr, s.rows.View(0), 1767225600000, in)
+	m := Moment{&s.pr, s.rows.View(0), 1767225600000, in}
+	for set, segment := range []uint16{2, 0} { // what was said before the change
+		if got := e.Clauses(m, set, segment); got != nil {
+			t.Errorf("set %d: got clauses %v, want none without an epoch", set, got)
+		}
+		if got := e.Passed(m, set, segment); got != nil {
+			t.Errorf("set %d: got passed segments %v, want none without an epoch", set, got)
+		}
+	}
+}
