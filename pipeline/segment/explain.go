@@ -60,11 +60,24 @@ func (c *compiler) clausesOf(n *node, not bool) []clause {
 			if _, ok := n.args[1-i].isConst(); ok && a.typ != text {
 				cl.kind = map[typ]schemas.ValueKind{integer: schemas.NumberValue, money: schemas.MoneyValue, moment: schemas.MomentValue, span: schemas.SpanValue}[a.typ]
 				cl.value = c.number(a)
+				if a.typ == span {
+					cl.value = endless(cl.value)
+				}
 			}
 		}
 	default:
 	}
 	return []clause{cl}
+}
+
+// endless makes a duration longer than any what evidence has for it.
+func endless(span number) number {
+	return func(fr *frame) int64 {
+		if v := span(fr); v < forever {
+			return v
+		}
+		return int64(schemas.Never)
+	}
 }
 
 // counted is how many events are in a window, as far as the cell keeps them.

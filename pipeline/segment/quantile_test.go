@@ -343,3 +343,20 @@ func TestClausesWithoutEpoch(t *testing.T) {
 		}
 	}
 }
+
+// A gap of fewer than two purchases is longer than any duration, in evidence too.
+func TestEvidenceOfNoGap(t *testing.T) {
+	p, err := Compile(Options{Exponent: 2}, File{"a.yaml", []byte("set: a\nsegments:\n  - name: often\n    when: gap(\"purchase\") < days(10)\n  - name: rest\n    otherwise: true\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const day = schemas.Day
+	first := schemas.Event{ID: []byte("e"), User: []byte("u"), OrderID: []byte("o"), At: 1767225600000, Kind: schemas.Purchase, Amount: 100}
+	second := first
+	second.At += 5 * day
+	was, is := folded(p, []schemas.Event{first}, first.At), folded(p, []schemas.Event{first, second}, second.At)
+	ev := p.Evaluator().Evidence(Moment{&was.pr, was.rows.View(0), second.At, []uint16{1}}, Moment{&is.pr, is.rows.View(0), second.At, []uint16{0}}, 0, 1, 0)
+	if got := ev.Text(ev.Was, "EUR") + " to " + ev.Text(ev.Is, "EUR"); got != "null to 432000" {
+		t.Errorf("%s: got %s, want null to 432000", ev.Clause, got)
+	}
+}
