@@ -2,8 +2,11 @@ package segment
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"footfall/schemas"
 )
 
 // What a file of a set may cost is bounded, whatever stands in it: without the limits the
@@ -44,5 +47,29 @@ func TestHostileSets(t *testing.T) {
 		if got := fmt.Sprint(err); !strings.HasPrefix(got, c.want) || strings.Count(got, "\n") > 2*errorsMax {
 			t.Errorf("%s: got %.300s, want %s", c.name, got, c.want)
 		}
+	}
+}
+
+// A set is evaluated once for what silence will bring, however many sets after it name it:
+// of sets that each name the two before them, the last would else take 2^40 evaluations.
+func TestSetsThatNameSets(t *testing.T) {
+	var files []File
+	for i := range 60 {
+		rule := `since(last()) >= days(3)`
+		if i >= 2 {
+			rule = fmt.Sprintf(`segment("s%d") == "in" && segment("s%d") == "in"`, i-1, i-2)
+		}
+		files = append(files, File{fmt.Sprintf("s%d.yaml", i), fmt.Appendf(nil, "set: s%d\nsegments:\n  - name: in\n    when: %s\n  - name: out\n    otherwise: true\n", i, rule)})
+	}
+	slices.Reverse(files)
+	p, err := Compile(Options{Exponent: 2}, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const now = 1767225600000
+	s, e := folded(p, []schemas.Event{{ID: []byte("e"), User: []byte("u"), At: now, Kind: schemas.View}}, now), p.Evaluator()
+	got := e.Expected(&s.pr, s.rows.View(0), now, 0, 1, make([]uint16, len(files)))
+	if want := (schemas.Expected{To: 0, At: now + 3*schemas.Day}); got != want {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -64,6 +64,7 @@ type set struct {
 	rules       []rule
 	abouts      []string // of the segments
 	uses        []int    // sets that its rules name
+	needs       uint64   // bit i: set i has to be evaluated for it; itself, what it uses, and so on
 	touched     Touched  // what an evaluation looks at
 	asks        []bool   // [cells] likewise
 	apart       bool     // its transitions are not capped
@@ -344,8 +345,10 @@ func (c *compilation) program() *Program {
 			return
 		}
 		done[i] = true
+		p.sets[i].needs = 1 << i // of at most setsMax
 		for _, u := range p.sets[i].uses {
 			visit(u)
+			p.sets[i].needs |= p.sets[u].needs
 			p.sets[i].touched.add(p.sets[u].touched)
 			for cell, asks := range p.sets[u].asks {
 				p.sets[i].asks[cell] = p.sets[i].asks[cell] || asks
