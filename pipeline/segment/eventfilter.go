@@ -143,7 +143,7 @@ func (l *lowerer) numberCompare(e ast.Expr, field *filter, sign string, right as
 	shown := n.source
 	sqlValue := fmt.Sprint(v)
 	if field.whole != nil {
-		sqlValue = fmt.Sprintf("toDecimal128(%s, 6)", shown)
+		sqlValue = fmt.Sprintf("toDecimal128('%s', 6)", decimal(v, 6)) // of a number without quotes it would make a float first
 	}
 	return &filter{
 		source: field.source + " " + sign + " " + shown,
