@@ -172,6 +172,24 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+// A zstd file may begin with a frame that is to be skipped: pzstd writes one before each
+// of its frames.
+func TestSkippableFrame(t *testing.T) {
+	var b bytes.Buffer
+	for _, line := range []string{"1700000000000,a\n", "1700000000001,b\n"} {
+		b.WriteString("\x50\x2a\x4d\x18\x04\x00\x00\x00size")
+		z, err := zstd.NewWriter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(z.EncodeAll([]byte(line), nil))
+	}
+	m := mapping(t, "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\n")
+	if got := read(t, m, "f.zst", b.String()); !strings.Contains(got, "rows 2, events 2") {
+		t.Errorf("got %.300s, want both rows", got)
+	}
+}
+
 func TestSorting(t *testing.T) {
 	const src = "format: tsv\ncolumns: [t, u]\ntime: {column: t, unit: s}\ntype: {constant: view}\nfields: {user_id: u}\n"
 	const rows = "1000000002\tc\n1000000001\ta\n1000000002\td\n1000000001\tb\n"
