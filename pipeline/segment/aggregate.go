@@ -93,15 +93,16 @@ func (l *lowerer) band(e ast.Expr) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
+		a, b, err := l.alike(el, x, b)
+		if err != nil {
+			return nil, err
+		}
+		// Of alike ones only: 50 is more than 40.0, and in cents it is not 50.
 		v, ok := b.isConst()
 		if !ok || i > 0 && v <= last {
 			return nil, l.fault(el, "the bounds of band(...) are constants, each above the one before")
 		}
 		last = v
-		a, b, err := l.alike(el, x, b)
-		if err != nil {
-			return nil, err
-		}
 		reached, err := l.less(el, a, b)
 		if err != nil {
 			return nil, err
@@ -259,6 +260,9 @@ func (l *lowerer) window(e ast.Expr) (window, error) {
 func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 	call := e.AsCall()
 	name, args := call.FunctionName(), call.Args()
+	if !slices.ContainsFunc(functions(), func(f function) bool { return f.name == name }) { // one of CEL's own
+		return nil, l.fault(e, "%s can't stand here", strings.Trim(name, "_@"))
+	}
 	var a asked
 	var err error
 	switch name {
@@ -319,7 +323,7 @@ func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 		c.K = max(c.K, gapTimes)
 		return l.g.add(&node{op: opGap, typ: span, cell: c, source: a.source("gap")}), nil
 	}
-	return nil, l.fault(e, "%s can't stand here", strings.Trim(name, "_@"))
+	panic("segment: " + name + " is declared and not lowered")
 }
 
 // gapTimes is of how many events gap looks at the times between.

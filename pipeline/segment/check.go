@@ -16,6 +16,7 @@ import (
 const (
 	expressionMax = 10_000 // characters
 	depthMax      = 100    // levels of nesting
+	sourceMax     = 50_000 // characters, with the definitions that it names written out
 	namesMax      = 100    // of a name for which another is suggested: the cost is the product of their lengths
 )
 

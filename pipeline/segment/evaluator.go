@@ -89,13 +89,10 @@ const expectedMost = 64
 // evalSet evaluates one set, and those it uses, into segments.
 func (e *Evaluator) evalSet(pr *profile.Profile, v profile.View, now schemas.Millis, set int, segments []uint16) (due schemas.Millis) {
 	fr := e.begin(pr, v, now, segments)
-	var eval func(i int)
-	eval = func(i int) {
-		for _, u := range e.p.sets[i].uses {
-			eval(u)
+	for _, i := range e.p.order {
+		if e.p.sets[set].needs>>i&1 == 1 {
+			segments[i] = e.p.eval(i, fr)
 		}
-		segments[i] = e.p.eval(i, fr)
 	}
-	eval(set)
 	return fr.due
 }

@@ -130,11 +130,11 @@ func (l *lowerer) numberCompare(e ast.Expr, field *filter, sign string, right as
 	}
 	if n.typ == integer {
 		for range scale {
-			v *= 10
+			v = compute(opMul, v, 10)
 		}
 	} else if field.whole != nil {
 		for range 6 - l.exponent {
-			v *= 10
+			v = compute(opMul, v, 10)
 		}
 	}
 	if bits.Len64(absolute(v)) > 60 {
@@ -143,7 +143,7 @@ func (l *lowerer) numberCompare(e ast.Expr, field *filter, sign string, right as
 	shown := n.source
 	sqlValue := fmt.Sprint(v)
 	if field.whole != nil {
-		sqlValue = fmt.Sprintf("toDecimal128(%s, 6)", shown)
+		sqlValue = fmt.Sprintf("toDecimal128('%s', 6)", decimal(v, 6)) // of a number without quotes it would make a float first
 	}
 	return &filter{
 		source: field.source + " " + sign + " " + shown,

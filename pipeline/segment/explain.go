@@ -60,11 +60,24 @@ func (c *compiler) clausesOf(n *node, not bool) []clause {
 			if _, ok := n.args[1-i].isConst(); ok && a.typ != text {
 				cl.kind = map[typ]schemas.ValueKind{integer: schemas.NumberValue, money: schemas.MoneyValue, moment: schemas.MomentValue, span: schemas.SpanValue}[a.typ]
 				cl.value = c.number(a)
+				if a.typ == span {
+					cl.value = endless(cl.value)
+				}
 			}
 		}
 	default:
 	}
 	return []clause{cl}
+}
+
+// endless makes a duration longer than any what evidence has for it.
+func endless(span number) number {
+	return func(fr *frame) int64 {
+		if v := span(fr); v < forever {
+			return v
+		}
+		return int64(schemas.Never)
+	}
 }
 
 // counted is how many events are in a window, as far as the cell keeps them.
@@ -119,10 +132,12 @@ func (e *Evaluator) Evidence(before, after Moment, set int, from, to uint16) sch
 }
 
 // Clauses are the conditions that put the user into a segment of a set at a moment:
-// those of its rule. Of the segment that takes everybody who is left there are none.
+// those of its rule. Of the segment that takes everybody who is left there are none, and
+// of a set that scores by quantiles there are none without an epoch.
 func (e *Evaluator) Clauses(m Moment, set int, segment uint16) []Clause {
-	when := e.p.sets[set].rules[segment].when
-	if when == nil {
+	s := &e.p.sets[set]
+	when := s.rules[segment].when
+	if when == nil || s.scores && e.p.epoch.Number == 0 {
 		return nil
 	}
 	fr := e.begin(m.Profile, m.View, m.Now, m.In)

@@ -92,7 +92,10 @@ func (f File) read() (*written, error) {
 	switch {
 	case err != nil:
 		return nil, f.bad(err)
-	case len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil:
+	case len(parsed.Docs) == 1 && parsed.Docs[0].Body == nil:
+		r.errorf(nil, "want set: and segments:, got nothing")
+		return nil, errors.Join(r.errs...)
+	case len(parsed.Docs) != 1:
 		r.errorf(nil, "want one document with set: and segments:, got %d", len(parsed.Docs))
 		return nil, errors.Join(r.errs...)
 	}
@@ -247,8 +250,11 @@ func (r *fileReader) expression(node ast.Node) *expression {
 	switch n := node.(type) {
 	case *ast.LiteralNode:
 		e.line, e.exact = e.line+1, strings.HasPrefix(n.Start.Value, "|")
-		if e.line <= len(r.lines) {
-			e.indent = len(r.lines[e.line-1]) - len(strings.TrimLeft(r.lines[e.line-1], " "))
+		for _, line := range r.lines[min(e.line-1, len(r.lines)):] {
+			if text := strings.TrimLeft(line, " "); strings.TrimSpace(text) != "" { // blank ones have no indent of their own
+				e.indent = len(line) - len(text)
+				break
+			}
 		}
 		e.column = e.indent + 1
 	default:

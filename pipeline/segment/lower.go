@@ -46,7 +46,24 @@ func (l *lowerer) definition(a *ast.AST) (*node, error) {
 	return l.expr(a.Expr())
 }
 
+// expr lowers an expression, unless it stands for far more than itself: twenty
+// definitions that each name the one before twice stand for a million of the first.
 func (l *lowerer) expr(e ast.Expr) (*node, error) {
+	n, err := l.lower(e)
+	if err != nil {
+		return nil, err
+	}
+	return n, l.fits(e, n)
+}
+
+func (l *lowerer) fits(e ast.Expr, n *node) error {
+	if len(n.source) > sourceMax {
+		return l.fault(e, "with its definitions written out it has more than %d characters", sourceMax)
+	}
+	return nil
+}
+
+func (l *lowerer) lower(e ast.Expr) (*node, error) {
 	switch e.Kind() {
 	case ast.LiteralKind:
 		return l.literal(e)
@@ -88,7 +105,7 @@ func (l *lowerer) literal(e ast.Expr) (*node, error) {
 func (l *lowerer) minor(e ast.Expr, v float64) (int64, error) {
 	scaled := v * math.Pow10(l.exponent)
 	n := math.RoundToEven(scaled)
-	if math.Abs(n-scaled) > 1e-6*max(1, math.Abs(scaled)) || math.Abs(n) > 1<<52 {
+	if math.Abs(n-scaled) > 1e-15*math.Abs(scaled) || math.Abs(n) > 1<<52 { // what a float of v may be off, and no more
 		return 0, l.fault(e, "%v is not an amount of the reporting currency, which has %d decimals", v, l.exponent)
 	}
 	return int64(n), nil
@@ -374,6 +391,9 @@ func (l *lowerer) in(e ast.Expr) (*node, error) {
 			either = one
 		} else {
 			either = l.g.logic(false, either, one)
+		}
+		if err := l.fits(el, either); err != nil {
+			return nil, err
 		}
 	}
 	if either == nil {

@@ -43,6 +43,9 @@ func (l *lowerer) inSegments(e, set ast.Expr, names []string) (*node, error) {
 	if index < 0 {
 		return nil, l.fault(set, "unknown set %q%s", setName[0], suggest(setName[0], l.setNames))
 	}
+	if len(names) == 0 { // as any other value is in no empty list
+		return l.g.yes(false), nil
+	}
 	slices.Sort(names)
 	names = slices.Compact(names)
 	for _, name := range names {

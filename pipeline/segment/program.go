@@ -40,6 +40,7 @@ type Options struct {
 const (
 	setsMax     = 64
 	segmentsMax = 1000 // of a set
+	errorsMax   = 100  // in expressions, before the rest of them is not looked at: each wrong name is compared with all that there are
 )
 
 // semantics is part of the rules' hash: it grows when the same rules come to mean
@@ -63,6 +64,7 @@ type set struct {
 	rules       []rule
 	abouts      []string // of the segments
 	uses        []int    // sets that its rules name
+	needs       uint64   // bit i: set i has to be evaluated for it; itself, what it uses, and so on
 	touched     Touched  // what an evaluation looks at
 	asks        []bool   // [cells] likewise
 	apart       bool     // its transitions are not capped
@@ -111,7 +113,8 @@ func (t Touched) meets(o Touched) bool { return t.cells&o.cells != 0 || t.base&o
 
 func (t *Touched) add(o Touched) { t.cells |= o.cells; t.base |= o.base }
 
-// Compile compiles sets, or returns everything that is wrong with them.
+// Compile compiles sets, or returns everything that is wrong with them; of expressions
+// with very many errors the first ones.
 func Compile(opt Options, files ...File) (*Program, error) {
 	c, err := newCompilation(opt)
 	if err != nil {
@@ -142,6 +145,7 @@ type compilation struct {
 	sets    []set
 	contact *contacts
 	errs    []error
+	said    bool // that there are too many
 }
 
 func newCompilation(opt Options) (*compilation, error) {
@@ -216,12 +220,14 @@ func (c *compilation) set(w *written, names []string) set {
 		},
 	}
 	for _, d := range w.defines {
-		c.definition(w, &d, &checker, low)
+		if !c.full(w) {
+			c.definition(w, &d, &checker, low)
+		}
 	}
 	for i := range w.segments {
 		seg := &w.segments[i]
 		r := rule{where: &Error{File: w.file, Line: seg.at.Position.Line, Column: seg.at.Position.Column}}
-		if seg.when != nil {
+		if seg.when != nil && !c.full(w) {
 			checked, _, faults := checker.check(seg.when.text)
 			if faults == nil {
 				n, err := low.rule(checked)
@@ -235,6 +241,15 @@ func (c *compilation) set(w *written, names []string) set {
 	}
 	c.policies(w, &s)
 	return s
+}
+
+// full tells that there are errors enough, and says so, once.
+func (c *compilation) full(w *written) bool {
+	if len(c.errs) >= errorsMax && !c.said {
+		c.said = true
+		c.errs = append(c.errs, &Error{File: w.file, What: fmt.Sprintf("%d errors or more; mend these, and the rest is looked at", errorsMax)})
+	}
+	return c.said
 }
 
 func segmentNames(w *written) (names []string) {
@@ -330,8 +345,10 @@ func (c *compilation) program() *Program {
 			return
 		}
 		done[i] = true
+		p.sets[i].needs = 1 << i // of at most setsMax
 		for _, u := range p.sets[i].uses {
 			visit(u)
+			p.sets[i].needs |= p.sets[u].needs
 			p.sets[i].touched.add(p.sets[u].touched)
 			for cell, asks := range p.sets[u].asks {
 				p.sets[i].asks[cell] = p.sets[i].asks[cell] || asks

@@ -80,7 +80,7 @@ func (l *lowerer) score(e ast.Expr) (*node, error) {
 // quantile gives the one quantile that is like q.
 func (g *graph) quantile(q *quantile) *quantile {
 	for _, known := range g.quantiles {
-		if known.source == q.source {
+		if known.source == q.source && known.value == q.value { // the same days too, where sets have zones of their own
 			return known
 		}
 		q.first = known.first + known.n - 1

@@ -306,3 +306,57 @@ func FuzzEpochs(f *testing.F) {
 		}
 	})
 }
+
+// What is scored by calendar days is a quantile of its own in each zone: a day in Tokyo is
+// not one in UTC.
+func TestQuantilesOfZones(t *testing.T) {
+	const rules = "segments:\n  - name: x\n    when: score(orders(calendar(\"day\")), 2) > 1 || score(revenue(), 2) > 1\n  - name: rest\n    otherwise: true\n"
+	p, err := Compile(Options{Exponent: 2},
+		File{"a.yaml", []byte("set: a\nzone: Asia/Tokyo\n" + rules)}, File{"b.yaml", []byte("set: b\n" + rules)}, File{"c.yaml", []byte("set: c\n" + rules)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Quantiles() != 3 || p.Bounds() != 3 {
+		t.Errorf("got %d quantiles with %d bounds, want one of revenue, and one of orders in each of two zones: %v", p.Quantiles(), p.Bounds(), p.Scores())
+	}
+}
+
+// Who asks why a user is in a segment while there is no epoch, as after a change of the
+// scores, gets no answer of the sets that score, nor of those that use them.
+func TestClausesWithoutEpoch(t *testing.T) {
+	p, err := Compile(Options{Exponent: 2}, scoreSet("r", "score(orders(), 3)", 3),
+		File{"a.yaml", []byte("set: a\nsegments:\n  - name: x\n    when: segment(\"r\") == \"s3\"\n  - name: rest\n    otherwise: true\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := []schemas.Event{{ID: []byte("e"), User: []byte("u"), OrderID: []byte("o"), At: 1767225600000, Kind: schemas.Purchase, Amount: 100}}
+	s, e := folded(p, events, 1767225600000), p.Evaluator()
+	in := make([]uint16, 2)
+	e.Eval(&s.pr, s.rows.View(0), 1767225600000, in)
+	m := Moment{&s.pr, s.rows.View(0), 1767225600000, in}
+	for set, segment := range []uint16{2, 0} { // what was said before the change
+		if got := e.Clauses(m, set, segment); got != nil {
+			t.Errorf("set %d: got clauses %v, want none without an epoch", set, got)
+		}
+		if got := e.Passed(m, set, segment); got != nil {
+			t.Errorf("set %d: got passed segments %v, want none without an epoch", set, got)
+		}
+	}
+}
+
+// A gap of fewer than two purchases is longer than any duration, in evidence too.
+func TestEvidenceOfNoGap(t *testing.T) {
+	p, err := Compile(Options{Exponent: 2}, File{"a.yaml", []byte("set: a\nsegments:\n  - name: often\n    when: gap(\"purchase\") < days(10)\n  - name: rest\n    otherwise: true\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const day = schemas.Day
+	first := schemas.Event{ID: []byte("e"), User: []byte("u"), OrderID: []byte("o"), At: 1767225600000, Kind: schemas.Purchase, Amount: 100}
+	second := first
+	second.At += 5 * day
+	was, is := folded(p, []schemas.Event{first}, first.At), folded(p, []schemas.Event{first, second}, second.At)
+	ev := p.Evaluator().Evidence(Moment{&was.pr, was.rows.View(0), second.At, []uint16{1}}, Moment{&is.pr, is.rows.View(0), second.At, []uint16{0}}, 0, 1, 0)
+	if got := ev.Text(ev.Was, "EUR") + " to " + ev.Text(ev.Is, "EUR"); got != "null to 432000" {
+		t.Errorf("%s: got %s, want null to 432000", ev.Clause, got)
+	}
+}

@@ -6,9 +6,13 @@ import (
 	"sort"
 )
 
-// regionsMax is how many combinations of values are looked at to find rules that
-// nobody can reach (R4). A set that has more is not looked at.
-const regionsMax = 1 << 18
+// Limits of the search for rules that nobody can reach (R4): combinations of values, and
+// conditions asked in all of them together, which takes a second. A set that has more is
+// not looked at.
+const (
+	regionsMax = 1 << 18
+	askedMax   = 1 << 27
+)
 
 // quantity is something that conditions of a set compare with constants. Its values
 // fall into regions, within which every condition has the same answer.
@@ -30,6 +34,7 @@ type regions struct {
 	quantities []quantity
 	byKey      map[string]int
 	questions  map[*node]question
+	conditions int // of all rules, those made of conditions too
 }
 
 // unreachable refuses rules that can never hold, or only where a rule before them
@@ -42,7 +47,7 @@ func unreachable(s *set, names []string) (errs []error) {
 	}
 	total := 1
 	for i := range r.quantities {
-		if total *= r.quantities[i].regions(); total > regionsMax {
+		if total *= r.quantities[i].regions(); total > regionsMax || total*r.conditions > askedMax {
 			return nil
 		}
 	}
@@ -146,13 +151,9 @@ func (r *regions) cut(n *node) {
 	if n == nil {
 		return
 	}
+	r.conditions++
 	switch n.op {
-	case opAnd, opOr, opNot:
-		for _, a := range n.args {
-			r.cut(a)
-		}
-		return
-	case opChoose:
+	case opAnd, opOr, opNot, opChoose:
 		for _, a := range n.args {
 			r.cut(a)
 		}

@@ -77,6 +77,29 @@ func TestSQLIsTheEvaluators(t *testing.T) {
 	}
 }
 
+// A quantity is compared with the decimal that the rule has, and not with what a float
+// makes of it: 8.2 would be 8.199999.
+func TestQuantitiesInSQL(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	for _, c := range []struct{ rule, quantity, want string }{
+		{"event.quantity > 8.2", "8.2", "out"},
+		{"event.quantity >= 8.2", "8.2", "in"},
+		{"event.quantity == 4.02", "4.02", "in"},
+		{"event.quantity <= 1000000.5", "1000000.5", "in"},
+		{"event.quantity < 3", "2.999999", "in"},
+		{"event.quantity >= 3", "3", "in"},
+	} {
+		p, err := Compile(Options{Exponent: 2}, File{"a.yaml", []byte("set: a\nsegments:\n  - name: in\n    when: ever(\"view\", " + c.rule + ")\n  - name: out\n    otherwise: true\n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := "(SELECT 'u' AS user_id, 'view' AS type, toDateTime64('2026-01-01', 3, 'UTC') AS time, toDecimal64('" + c.quantity + "', 6) AS quantity)"
+		if got := chdbtest.Exec(t, dsn, "SELECT a FROM ("+p.SQLOver(row, 1767312000000, "")+")"); strings.TrimSpace(got) != c.want {
+			t.Errorf("%s of %s: got %s, want %s", c.rule, c.quantity, got, c.want)
+		}
+	}
+}
+
 func date(t *testing.T, text string) int64 {
 	t.Helper()
 	at, err := time.Parse("2006-01-02", text)

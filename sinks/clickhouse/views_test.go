@@ -120,6 +120,19 @@ func TestFunnel(t *testing.T) {
 		"1\tview\t0\t0\t\\N\t\\N\t0\t0\n2\tadd_to_cart\t0\t0\t\\N\t\\N\t0\t0\n3\tpurchase\t0\t0\t\\N\t\\N\t0\t0")
 }
 
+// An order whose items name no category is of the event's, or of none.
+func TestCategoryOfItems(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "purchase", "u1", "2026-01-01 10:00:00", `order_id='a';category='shoes';items='[{"product_id":"p1","price":1},{"product_id":"p2","category":null}]'`},
+		row{0, 2, "b", "purchase", "u2", "2026-01-01 10:00:00", `order_id='b';items='[{"product_id":"p1","price":1}]'`},
+		row{0, 3, "c", "purchase", "u3", "2026-01-01 10:00:00", `order_id='c';category='shoes';items='[{"product_id":"p1","category":"hats"},{"product_id":"p2"},{}]'`},
+		row{0, 4, "d", "purchase", "u4", "2026-01-01 10:00:00", `order_id='d';category='shoes';product_id='p1'`},
+	)
+	expect(t, dsn, "SELECT category, purchase_users FROM funnel_by_category(from = '2026-01-01', to = '2026-01-02', window = 7200) ORDER BY category",
+		"\t1\nhats\t1\nshoes\t3")
+}
+
 func TestSegments(t *testing.T) {
 	_, dsn := open(t)
 	unmerged(t, dsn)

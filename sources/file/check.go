@@ -142,7 +142,7 @@ func (c *checker) types(m *Mapping) {
 }
 
 func (c *checker) value(at string, m *Mapping, v Value) {
-	if strings.HasSuffix(at, ".currency") && v.Constant != "" {
+	if at == "$.fields.currency" && v.Constant != "" {
 		if _, ok := schemas.Exponent(v.Constant); !ok {
 			c.errorf(at, "unknown currency %q: use three letters of ISO 4217, such as EUR", v.Constant)
 		}
@@ -212,7 +212,7 @@ func (c *checker) column(at string, m *Mapping, name string) {
 	case name == "":
 		c.errorf(at, "column is missing")
 	case m.Columns != nil && !slices.Contains(m.Columns, name):
-		c.errorf(at, "unknown column %q%s; the columns are %s", name, didYouMean(name, m.Columns), strings.Join(m.Columns, ", "))
+		c.errorf(at, "unknown column %q%s; the columns are %s", name, didYouMean(name, m.Columns), listed(m.Columns))
 	}
 }
 

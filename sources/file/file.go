@@ -116,6 +116,8 @@ func New(in io.Reader, name string, m *Mapping, opts Options) (*Reader, error) {
 	r.close = closeStream
 	if m.Encoding == "windows-1252" {
 		plain = charmap.Windows1252.NewDecoder().Reader(plain)
+	} else if plain, err = unmarked(plain); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", r.name, err), closeStream())
 	}
 	if m.Format == "events" {
 		r.lines = lines(plain)

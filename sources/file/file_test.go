@@ -172,6 +172,24 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+// A zstd file may begin with a frame that is to be skipped: pzstd writes one before each
+// of its frames.
+func TestSkippableFrame(t *testing.T) {
+	var b bytes.Buffer
+	for _, line := range []string{"1700000000000,a\n", "1700000000001,b\n"} {
+		b.WriteString("\x50\x2a\x4d\x18\x04\x00\x00\x00size")
+		z, err := zstd.NewWriter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(z.EncodeAll([]byte(line), nil))
+	}
+	m := mapping(t, "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\n")
+	if got := read(t, m, "f.zst", b.String()); !strings.Contains(got, "rows 2, events 2") {
+		t.Errorf("got %.300s, want both rows", got)
+	}
+}
+
 func TestSorting(t *testing.T) {
 	const src = "format: tsv\ncolumns: [t, u]\ntime: {column: t, unit: s}\ntype: {constant: view}\nfields: {user_id: u}\n"
 	const rows = "1000000002\tc\n1000000001\ta\n1000000002\td\n1000000001\tb\n"
@@ -317,6 +335,37 @@ func TestHeader(t *testing.T) {
 	got = read(t, m, "f", rees46Rows+`2019-10-01 00:00:00 UTC,"`+strings.Repeat("x", rowBytesMax+1<<17))
 	if !strings.Contains(got, "is a quote or a line end missing?") || !strings.Contains(got, "events 2,") {
 		t.Errorf("an open quote: got %.300q", got)
+	}
+}
+
+// Only the event's own currency is one of ISO 4217: a property of that name is the shop's.
+func TestPropertyCurrency(t *testing.T) {
+	got := read(t, mapping(t, "format: csv\ncolumns: [t, u]\ntime: {column: t, unit: ms}\ntype: {constant: view}\nfields: {user_id: u}\nproperties: {currency: {constant: points}}\n"), "f", "1700000000000,a\n")
+	if !strings.Contains(got, `"properties":{"currency":"points"}`) {
+		t.Errorf("got %s, want the property", got)
+	}
+}
+
+// A byte order mark, with which Excel and others begin a file, is no part of what follows it.
+func TestByteOrderMark(t *testing.T) {
+	const tail = "type: {constant: view}\nfields: {user_id: who}\ntime: {column: at, unit: ms}\n"
+	for of, c := range map[string]struct{ mapping, content string }{
+		"csv":           {"format: csv\ncolumns: [who, at]\n", "u1,1767225600000\n"},
+		"header":        {"format: csv\nheader: true\n", "who,at\nu1,1767225600000\n"},
+		"quoted header": {"format: csv\nheader: true\n", "\"who\",\"at\"\nu1,1767225600000\n"},
+		"tsv":           {"format: tsv\ncolumns: [who, at]\n", "u1\t1767225600000\n"},
+		"blanks":        {"format: blanks\ncolumns: [who, at]\n", "u1 1767225600000\n"},
+		"ndjson":        {"format: ndjson\n", `{"who": "u1", "at": 1767225600000}`},
+		"events":        {"format: events\n", `{"user_id": "u1", "time": 1767225600000}`},
+		"empty":         {"format: ndjson\n", ""},
+	} {
+		if of != "events" {
+			c.mapping += tail
+		}
+		m := mapping(t, c.mapping)
+		if got, want := read(t, m, "f", "\ufeff"+c.content), read(t, m, "f", c.content); got != want {
+			t.Errorf("%s: got %s, want as without the mark: %s", of, got, want)
+		}
 	}
 }
 

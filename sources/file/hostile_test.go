@@ -301,3 +301,21 @@ func pack(t testing.TB, kind uint8, plain []byte) []byte {
 	}
 	return b.Bytes()
 }
+
+// What is wrong with a mapping is told in proportion to the mapping, however many columns
+// it names.
+func TestErrorsOfWideMappings(t *testing.T) {
+	var src strings.Builder
+	src.WriteString("format: csv\ntype: {constant: view}\nfields: {user_id: who}\ntime: {column: at, unit: ms}\ncolumns: [who, at")
+	for i := range 4500 {
+		fmt.Fprintf(&src, ", column%d", i)
+	}
+	src.WriteString("]\nproperties:\n")
+	for i := range 300 {
+		fmt.Fprintf(&src, "  p%d: clumn%d\n", i, i)
+	}
+	_, err := ParseMapping("m", []byte(src.String()))
+	if err == nil || len(err.Error()) > 1<<20 {
+		t.Errorf("%d bytes of mapping: got an error of %d bytes, want one of less than 1 MiB", src.Len(), len(fmt.Sprint(err)))
+	}
+}

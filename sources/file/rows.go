@@ -192,11 +192,11 @@ func headerFits(columns int) error {
 	return nil
 }
 
-// cleanHeader copies a header without the byte order mark some exports begin with.
+// cleanHeader copies a header without the blanks around its names.
 func cleanHeader(header []string) []string {
 	have := slices.Clone(header)
 	for i := range have {
-		have[i] = strings.Clone(strings.TrimSpace(strings.TrimPrefix(have[i], "\ufeff")))
+		have[i] = strings.Clone(strings.TrimSpace(have[i]))
 	}
 	return have
 }

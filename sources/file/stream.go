@@ -31,7 +31,8 @@ func decompress(in io.Reader) (io.Reader, func() error, error) {
 			return nil, nil, fmt.Errorf("gzip: %w", err)
 		}
 		return z, z.Close, nil
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}),
+		len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18}): // a frame to skip (RFC 8878, 3.1.2)
 		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(zstdWindowMax))
 		if err != nil {
 			return nil, nil, fmt.Errorf("zstd: %w", err)
@@ -40,6 +41,21 @@ func decompress(in io.Reader) (io.Reader, func() error, error) {
 	default:
 		return b, func() error { return nil }, nil
 	}
+}
+
+// unmarked leaves out the byte order mark with which Excel and others begin a UTF-8 file:
+// it is no part of the first name or value.
+func unmarked(in io.Reader) (io.Reader, error) {
+	const mark = "\ufeff"
+	b := bufio.NewReaderSize(in, 16) // so small that all that follows is read around it
+	begin, err := b.Peek(len(mark))
+	if string(begin) == mark {
+		_, err = b.Discard(len(mark))
+	}
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b, nil
 }
 
 // windowed says what to do about a frame whose window is too large.
