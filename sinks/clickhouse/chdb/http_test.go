@@ -146,6 +146,9 @@ func TestHTTPInterface(t *testing.T) {
 
 		{params: "/", header: header("Origin", "https://shop.example"), body: "SELECT 1", status: 403, want: "Code: 497."},
 		{params: "/", header: header("Origin", "http://localhost:3000"), body: "SELECT 1", want: "1\n"},
+		{method: "GET", params: "/?query=SELECT+1", header: header("Sec-Fetch-Site", "cross-site"), status: 403, want: "Code: 497."},
+		{method: "GET", params: "/?query=SELECT+1", header: header("Sec-Fetch-Site", "none"), want: "1\n"},
+		{params: "/", header: header("Sec-Fetch-Site", "cross-site", "Origin", "http://localhost:3000"), body: "SELECT 1", want: "1\n"},
 		{params: "/", header: header("Host", "rebound.example:8123"), body: "SELECT 1", status: 403, want: "Code: 497."},
 	} {
 		c.do(t, base)
