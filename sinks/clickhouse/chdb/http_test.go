@@ -395,6 +395,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		"no library":       {chdb.LocalOptions{Library: file + "/nosuch", Dir: t.TempDir()}, "load the ClickHouse engine"},
 		"not a directory":  {chdb.LocalOptions{Library: library, Dir: file}, "not a directory"},
 		"another program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: "/bin/echo", Args: []string{"hello"}}, `"hello\n" instead of its address`},
+		"says nothing":     {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: "/bin/true"}, "said \"\" instead of its address: ClickHouse ended"},
 		"no such program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: file + "/nosuch"}, "start ClickHouse"},
 		"open to everyone": {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Addr: "0.0.0.0:0"}, "or listen on 127.0.0.1"},
 	} {
