@@ -90,11 +90,15 @@ func inLog(p *part, start, doubtful int64) error {
 
 // mend makes the table have every row of a span, and returns their sum. It reads
 // the records again and sends what a read-back does not find, until it finds
-// everything. It waits as long as it takes.
+// everything. It waits as long as it takes, and first for what is under way: an insert
+// that gave no answer may still be carried out, and its rows would be there twice.
 func (a *Archive) mend(ctx context.Context, p Partition, first, next int64) (Sum, error) {
 	var sum Sum
 	at := first
 	err := a.retry(ctx, fmt.Sprintf("mend %s/%d offsets %d to %d", p.Topic, p.Number, first, next-1), func() error {
+		if err := a.cfg.Table.Settle(ctx); err != nil {
+			return err
+		}
 		return a.cfg.Log.Read(ctx, p, at, next, func(run []Record) error {
 			s, err := a.mendRun(ctx, p, run)
 			if err == nil { // else this run is read again
@@ -107,11 +111,13 @@ func (a *Archive) mend(ctx context.Context, p Partition, first, next int64) (Sum
 	return sum, err
 }
 
-// mendRun makes the table have the rows of a run of records.
+// mendRun makes the table have the rows of a run of records. Rows that were sent and
+// acknowledged, and are still not there, are an error: sent again at once they would
+// only fill a table that is behind, or hides them.
 func (a *Archive) mendRun(ctx context.Context, p Partition, run []Record) (Sum, error) {
 	rows := a.cfg.Table.Rows()
 	span := Span{Partition: p, First: run[0].Offset, Next: run[len(run)-1].Offset + 1}
-	for {
+	for sent := false; ; sent = true {
 		there, err := a.cfg.Table.Present(ctx, span)
 		if err != nil {
 			return Sum{}, fmt.Errorf("read back: %w", err)
@@ -134,6 +140,9 @@ func (a *Archive) mendRun(ctx context.Context, p Partition, run []Record) (Sum, 
 		}
 		if rows.Len() == 0 {
 			return sum, nil
+		}
+		if sent {
+			return Sum{}, fmt.Errorf("%d rows were sent and acknowledged, and are not there", rows.Len())
 		}
 		//failpoint:mend.read-back
 		// A token that was used before may be remembered by a server that has lost

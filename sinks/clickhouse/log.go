@@ -297,9 +297,14 @@ func (l *Log) rewind(ctx context.Context, again map[archive.Partition]bool, assi
 			continue
 		}
 		if !a.Committed {
-			var err error
-			if a.Next, _, err = l.Bounds(ctx, p); err != nil {
-				return err
+			for attempt := 1; ; attempt++ {
+				var err error
+				if a.Next, _, err = l.Bounds(ctx, p); err == nil {
+					break
+				}
+				if err := l.wait(ctx, fmt.Sprintf("look at %s/%d", p.Topic, p.Number), err, attempt); err != nil {
+					return err
+				}
 			}
 		}
 		if to[p.Topic] == nil {
@@ -326,6 +331,9 @@ func (l *Log) committed(ctx context.Context, assigned []archive.Partition, into 
 		if err == nil {
 			for _, p := range assigned {
 				a := archive.Assignment{Partition: p, Epoch: l.epochOf(p)}
+				if a.Epoch == 0 {
+					continue // lost meanwhile
+				}
 				if o, ok := offsets.Lookup(p.Topic, p.Number); ok {
 					if o.Err != nil {
 						err = o.Err

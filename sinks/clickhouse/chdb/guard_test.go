@@ -25,6 +25,7 @@ func FuzzAdmit(f *testing.F) {
 		"GET /?query=SELECT+1&user=default&password=x HTTP/1.1\r\nHost: evil.example\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: h\r\nX-ClickHouse-User: shop\r\nX-ClickHouse-Key: secret2\r\nContent-Length: 8\r\n\r\nSELECT 1",
 		"GET /ping HTTP/1.1\r\nHost: h\r\n\r\n", "GET /?query HTTP/1.1\r\nHost: h\r\nAuthorization: Basic c2hvcDo=\r\n\r\n",
+		"GET /?query=SELECT+1 HTTP/1.1\r\nHost: localhost:8123\r\nSec-Fetch-Site: cross-site\r\n\r\n",
 		"HEAD / HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "POST /play HTTP/1.1\r\nHost: [::1]:8123\r\nOrigin: http://localhost:3000\r\n\r\n",
 	} {
 		f.Add([]byte(s), true)
@@ -39,7 +40,7 @@ func FuzzAdmit(f *testing.F) {
 		if closed {
 			s.user, s.password = "shop", "secret"
 		}
-		if !closed && isLocal(hostOf(r.Host)) && fromHere(r.Header.Get("Origin")) {
+		if !closed && isLocal(hostOf(r.Host)) && fromHere(r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")) {
 			return // an engine would answer
 		}
 		if closed && mentions(r, "secret") {
@@ -59,9 +60,12 @@ func FuzzAdmit(f *testing.F) {
 	})
 }
 
-func fromHere(origin string) bool {
+func fromHere(origin, site string) bool {
+	if origin == "" {
+		return site != "cross-site"
+	}
 	u, err := url.Parse(origin)
-	return origin == "" || err == nil && isLocal(u.Hostname())
+	return err == nil && isLocal(u.Hostname())
 }
 
 // mentions tells whether a request has the password anywhere it is looked for.

@@ -146,6 +146,9 @@ func TestHTTPInterface(t *testing.T) {
 
 		{params: "/", header: header("Origin", "https://shop.example"), body: "SELECT 1", status: 403, want: "Code: 497."},
 		{params: "/", header: header("Origin", "http://localhost:3000"), body: "SELECT 1", want: "1\n"},
+		{method: "GET", params: "/?query=SELECT+1", header: header("Sec-Fetch-Site", "cross-site"), status: 403, want: "Code: 497."},
+		{method: "GET", params: "/?query=SELECT+1", header: header("Sec-Fetch-Site", "none"), want: "1\n"},
+		{params: "/", header: header("Sec-Fetch-Site", "cross-site", "Origin", "http://localhost:3000"), body: "SELECT 1", want: "1\n"},
 		{params: "/", header: header("Host", "rebound.example:8123"), body: "SELECT 1", status: 403, want: "Code: 497."},
 	} {
 		c.do(t, base)
@@ -392,6 +395,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		"no library":       {chdb.LocalOptions{Library: file + "/nosuch", Dir: t.TempDir()}, "load the ClickHouse engine"},
 		"not a directory":  {chdb.LocalOptions{Library: library, Dir: file}, "not a directory"},
 		"another program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: "/bin/echo", Args: []string{"hello"}}, `"hello\n" instead of its address`},
+		"says nothing":     {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: "/bin/true"}, "said \"\" instead of its address: ClickHouse ended"},
 		"no such program":  {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Executable: file + "/nosuch"}, "start ClickHouse"},
 		"open to everyone": {chdb.LocalOptions{Library: library, Dir: t.TempDir(), Addr: "0.0.0.0:0"}, "or listen on 127.0.0.1"},
 	} {

@@ -142,6 +142,9 @@ func StartLocal(ctx context.Context, opt LocalOptions) (*Local, error) {
 			}
 		}
 		_ = l.Kill() // it ended, or is another program
+		if err == nil && l.err == nil {
+			err = errors.New("ClickHouse ended")
+		}
 		return nil, fmt.Errorf("start ClickHouse: the helper process said %.200q instead of its address: %w", line, errors.Join(err, l.err))
 	case <-ctx.Done():
 		_ = l.Kill()

@@ -2,6 +2,7 @@ package chdb
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -169,6 +170,15 @@ func packed(t testing.TB, method compress.Method, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return bytes.Clone(w.Data)
+}
+
+// A frame of a few kilobytes that would give gigabytes is refused before it takes them.
+func TestFrameBomb(t *testing.T) {
+	bomb := packed(t, compress.ZSTD, make([]byte, 16<<20))
+	binary.LittleEndian.PutUint32(bomb[21:], 1) // its hash is wrong then, which is seen later
+	if _, err := io.ReadAll(&frameReader{from: bytes.NewReader(bomb)}); err == nil || !strings.Contains(err.Error(), "more than the 1 bytes") {
+		t.Errorf("got %v, want that it gives more than it says", err)
+	}
 }
 
 func FuzzFrameReader(f *testing.F) {

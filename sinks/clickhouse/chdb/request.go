@@ -170,6 +170,8 @@ const frameMax = 128 << 20
 const (
 	frameHeader  = 25
 	frameCounted = 9 // what the packed size counts beyond the data
+	frameMethod  = 16
+	methodZSTD   = 0x90
 )
 
 // frameReader unpacks frames. It reads each whole before ch-go unpacks it, so that an
@@ -214,11 +216,35 @@ func (f *frameReader) next() ([]byte, error) {
 		}
 		return nil, err
 	}
+	if frame := f.frame.Bytes(); frame[frameMethod] == methodZSTD {
+		if err := unpacksTo(frame[frameHeader:], unpacked); err != nil {
+			return nil, badData("compressed body: %v", err)
+		}
+	}
 	data := make([]byte, unpacked)
 	if _, err := io.ReadFull(compress.NewReader(bytes.NewReader(f.frame.Bytes())), data); err != nil {
 		return nil, badData("compressed body: %v", err)
 	}
 	return data, nil
+}
+
+// unpacksTo refuses ZSTD data that gives more than it should: ch-go unpacks all of it
+// before it compares, and a few kilobytes may give gigabytes. It costs a second unpacking,
+// without memory; what footfall sends by itself is LZ4.
+func unpacksTo(packed []byte, size int64) error {
+	d, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(frameMax))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	_, err = io.CopyN(io.Discard, d, size+1)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return fmt.Errorf("a frame gives more than the %d bytes it says", size)
+	}
+	return err
 }
 
 // Codes of ClickHouse (src/Common/ErrorCodes.cpp) that are given or told apart here.

@@ -440,13 +440,17 @@ func answerWhole(ctx context.Context, c *conn, a *answer, q *request, sql *sqlTe
 }
 
 // admit checks who asks. Without a password it trusts what comes from this machine,
-// but not web pages: a browser sends their Origin, and resolves their host names.
+// but not web pages: a browser sends their Origin, and resolves their host names. With
+// what an image or a link asks for it sends no Origin, but says that another site asks;
+// a statement of such a GET could send what it reads to that site (url), files too.
 func (s *server) admit(r *http.Request) *Exception {
 	if s.password == "" {
 		if o := r.Header.Get("Origin"); o != "" {
 			if u, err := url.Parse(o); err != nil || !isLocal(u.Hostname()) {
 				return refuse(codeAccessDenied, "ACCESS_DENIED", "requests of web pages (Origin %q) need a password", o)
 			}
+		} else if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+			return refuse(codeAccessDenied, "ACCESS_DENIED", "requests of web pages of another site need a password")
 		}
 		if host := hostOf(r.Host); !isLocal(host) {
 			return refuse(codeAccessDenied, "ACCESS_DENIED", "host %q is not this machine; use 127.0.0.1 or a password", host)

@@ -1,0 +1,127 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"footfall/pipeline/archive"
+	"footfall/schemas"
+)
+
+// doubtful is a table whose inserts answer as insert says; nth counts them from 1.
+type doubtful struct {
+	archive.Table
+	n      int
+	insert func(n int, do func() error) error
+	settle func()
+}
+
+func (d *doubtful) Rows() archive.Rows { return &doubtfulRows{d.Table.Rows(), d} }
+
+func (d *doubtful) Settle(ctx context.Context) error {
+	d.settle()
+	return d.Table.Settle(ctx)
+}
+
+type doubtfulRows struct {
+	archive.Rows
+	of *doubtful
+}
+
+func (r *doubtfulRows) Insert(ctx context.Context, token string) error {
+	r.of.n++
+	return r.of.insert(r.of.n, func() error { return r.Rows.Insert(ctx, token) })
+}
+
+// doubting is a world in which nothing goes wrong but d, with records enough.
+func doubting(d *doubtful) *world {
+	for seed := uint64(0); ; seed++ {
+		w := newWorld(seed)
+		w.faults, w.kills, w.forgets, w.table.Honest = false, 0, false, true
+		w.owned = map[archive.Partition]int64{}
+		d.Table = w.table.As(func(string) {})
+		if len(w.records) == 1 && len(w.records[w.partitions()[0]]) > 100 {
+			return w
+		}
+	}
+}
+
+// An insert that gave no answer may be under way still: it has ended before the table is
+// asked what it has, or its rows would come behind those that are sent in their place.
+func TestDoubtWaitsForWhatIsUnderWay(t *testing.T) {
+	ctx := t.Context()
+	var late []func() error
+	d := &doubtful{}
+	d.insert = func(n int, do func() error) error {
+		if n > 2 { // the second one is what mending sends, had it not waited
+			return do()
+		}
+		late = append(late, do)
+		return errors.New("no answer")
+	}
+	d.settle = func() {
+		for _, do := range late {
+			if err := do(); err != nil {
+				t.Error(err)
+			}
+		}
+		late = nil
+	}
+	w := doubting(d)
+	a := archive.New(archive.Config{Log: w, Table: d, RowsMax: 50, Now: func() schemas.Millis { return w.now }, Sleep: func(context.Context, schemas.Millis) error { return nil }})
+	if err := a.Run(ctx, ctx); !errors.Is(err, errEnough) {
+		t.Fatal(err)
+	}
+	d.settle() // whatever is under way comes
+	for _, p := range w.partitions() {
+		w.table.Each(p, func(r archive.Row, n int) {
+			if n != 1 {
+				t.Errorf("offset %d: got %d times, want once", r.Offset, n)
+			}
+		})
+	}
+	if f := w.differ(); len(f) > 0 {
+		t.Error(f)
+	}
+}
+
+// A table that acknowledges rows and does not show them (a replica that is behind, a policy
+// that hides them) is not sent them again without a pause, and it is said.
+func TestMendPausesWhereRowsDoNotCome(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	d := &doubtful{settle: func() {}}
+	d.insert = func(n int, _ func() error) error {
+		switch n {
+		case 1:
+			return errors.New("no answer")
+		case 6:
+			cancel()
+			return ctx.Err()
+		}
+		return nil
+	}
+	w := doubting(d)
+	var facts []string
+	pauses := 0
+	a := archive.New(archive.Config{
+		Log: w, Table: d, RowsMax: 50, Now: func() schemas.Millis { return w.now },
+		Sleep: func(context.Context, schemas.Millis) error {
+			pauses++
+			return nil
+		},
+		Report: func(f archive.Fact) { facts = append(facts, f.String()) },
+	})
+	if err := a.Run(ctx, ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if pauses != 4 { // after each insert that was acknowledged
+		t.Errorf("got %d pauses for %d inserts, want 4", pauses, d.n)
+	}
+	if !slices.ContainsFunc(facts, func(f string) bool { return strings.Contains(f, "acknowledged, and are not there") }) {
+		t.Errorf("nothing was said:\n%s", strings.Join(facts, "\n"))
+	}
+}

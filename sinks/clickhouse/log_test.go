@@ -1,0 +1,67 @@
+package clickhouse
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline/archive"
+)
+
+// logOf is a log of a broker that owns nothing, and what it reported as waiting for.
+func logOf(t *testing.T) (l *Log, k *kafka, waited *[]archive.Fact) {
+	k, waited = startKafka(t), new([]archive.Fact)
+	return &Log{
+		group: "shop-archive", client: k.client, admin: kadm.NewClient(k.client), now: now, report: func(f archive.Fact) { *waited = append(*waited, f) },
+		owned: map[archive.Partition]int64{}, again: map[archive.Partition]bool{},
+	}, k, waited
+}
+
+// A partition that is lost while its offset is read is not given out: under no epoch it
+// would be committed for, as if it were ours.
+func TestLostWhileItsOffsetIsRead(t *testing.T) {
+	l, _, _ := logOf(t)
+	kept, lost := archive.Partition{Topic: "in", Number: 0}, archive.Partition{Topic: "in", Number: 1}
+	var at kadm.Offsets
+	at.AddOffset("in", 0, 0, -1)
+	if err := l.admin.CommitAllOffsets(t.Context(), l.group, at); err != nil { // there is a group
+		t.Fatal(err)
+	}
+	l.gain("m", map[string][]int32{"in": {0, 1}})
+	l.lose(map[string][]int32{"in": {1}})
+	var into archive.Batch
+	if err := l.committed(t.Context(), []archive.Partition{kept, lost}, &into); err != nil {
+		t.Fatal(err)
+	}
+	if len(into.Assigned) != 1 || into.Assigned[0].Partition != kept || into.Assigned[0].Epoch != l.owned[kept] {
+		t.Errorf("got %+v, want %v only", into.Assigned, kept)
+	}
+}
+
+// Where a partition begins is asked again when Kafka does not know it at the moment.
+func TestRewindAsksAgain(t *testing.T) {
+	l, k, waited := logOf(t)
+	var asked atomic.Int64
+	k.cluster.ControlKey(kmsg.ListOffsets.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		asked.Add(1)
+		res := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, t := range req.(*kmsg.ListOffsetsRequest).Topics {
+			topic := kmsg.ListOffsetsResponseTopic{Topic: t.Topic}
+			for _, p := range t.Partitions {
+				topic.Partitions = append(topic.Partitions, kmsg.ListOffsetsResponseTopicPartition{Partition: p.Partition, ErrorCode: kerr.UnknownServerError.Code})
+			}
+			res.Topics = append(res.Topics, topic)
+		}
+		return res, nil, true
+	})
+	p := archive.Partition{Topic: "in"}
+	if err := l.rewind(t.Context(), map[archive.Partition]bool{p: true}, []archive.Assignment{{Partition: p}}); err != nil {
+		t.Error(err)
+	}
+	if asked.Load() != 1 || len(*waited) != 1 {
+		t.Errorf("asked %d times in vain, waited %d times; want 1 and 1", asked.Load(), len(*waited))
+	}
+}
