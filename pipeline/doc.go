@@ -160,10 +160,10 @@
 // run each: make bench-peers RATE=0 ONLY='^(footfall|consume|streams-memory|flink-memory)$'
 //
 //	10,000,000 events              events per CPU-s  footfall is   events/s  RSS MB
-//	footfall                                888,889       1.00 x  1,076,926     509
-//	consume only (franz-go)               4,004,427       0.22 x  4,292,686     427
-//	Kafka Streams 4.3, in memory            159,490       5.57 x    249,220   1,325
-//	Flink 2.2, heap                         160,849       5.53 x    261,601   1,428
+//	footfall                                886,525       1.00 x  1,134,083     392
+//	consume only (franz-go)               4,088,262       0.21 x  4,333,277     427
+//	Kafka Streams 4.3, in memory            145,476       6.09 x    199,259   1,257
+//	Flink 2.2, heap                         154,895       5.72 x    235,163   1,369
 //
 // The peers' figures go up and down by a fifth from one hour to another (132,784 to 171,585
 // for Flink, 138,332 to 159,490 for Kafka Streams), so a ratio is of its run alone.
@@ -208,9 +208,13 @@
 // make build compiles by what a busy process was seen to do (cmd/footfall/default.pgo; make
 // profile makes it anew): three pairs of runs, one after the other, of the same 10,000,000
 // events, had 810,373, 838,926 and 833,333 events a CPU second without it, and 874,891, 858,369
-// and 872,600 with it. The table above is without.
+// and 872,600 with it.
 //
-// Tried and left out. Snappy for LZ4 saves footfall 4 % and costs the broker a fifth more.
+// Tried and left out. Snappy for LZ4 saves footfall 4 % and costs the broker a fifth more. No
+// compression at all (kafka.compression=none; what the peers write is not compressed) saves
+// 8 %: 983,284, 969,932 and 916,590, then 1,029,866, 1,011,122 and 939,850 events a CPU second,
+// with 926,784 and 923,361 by LZ4 in between; but triggers are kept for years, and of four
+// bytes three would be air. Fetches of 2 MB cost 5 %, of 16 as much as of 4.
 // Large pages for the heap (madvise) made a user's look-up 13 to 36 % faster in go test -bench,
 // and the whole process 5 % slower: the kernel's copying cost more than it gave. GOAMD64=v3
 // changed nothing.
