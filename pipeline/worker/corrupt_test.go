@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -432,6 +433,19 @@ func TestCorruptionsUnderGoodChecksums(t *testing.T) {
 		}
 	}
 	t.Logf("%d refused, %d read", refused, read)
+}
+
+// A name longer than there are names is refused before so many segments are written out
+// beside it.
+func TestALongNameInASnapshot(t *testing.T) {
+	w := populated(t, 3, "")
+	w.snapshot(t, base, 1<<20)
+	good := w.written[len(w.written)-1].bytes
+	text := func(s string) []byte { return append(binary.LittleEndian.AppendUint16(nil, uint16(len(s))), s...) }
+	bad := bytes.Replace(good, text(w.cfg.Rules.Names()[0].Name), text(strings.Repeat("x", nameMax+1)), 1)
+	if _, err := readAnything(w.cfg, bad); err == nil || !strings.Contains(err.Error(), "a name of 65 bytes") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // readAnything reads bytes without a frame, and lives with what they make.

@@ -76,3 +76,16 @@ func (r *reader) u64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
 func (r *reader) bytes() []byte { return r.take(int(r.u16())) }
 
 func (r *reader) text() string { return string(r.bytes()) }
+
+// nameMax is how many bytes the name of a set or of a segment has at most (segment, nameForm).
+const nameMax = 64
+
+// name gives the name of a set or of a segment. A set's is written out beside each of its
+// segments': one as long as a text may be, with as many segments, would be gigabytes.
+func (r *reader) name() string {
+	b := r.bytes()
+	if len(b) > nameMax {
+		r.fail("a name of %d bytes, and %d are the most", len(b), nameMax)
+	}
+	return string(b)
+}

@@ -369,9 +369,11 @@ func (w *Worker) readHeader(r *reader, delta bool) (rows uint32, in layout) {
 		w.dead.runs = append(w.dead.runs, run)
 	}
 	for range r.u8() {
-		name, segments := r.text(), make([]string, r.u16())
+		name, segments := r.name(), make([]string, r.u16())
 		for i := range segments {
-			segments[i] = r.text()
+			if segments[i] = r.name(); r.err != nil {
+				return 0, in
+			}
 			in.shape.segment(name, segments[i])
 		}
 		if r.err != nil {
@@ -463,7 +465,7 @@ func (w *Worker) readPolicies(r *reader, version uint16, in *layout) {
 		return
 	}
 	for range r.u16() {
-		set, name, carts := r.text(), r.text(), r.u8() == 1
+		set, name, carts := r.name(), r.name(), r.u8() == 1
 		if r.err != nil {
 			return
 		}
