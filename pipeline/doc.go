@@ -125,6 +125,17 @@
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	706c4eb  a damaged snapshot of 35 kB under a good          make corruptions     make corruptions FROM=48027 N=100,
+//	         checksum took 20 GB of allocations to refuse                           worker.TestALongNameInASnapshot
+//	cd1d454  an insert that timed out and went on in the       read by a reviewer   archive.TestDoubtWaitsForWhatIsUnderWay
+//	         server was sent again beside it: rows doubled
+//	         until the table merged them
+//	256a4a2  a page in a browser could have the embedded       read by a reviewer   chdb.TestHTTPInterface
+//	         ClickHouse send it rows and files, by an image
+//	2d92c8d  event.quantity > 8.2 was 8.199999 in ClickHouse   read by a reviewer   segment, sql_test.go
+//	33f4dfe  segment("x") in [] panicked where sets are read   read by a reviewer   segment, testdata/errors.txt
+//	070503f  definitions that name the one before twice took   read by a reviewer   segment, hostile_test.go
+//	         hours to compile
 //	e1222bc  timers that fired and said nothing left a         sim, seed 710608     make sim SEED=710608,
 //	         snapshot ahead of the mark: users moved back,                          worker.TestASnapshotMayHaveFired-
 //	         and three outputs were said twice                                      MoreThanIsCommitted
