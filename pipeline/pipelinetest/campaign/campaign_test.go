@@ -97,8 +97,9 @@ func TestTrees(t *testing.T) {
 // Slices are run in turn, the part that is least far first, and the next run goes on
 // where the ledger ends; another tree begins its parts anew, and no others.
 func TestCampaign(t *testing.T) {
-	root := project(t, module("corruptions:\n\t@echo \"$(N) corruptions, 0 silent\"; echo $(FROM) >>$(CURDIR)/from\n"+
+	root := project(t, module("corruptions:\n\t@echo \"$(N) corruptions, 0 silent\"; echo $(FROM)$(ONLY) >>$(CURDIR)/from\n"+
 		"mutants:\n\t@echo '41 caught, 1 missed'; exit 1\n"))
+	t.Setenv("ONLY", "which parts") // as make has it
 	only := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^(corruptions|mutants)$"}
 	var out strings.Builder
 	err := run(t.Context(), append(only, "-for", "1ns"), &out)

@@ -123,7 +123,11 @@ func (p *part) run(ctx context.Context, root string, done *total) slice {
 	_ = facts.Close()
 	c := exec.CommandContext(ctx, "make", args...)
 	c.Dir = root
-	c.Env = append(os.Environ(), "FOOTFALL_TEST_LEDGER="+facts.Name(), "MAKEFLAGS=", "MAKELEVEL=")
+	// What make was told of the campaign it has put into the environment, and would tell the
+	// part's make: which parts are run is not which faults are.
+	c.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "ONLY=") || strings.HasPrefix(v, "FOR=")
+	}), "FOOTFALL_TEST_LEDGER="+facts.Name(), "MAKEFLAGS=", "MAKELEVEL=")
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.WaitDelay = time.Minute

@@ -30,7 +30,7 @@ func parts() []part {
 	}
 	return []part{
 		{name: "sim", title: "simulation seeds", target: 300_000, slice: 3_000, on: code{"smallpieces", "./pipeline/sim"}, make: []string{"sim", "FROM=${FROM}", "SEEDS=${N}"}, says: regexp.MustCompile(`(\d+) seeds, (\d+) violations`)},
-		{name: "brokersim", title: "seeds of every broker-fault combination", target: 100, slice: 2, on: code{"synctests", "./pipeline/brokersim"}, make: []string{"brokersim", "SEED=${FROM}", "SEEDS=${N}"}, says: regexp.MustCompile(`combinations x (\d+) seeds, (\d+) violations`)},
+		{name: "brokersim", title: "seeds of every broker-fault combination", target: 100, slice: 2, on: code{"synctests", "./pipeline/brokersim"}, make: []string{"brokersim", "SEED=${FROM}", "SEEDS=${N}"}, says: regexp.MustCompile(`\d{3,} combinations x (\d+) seeds, (\d+) violations`)},
 		{name: "kills", title: "kill -9 of footfall, over its failpoints", target: 1_000, slice: 100, on: process, make: chaos("TestChaosKills", "kills"), points: 25, told: "kills"},
 		{name: "broker", title: "kill -9 of the broker", target: 70, slice: 10, on: process, make: chaos("TestChaosBroker", "brokers"), told: "broker kills"},
 		{name: "three-brokers", title: "kill -9 of one of three brokers", target: 30, slice: 8, on: process, make: chaos("TestChaosThreeBrokers", "three"), told: "broker kills, of three"},
