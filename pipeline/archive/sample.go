@@ -56,8 +56,9 @@ func (a *Archive) sample(ctx context.Context) error {
 	}
 	a.stats.WrongSamples.Add(1)
 	a.cfg.Report(Strayed{Span: span, Got: got[0]})
-	for i := range p.ledger.spans {
-		if e := &p.ledger.spans[i]; e.first < span.Next && span.First < e.next {
+	spans := p.ledger.spans // of which mending may forget the first, where the log does not begin with them any more
+	for i := range spans {
+		if e := &spans[i]; e.first < span.Next && span.First < e.next {
 			if err := a.repair(ctx, target{p, e}); err != nil {
 				return err
 			}
