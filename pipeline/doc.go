@@ -125,7 +125,7 @@
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
-//	f5272a3 a sample that differed where retention had moved  sim, seed 12734      archive.TestSampleOfWhat-
+//	f5272a3  a sample that differed where retention had moved  sim, seed 12734      archive.TestSampleOfWhat-
 //	         on panicked while it was mended                                        RetentionHasTaken
 //	706c4eb  a damaged snapshot of 35 kB under a good          make corruptions     make corruptions FROM=48027 N=100,
 //	         checksum took 20 GB of allocations to refuse                           worker.TestALongNameInASnapshot
