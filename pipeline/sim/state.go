@@ -75,6 +75,7 @@ func (p *process) checkState(part *part, key string, k *worker.Worker, using rul
 		return nil // it has cells that the other has not
 	}
 	mark := k.Mark()
+	rebuilt.HistoryEnds(mark.Bootstrap) // as a recovery does: of two processes that began, the other may have written it
 	for j := part.after(ids[i].N); err == nil && j < len(part.outputs) && part.outputs[j].Item.N <= mark.N; j++ {
 		it := &part.outputs[j].Item
 		if p.opt.Sets { // its numbers are of other rules
