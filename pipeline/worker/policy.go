@@ -132,6 +132,20 @@ func (w *Worker) cartOf(user int32, t *schemas.Transition) uint64 {
 	return w.eval.Cart(w.profileOf(user), w.cells.View(user), t.At)
 }
 
+// remember makes room for a segment that was said aloud of somebody before these rules,
+// which do not have its set, or its policy of once a cart: they may come back, and whoever
+// applied it then knows what was said.
+func (w *Worker) remember(set int, to uint16, t *schemas.Transition) {
+	if w.spoken.slot(set, to) != nil || t.Cart == 0 && slices.Contains(w.place, set) {
+		return
+	}
+	slot := entrySlot{set: set, segment: to, kind: segment.ReentryOnce}
+	if t.Cart != 0 {
+		slot.kind = segment.ReentryCart
+	}
+	w.addEntrySlot(slot, nil)
+}
+
 // noteSaid keeps that a transition into a segment of names was said aloud.
 func (w *Worker) noteSaid(user int32, set int, to uint16, t *schemas.Transition) {
 	if slot := w.spoken.slot(set, to); slot != nil {

@@ -106,6 +106,7 @@ func (w *Worker) Said(it *Item) error {
 	w.move(user, set, to, t.Seq, t.At)
 	w.replaying.touch(user, t.At)
 	if t.Muted == schemas.NotMuted {
+		w.remember(set, to, t)
 		w.noteSaid(user, set, to, t)
 	}
 	w.chain(it)
