@@ -121,10 +121,13 @@
 //
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
 // before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
-// change with the simulation, so of them only the newest is named. The tests of 6e2e54d, fa55adb,
+// change with the simulation, so of them only the newest are named. The tests of 6e2e54d, fa55adb,
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	ad5b177  a recovery under rules without a set forgot what  sim, seed 40781      make sim SEED=40781
+//	         was said aloud of it: rules that brought the set
+//	         back might have said it again
 //	f5272a3  a sample that differed where retention had moved  sim, seed 12734      archive.TestSampleOfWhat-
 //	         on panicked while it was mended                                        RetentionHasTaken
 //	706c4eb  a damaged snapshot of 35 kB under a good          make corruptions     make corruptions FROM=48027 N=100,
