@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"footfall/pipeline"
@@ -43,6 +44,7 @@ type archiver struct {
 	*life
 	in      *archives
 	cancel  context.CancelFunc
+	rowsMax int // of a batch
 	reading map[archive.Partition]int64
 	lost    []archive.Partition // not yet polled
 	revoked []*copied           // not yet polled
@@ -199,7 +201,7 @@ func (in *archives) start(slot int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &archiver{
 		life: &life{w: w, name: fmt.Sprintf("archive-%d", slot)}, number: slot, in: in, cancel: cancel,
-		reading: map[archive.Partition]int64{},
+		reading: map[archive.Partition]int64{}, rowsMax: 1 + w.dice.IntN(rowsMost),
 	}
 	table := in.table.As(func(where string) {
 		a.interrupt(where)
@@ -208,7 +210,7 @@ func (in *archives) start(slot int) {
 	inner := archive.New(archive.Config{
 		Log: a, Table: table, Now: w.now, Sleep: a.sleep,
 		Report:  func(f archive.Fact) { w.trace("%s: %v", a.name, f) },
-		RowsMax: 1 + w.dice.IntN(rowsMost), SealRows: 1 + w.dice.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
+		RowsMax: a.rowsMax, SealRows: 1 + w.dice.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
 	})
 	in.lives = append(in.lives, a)
 	run := func(ctx context.Context) error { return inner.Run(ctx, context.Background()) }
@@ -459,14 +461,20 @@ func (in *archives) differs() string {
 	return ""
 }
 
-// most is how many records an archive may hold: a batch that is not full yet, and one poll.
-func (in *archives) most() int { return rowsMost + runMost*len(in.parts) }
+// most is how many records an archive with so large batches may hold: one that is not full
+// yet, and one poll.
+func (in *archives) most(rowsMax int) int { return rowsMax + runMost*len(in.parts) }
 
-// held is how many offsets of its partitions an archive has read and not committed.
-func (in *archives) held(a *archiver) (n int64) {
+// held is how many records an archive has read and not committed. Markers, and the offsets
+// of what was aborted, take no room in a batch.
+func (in *archives) held(a *archiver) (n int) {
 	for _, c := range in.parts {
 		if at, reads := a.reading[c.Partition]; reads && c.owner == a && c.found {
-			n += max(0, at-c.committed.Next)
+			for _, r := range c.records(c.committed.Next, at, math.MaxInt) {
+				if !r.Control {
+					n++
+				}
+			}
 		}
 	}
 	return n
