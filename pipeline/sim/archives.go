@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"footfall/pipeline"
@@ -44,7 +43,9 @@ type archiver struct {
 	*life
 	in      *archives
 	cancel  context.CancelFunc
+	batch   archive.Rows
 	rowsMax int // of a batch
+	polled  int // records that the last poll gave
 	reading map[archive.Partition]int64
 	lost    []archive.Partition // not yet polled
 	revoked []*copied           // not yet polled
@@ -203,16 +204,16 @@ func (in *archives) start(slot int) {
 		life: &life{w: w, name: fmt.Sprintf("archive-%d", slot)}, number: slot, in: in, cancel: cancel,
 		reading: map[archive.Partition]int64{}, rowsMax: 1 + w.dice.IntN(rowsMost),
 	}
-	table := in.table.As(func(where string) {
+	table := &batched{Table: in.table.As(func(where string) {
 		a.interrupt(where)
 		a.waits(TableSlow)
-	})
+	})}
 	inner := archive.New(archive.Config{
 		Log: a, Table: table, Now: w.now, Sleep: a.sleep,
 		Report:  func(f archive.Fact) { w.trace("%s: %v", a.name, f) },
 		RowsMax: a.rowsMax, SealRows: 1 + w.dice.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
 	})
-	in.lives = append(in.lives, a)
+	in.lives, a.batch = append(in.lives, a), table.batch
 	run := func(ctx context.Context) error { return inner.Run(ctx, context.Background()) }
 	if w.opt.naive != nil {
 		run = w.opt.naive(a, table)
@@ -298,7 +299,7 @@ func (a *archiver) polls(c *copied) bool {
 
 // Poll is archive.Log. Whoever polls gives its turn to the world first.
 func (a *archiver) Poll(ctx context.Context, _ schemas.Millis, into *archive.Batch) error {
-	*into = archive.Batch{}
+	*into, a.polled = archive.Batch{}, 0
 	a.rest()
 	a.interrupt("poll")
 	if err := ctx.Err(); err != nil {
@@ -336,6 +337,7 @@ func (a *archiver) Poll(ctx context.Context, _ schemas.Millis, into *archive.Bat
 			return fmt.Errorf("fetch %s/%d at %d: %w", c.Topic, c.Number, at, pipeline.ErrExpired)
 		}
 		run := c.records(at, end, 1+a.w.dice.IntN(runMost))
+		a.polled += len(run)
 		if len(run) > 0 {
 			a.reading[c.Partition] = run[len(run)-1].Offset + 1
 			into.Runs = append(into.Runs, archive.Run{Partition: c.Partition, Records: run, End: end})
@@ -461,23 +463,23 @@ func (in *archives) differs() string {
 	return ""
 }
 
-// most is how many records an archive with so large batches may hold: one that is not full
-// yet, and one poll.
-func (in *archives) most(rowsMax int) int { return rowsMax + runMost*len(in.parts) }
+// held is how many rows an archive has in the making: no more than a batch that is not full,
+// and what was polled last.
+func (a *archiver) held() (n, most int) { return a.batch.Len(), a.rowsMax - 1 + a.polled }
 
-// held is how many records an archive has read and not committed. Markers, and the offsets
-// of what was aborted, take no room in a batch.
-func (in *archives) held(a *archiver) (n int) {
-	for _, c := range in.parts {
-		if at, reads := a.reading[c.Partition]; reads && c.owner == a && c.found {
-			for _, r := range c.records(c.committed.Next, at, math.MaxInt) {
-				if !r.Control {
-					n++
-				}
-			}
-		}
+// batched is a table that knows the rows that an archive asks for first: its batch.
+type batched struct {
+	archive.Table
+	batch archive.Rows
+}
+
+// Rows is archive.Table.
+func (b *batched) Rows() archive.Rows {
+	rows := b.Table.Rows()
+	if b.batch == nil {
+		b.batch = rows
 	}
-	return n
+	return rows
 }
 
 // count is how many rows the table has.

@@ -186,8 +186,8 @@ func (w *world) checkHeld() {
 		return
 	}
 	for _, a := range w.bins.lives {
-		if held, most := w.bins.held(a), w.bins.most(a.rowsMax); held > most {
-			_ = w.breach("%s holds %d records while %s, the limit is %d", a.name, held, w.away, most)
+		if held, most := a.held(); held > most {
+			_ = w.breach("%s holds %d rows while %s, the limit is %d", a.name, held, w.away, most)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func (w *world) judge() error {
 			return errors.New(fault)
 		}
 		w.result.Rows = w.bins.count()
-		if most := w.bins.most(rowsMost); w.bins.table.Most > most {
+		if most := rowsMost + runMost*len(w.bins.parts); w.bins.table.Most > most {
 			return fmt.Errorf("a batch of %d rows, the limit is %d", w.bins.table.Most, most)
 		}
 	}
