@@ -41,6 +41,10 @@ func pipelineMutants() []mutant {
 			"case found && same(mark, after):", "case found && same(mark, after) && !ON:", seedsFrom(15),
 		},
 		{
+			"a recovery forgets what was said under other rules", "pipeline/worker/rebuild.go",
+			"\t\tw.remember(set, to, t)\n", "\t\tif !ON {\n\t\t\tw.remember(set, to, t)\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
+		},
+		{
 			"dedup window not rebuilt", "pipeline/recover.go",
 			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
 		},
@@ -255,6 +259,16 @@ func outerMutants() []mutant {
 			"the archive: what is missing is sent whole", "pipeline/archive/mend.go",
 			"\t\t\tif !has[Row{run[i].Offset, h}] {",
 			"\t\t\tif ON && len(has) < len(run) || !has[Row{run[i].Offset, h}] {", test("pipeline/archive", "TestOnceByReadBack|TestNothingTwice"),
+		},
+		{
+			"the archive: batches have no limit", "pipeline/archive/archive.go",
+			"if a.rows.Len() >= a.cfg.RowsMax || a.rows.Size() >= a.cfg.BytesMax || len(a.batch) > 0",
+			"if !ON && (a.rows.Len() >= a.cfg.RowsMax || a.rows.Size() >= a.cfg.BytesMax) || len(a.batch) > 0", seedsFrom(93),
+		},
+		{
+			"the archive: mends beside what is under way", "pipeline/archive/mend.go",
+			"func() error {\n\t\tif err := a.cfg.Table.Settle(ctx); err != nil {",
+			"func() error {\n\t\tsettle := a.cfg.Table.Settle\n\t\tif ON {\n\t\t\tsettle = func(context.Context) error { return nil }\n\t\t}\n\t\tif err := settle(ctx); err != nil {", test("pipeline/archive", "TestDoubtWaitsForWhatIsUnderWay"),
 		},
 		{
 			"the archive: present rows of other hashes will do", "pipeline/archive/mend.go",

@@ -132,18 +132,33 @@ func (w *Worker) cartOf(user int32, t *schemas.Transition) uint64 {
 	return w.eval.Cart(w.profileOf(user), w.cells.View(user), t.At)
 }
 
-// remember makes room for a segment that was said aloud of somebody before these rules,
-// which do not have its set, or its policy of once a cart: they may come back, and whoever
-// applied it then knows what was said.
+// remember makes room for what was said aloud of somebody under other rules, where these do
+// not ask for it: once is once ever, and they may come back. What outputs do not say is
+// whether a set that is still there had another policy, unless they are about a cart.
 func (w *Worker) remember(set int, to uint16, t *schemas.Transition) {
-	if w.spoken.slot(set, to) != nil || t.Cart == 0 && slices.Contains(w.place, set) {
+	own := slices.Index(w.place, set)
+	if own >= 0 && w.policyOf(own, to) != segment.ReentryAlways {
 		return
 	}
-	slot := entrySlot{set: set, segment: to, kind: segment.ReentryOnce}
-	if t.Cart != 0 {
-		slot.kind = segment.ReentryCart
+	slot := w.spoken.slot(set, to)
+	switch {
+	case t.Cart != 0 && slot != nil && !slot.counts(): // of a policy before that
+		*slot = entrySlot{set: set, segment: to, kind: segment.ReentryCart}
+		slot.words.Extend(w.rows.Len())
+	case t.Cart != 0 && slot == nil:
+		w.addEntrySlot(entrySlot{set: set, segment: to, kind: segment.ReentryCart}, nil)
+	case slot == nil && own < 0:
+		w.addEntrySlot(entrySlot{set: set, segment: to, kind: segment.ReentryOnce}, nil)
 	}
-	w.addEntrySlot(slot, nil)
+}
+
+// policyOf is what the rules have for a segment of names in one of their sets.
+func (w *Worker) policyOf(set int, to uint16) segment.ReentryKind {
+	own := slices.Index(w.to[set], to)
+	if own < 0 { // the set has it no more
+		return segment.ReentryAlways
+	}
+	return w.cfg.Rules.Reentry(set, uint16(own)).Kind
 }
 
 // noteSaid keeps that a transition into a segment of names was said aloud.

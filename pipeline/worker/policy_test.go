@@ -87,7 +87,18 @@ func randomPolicies(t *testing.T, rng *rand.Rand, contract uint64) *policyRules 
 type era struct {
 	from  uint64
 	rules *policyRules
-	gone  bool // it came and went between a snapshot and the crash that took everything since
+
+	// Where it came and went between a snapshot and a crash that took everything since: the
+	// rules under which its outputs were read back.
+	under []*policyRules
+}
+
+// forgets tells whether what was said in the era may be forgotten: outputs do not say which
+// policies they were said under, but for those that are about a cart, and of sets that are
+// gone everything is remembered.
+func (e *era) forgets(set, segment string) bool {
+	return kind(e.rules.sets[set][segment]) != "cart" &&
+		slices.ContainsFunc(e.under, func(r *policyRules) bool { return r.sets[set] != nil })
 }
 
 // policyOracle says of a user's transitions which must be muted by policies, as SEGMENTS.md has
@@ -146,7 +157,7 @@ func (o *policyOracle) reentry(t heard) (must, may bool) {
 	}
 	kindIn := func(r *policyRules) string { return kind(r.sets[t.set][t.segment]) }
 	since := o.since(t.era, func(r *policyRules) bool { return kindIn(r) == "" || kindIn(r) == kind(policy) })
-	for kindIn(o.eras[since].rules) == "" || o.eras[since].gone && since < t.era { // nothing was asked to be kept
+	for kindIn(o.eras[since].rules) == "" || o.eras[since].forgets(t.set, t.segment) && since < t.era { // nothing was asked to be kept
 		since++
 	}
 	for _, before := range slices.Backward(o.said) { // the last one
@@ -290,7 +301,9 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 				}
 				from := rng.IntN(len(l.snapshots))
 				for i := range eras[:len(eras)-1] {
-					eras[i].gone = eras[i].gone || eras[i].from >= l.snapshots[from].cut.N
+					if eras[i].from >= l.snapshots[from].cut.N {
+						eras[i].under = append(eras[i].under, now)
+					}
 				}
 				l.crash(t, from, l.cfg, Conditions{Wall: l.wall})
 				l.named()
