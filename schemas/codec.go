@@ -256,10 +256,13 @@ func (r *reader) segmentOf(v token, field string, set SetNames, retired *string)
 	return Retired
 }
 
+// NameMax is how many bytes the name of a set or of a segment has at most.
+const NameMax = 64
+
 // named refuses a name that nothing can have had.
 func (r *reader) named(name string, v token, field string) string {
-	if name == "" {
-		r.wrong(field, v, "a name")
+	if name == "" || len(name) > NameMax {
+		r.wrong(field, v, "a name of at most 64 bytes")
 	}
 	return name
 }

@@ -248,6 +248,21 @@ func TestDecodeTransitionOfRetiredNames(t *testing.T) {
 	}
 }
 
+// A name that no set can have had is not taken for one that is no more.
+func TestDecodeTransitionOfImpossibleNames(t *testing.T) {
+	tr := goldenTransitions()["transition-event"]
+	value := string(tr.AppendJSON(nil, testContext(17)))
+	for _, name := range []string{"", strings.Repeat("x", NameMax+1)} {
+		for _, field := range []string{`"set":"lifecycle"`, `"to":"new"`, `"from":"prospect"`} {
+			key, _, _ := strings.Cut(field, ":")
+			bad := strings.Replace(value, field, key+`:"`+name+`"`, 1)
+			if _, err := DecodeTransition([]byte(bad), testSets); err == nil || bad == value {
+				t.Errorf("%s of %d bytes: got no error", key, len(name))
+			}
+		}
+	}
+}
+
 // What an older or a newer version said must still give the membership.
 func TestDecodeTransitionOfOtherRules(t *testing.T) {
 	tr := goldenTransitions()["transition-event"]

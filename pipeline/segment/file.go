@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
+	"footfall/schemas"
 	"footfall/schemas/yamltext"
 )
 
@@ -215,12 +216,12 @@ func (r *fileReader) segments(node ast.Node, w *written) {
 	}
 }
 
-var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+var nameForm = regexp.MustCompile(fmt.Sprintf(`^[a-z][a-z0-9_]{0,%d}$`, schemas.NameMax-1))
 
 func (r *fileReader) name(node ast.Node) string {
 	s, ok := r.text(node)
 	if ok && !nameForm.MatchString(s) {
-		r.errorf(node.GetToken(), "name %q: want small letters, digits and _, beginning with a letter, at most 64", s)
+		r.errorf(node.GetToken(), "name %q: want small letters, digits and _, beginning with a letter, at most %d", s, schemas.NameMax)
 	}
 	return s
 }

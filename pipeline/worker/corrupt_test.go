@@ -442,7 +442,7 @@ func TestALongNameInASnapshot(t *testing.T) {
 	w.snapshot(t, base, 1<<20)
 	good := w.written[len(w.written)-1].bytes
 	text := func(s string) []byte { return append(binary.LittleEndian.AppendUint16(nil, uint16(len(s))), s...) }
-	bad := bytes.Replace(good, text(w.cfg.Rules.Names()[0].Name), text(strings.Repeat("x", nameMax+1)), 1)
+	bad := bytes.Replace(good, text(w.cfg.Rules.Names()[0].Name), text(strings.Repeat("x", schemas.NameMax+1)), 1)
 	if _, err := readAnything(w.cfg, bad); err == nil || !strings.Contains(err.Error(), "a name of 65 bytes") {
 		t.Errorf("got %v", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"footfall/schemas"
 )
 
 // reader reads little-endian integers and remembers the first error; after one it
@@ -77,15 +79,12 @@ func (r *reader) bytes() []byte { return r.take(int(r.u16())) }
 
 func (r *reader) text() string { return string(r.bytes()) }
 
-// nameMax is how many bytes the name of a set or of a segment has at most (segment, nameForm).
-const nameMax = 64
-
 // name gives the name of a set or of a segment. A set's is written out beside each of its
 // segments': one as long as a text may be, with as many segments, would be gigabytes.
 func (r *reader) name() string {
 	b := r.bytes()
-	if len(b) > nameMax {
-		r.fail("a name of %d bytes, and %d are the most", len(b), nameMax)
+	if len(b) > schemas.NameMax {
+		r.fail("a name of %d bytes, and %d are the most", len(b), schemas.NameMax)
 	}
 	return string(b)
 }
