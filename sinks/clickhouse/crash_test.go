@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -309,6 +311,53 @@ func TestCommitsExpired(t *testing.T) {
 	k.drain(b)
 	stop()
 	if rows, positions := count(t, dsn); rows != 300 || positions != 300 {
+		t.Errorf("got %d rows of %d positions, want 300 of 300\n%s", rows, positions, k.reported())
+	}
+}
+
+// A part that the engine cannot read any more, as a full disk may leave one: the archive
+// says which and what to do, and when that is done its rows are sent again.
+func TestBrokenPart(t *testing.T) { protocols(t, brokenPartIsNamed) }
+
+func brokenPartIsNamed(t *testing.T, over func(dsn string) string) {
+	own := chdbtest.Start(t).DSN("shop")
+	db := openAt(t, over(own))
+	if err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := startKafka(t)
+	for i := range 300 {
+		k.produce(event(10+i, `,"type":"view"`))
+	}
+	a, stop := k.archive(db, nil)
+	k.drain(a)
+	stop()
+	admin := kadm.NewClient(k.client)
+	k.eventually("the group to go", func() bool { // so that all rows are in doubt
+		_, err := admin.DeleteGroup(t.Context(), a.Group())
+		return err == nil
+	})
+	part := chdbtest.Exec(t, own, "SELECT path FROM system.parts WHERE database = 'shop' AND table = 'events' AND active ORDER BY rows DESC LIMIT 1")
+	marks, err := filepath.Glob(filepath.Join(part, "*.cmrk*"))
+	if err != nil || len(marks) == 0 {
+		t.Fatalf("%s: got %v (%v), want marks", part, marks, err)
+	}
+	for _, f := range marks {
+		if err := os.Truncate(f, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chdbtest.Exec(t, own, "SYSTEM DROP MARK CACHE")
+	b, stop := k.archive(db, nil)
+	k.eventually("it to say what to do", func() bool { return k.times("DETACH PART") > 1 })
+	detach := "ALTER TABLE shop.events DETACH PART '" + filepath.Base(part) + "'"
+	if k.times(detach) == 0 {
+		t.Fatalf("want %q in\n%s", detach, k.reported())
+	}
+	chdbtest.Exec(t, own, detach)
+	k.drain(b)
+	stop()
+	if rows, positions := count(t, own); rows != 300 || positions != 300 {
 		t.Errorf("got %d rows of %d positions, want 300 of 300\n%s", rows, positions, k.reported())
 	}
 }

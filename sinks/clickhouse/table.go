@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"footfall/pipeline/archive"
@@ -211,15 +212,25 @@ func (t *tables) Epoch(ctx context.Context) (string, error) {
 	return fmt.Sprint(t.started), nil
 }
 
+// brokenPart finds the part, and its table, in what the engine says when it cannot read one.
+// It acknowledges rows for which a disk had no room, and a disk may lose what it has.
+var brokenPart = regexp.MustCompile(`(?s)while reading from part (?:\S*/)?([^\s/]+)/? in table (\S+) .*\((?:CORRUPTED_DATA|CANNOT_READ_ALL_DATA|CHECKSUM_DOESNT_MATCH|UNKNOWN_CODEC|CANNOT_DECOMPRESS|ATTEMPT_TO_READ_AFTER_EOF|FILE_DOESNT_EXIST)\)`)
+
 // plain shortens an error of the HTTP protocol, which has the whole request's
 // address in it: settings, statement and all.
 func plain(err error) error {
-	var e *url.Error
-	if !errors.As(err, &e) {
-		return err
+	if err == nil {
+		return nil
 	}
-	if u, bad := url.Parse(e.URL); bad == nil {
-		return fmt.Errorf("%s %s: %w", e.Op, u.Host, e.Err)
+	plain := err
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		plain = e.Err
+		if u, bad := url.Parse(e.URL); bad == nil {
+			plain = fmt.Errorf("%s %s: %w", e.Op, u.Host, e.Err)
+		}
 	}
-	return e.Err
+	if m := brokenPart.FindStringSubmatch(err.Error()); m != nil {
+		plain = fmt.Errorf("%w; if it stays so, and its disk has room, ALTER TABLE %s DETACH PART '%s', and what it had is sent again (all of it at once by footfall audit --mend)", plain, m[2], m[1])
+	}
+	return plain
 }
