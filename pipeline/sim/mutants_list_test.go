@@ -45,6 +45,10 @@ func pipelineMutants() []mutant {
 			"\t\tw.remember(set, to, t)\n", "\t\tif !ON {\n\t\t\tw.remember(set, to, t)\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
+			"what looked damaged once is removed", "pipeline/snapshot/chain.go",
+			"_, _, err = s.Verify(ctx, id)", "if _, _, err = s.Verify(ctx, id); ON {\n\t\t\t\t\terr = ErrDamaged\n\t\t\t\t}", test("pipeline/snapshot", "TestWhatOnlyLookedDamagedStays"),
+		},
+		{
 			"dedup window not rebuilt", "pipeline/recover.go",
 			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
 		},

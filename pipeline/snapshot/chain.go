@@ -87,14 +87,17 @@ func (s *Store) Upon(ctx context.Context, id ID) (*Link, error) {
 }
 
 // prune removes the partition's snapshots beyond the newest whole ones and what builds
-// upon them; those that were seen to be damaged, which would else push good ones out; and
-// deltas of which a predecessor is. What is newer than the chain just published belongs to
+// upon them; those that are damaged, which would else push good ones out; and deltas of
+// which a predecessor is. What is newer than the chain just published belongs to
 // a lineage that was given up, or to somebody who is ahead: it stays, with all that it
 // builds upon. What is left of torn ones goes; somebody who has lost the partition and
 // still writes fails then.
 func (s *Store) prune(ctx context.Context, newest *Chain) error {
 	ids, left, err := s.list(ctx, newest.ID.Partition)
 	if err != nil {
+		return err
+	}
+	if err := s.standing(ctx, newest.ID); err != nil {
 		return err
 	}
 	keep, err := s.kept(ctx, ids, newest)
@@ -115,6 +118,22 @@ func (s *Store) prune(ctx context.Context, newest *Chain) error {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
 		}
 		s.forget(id)
+	}
+	return nil
+}
+
+// standing refuses what somebody else has put in the place of a snapshot that was just
+// published: it may build upon what ours has no need of.
+func (s *Store) standing(ctx context.Context, id ID) error {
+	ours, err := s.Upon(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch upon, err := s.head(ctx, id); {
+	case err != nil:
+		return err
+	case (upon == nil) != (ours == nil), upon != nil && *upon != *ours:
+		return fmt.Errorf("snapshot %s was replaced meanwhile: %w", id, ErrDamaged)
 	}
 	return nil
 }
@@ -177,7 +196,10 @@ func (s *Store) links(ctx context.Context, ids []ID, newest ID) (map[ID]*Link, e
 				break
 			}
 			link, err := ask(ctx, id)
-			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrGone) || err == nil && s.isDamaged(id) {
+			if err == nil && s.isDamaged(id) { // or the bucket had given half of it
+				_, _, err = s.Verify(ctx, id)
+			}
+			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrGone) {
 				unusable[id] = true
 				break
 			}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -239,6 +240,68 @@ func TestWhatBuildsUponADamagedOneGoes(t *testing.T) {
 		extend(t, s, nil, ID{1, 50, 5})
 		listed(t, s, 1, ID{1, 50, 5}, base.ID)
 	})
+}
+
+// What only looked damaged, because the bucket gave half of it once, stays.
+func TestWhatOnlyLookedDamagedStays(t *testing.T) {
+	bucket := memblob.OpenBucket(nil)
+	defer bucket.Close()
+	b := &cutting{Blob: Blob{bucket}}
+	s := NewStore(b, 2)
+	base := extend(t, s, nil, ID{1, 10, 1})
+	one := extend(t, s, base, ID{1, 20, 2})
+	b.cut = one.ID.key()
+	if _, _, err := told(t, s, one.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("half of it: got %v, want %q", err, ErrDamaged)
+	}
+	b.cut = ""
+	extend(t, s, base, ID{1, 30, 3})
+	listed(t, s, 1, ID{1, 30, 3}, one.ID, base.ID)
+}
+
+// cutting is a bucket that gives half of an object.
+type cutting struct {
+	Blob
+	cut string
+}
+
+func (b *cutting) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	r, err := b.Blob.Get(ctx, key)
+	if err != nil || key != b.cut {
+		return r, err
+	}
+	all, err := io.ReadAll(r)
+	return io.NopCloser(bytes.NewReader(all[:len(all)/2])), errors.Join(err, r.Close())
+}
+
+// Two that publish under one name, upon different ones: who came first removes nothing of
+// what the other builds upon.
+func TestAReplacedSnapshotRemovesNothing(t *testing.T) {
+	bucket := memblob.OpenBucket(nil)
+	defer bucket.Close()
+	b := &late{Blob: Blob{bucket}}
+	s, other := NewStore(b, 1), NewStore(Blob{bucket}, 9)
+	old := extend(t, other, nil, ID{1, 10, 1})
+	id := ID{1, 40, 4}
+	b.listed = func() {
+		b.listed = func() {}
+		extend(t, other, old, id)
+	}
+	if _, err := s.Publish(t.Context(), id, nil, content(id)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want %q", err, ErrDamaged)
+	}
+	listed(t, s, 1, id, old.ID)
+}
+
+// late is a bucket in which something happens right before it is listed.
+type late struct {
+	Blob
+	listed func()
+}
+
+func (b *late) List(ctx context.Context, prefix string) ([]string, error) {
+	b.listed()
+	return b.Blob.List(ctx, prefix)
 }
 
 // Two that publish under one name: the first one finds out that the file is not its own.
