@@ -125,7 +125,7 @@
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
-//	(next)   a snapshot that a bucket had once given half of   sim, seed 51554      make sim SEED=51554, snapshot.TestWhat-
+//	3fc83f1  a snapshot that a bucket had once given half of   sim, seed 51554      make sim SEED=51554, snapshot.TestWhat-
 //	         was removed as damaged, and what another owner                         OnlyLookedDamagedStays
 //	         had just built upon it was lost
 //	9e69908  ClickHouse on a full disk acknowledged a part     chaos, disk full     clickhouse.TestBrokenPart
