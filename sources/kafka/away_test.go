@@ -2,9 +2,14 @@ package kafka
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
+	"os/exec"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -59,27 +64,42 @@ func (c *connSwitch) kill() {
 	c.sever()
 }
 
-// The broker that is the group's coordinator is gone, and another one takes its place:
-// the committed mark is asked there.
+// The broker that is the group's coordinator is gone, and nothing else is: another one takes
+// its place, and the committed mark is asked there.
 func TestCoordinatorGone(t *testing.T) {
-	broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(200 * time.Millisecond)}})
+	for _, protocol := range []Protocol{Classic, Consumer} {
+		t.Run(string(protocol), func(t *testing.T) { coordinatorGone(t, protocol) })
+	}
+}
+
+func coordinatorGone(t *testing.T, protocol Protocol) {
+	broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(200 * time.Millisecond), kfake.BrokerConfigs(map[string]string{
+		"group.consumer.heartbeat.interval.ms": "100", "group.consumer.session.timeout.ms": "60000",
+	})}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer broker.Close()
 	cluster := broker.Cluster()
 	e := newEnv(t, broker.Addr(), cluster, 1)
+	e.groups = protocol
 	conf := e.config("a")
 	conf.Brokers, conf.SessionTimeout = cluster.ListenAddrs(), time.Second
 	connections := newSwitch()
 	conf.Options = []kgo.Opt{kgo.Dialer(connections.dial)}
+	coordinator := cluster.CoordinatorFor(e.group)
+	for _, topic := range append(slices.Clone(e.out), e.input) { // a leader that is gone makes a client ask who there is
+		if err := cluster.MoveTopicPartition(topic, 0, (coordinator+1)%3); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s := e.session(conf)
 	a := assigned(t, s, 1)[0]
 	commitUntilDone(t, s, e.records(0, "x"), output(a, 1, 1))
 	if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.N != 1 {
 		t.Fatalf("before: got %+v, %t, %v", mark, found, err)
 	}
-	if err := cluster.RemoveNode(cluster.CoordinatorFor(e.group)); err != nil {
+	if err := cluster.RemoveNode(coordinator); err != nil {
 		t.Fatal(err)
 	}
 	connections.sever()
@@ -123,9 +143,7 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 		commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
 		for range producers {
 			p := <-s.idle
-			for _, r := range e.records(1, "stray", "another") {
-				p.strayed(r)
-			}
+			p.lost(e.records(1, "stray", "another"), []markText{{partition: 0, next: 99, text: "stray"}}, errors.New("no answer"))
 			if len(p.astray) != 1 {
 				t.Fatalf("%d records for one partition", len(p.astray))
 			}
@@ -134,6 +152,14 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 		}
 		for n := range uint64(producers) {
 			commitUntilDone(t, s, e.records(0, fmt.Sprint("after", n)), output(a, 2+int64(n), 2+n))
+		}
+		p := <-s.marking
+		p.lost(nil, []markText{{partition: 0, next: 99, text: "stray"}}, errors.New("no answer"))
+		p.sound = false
+		s.marking <- p
+		commitUntilDone(t, s, nil, output(a, 2+producers, 1+producers))
+		if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.Next != 2+producers {
+			t.Errorf("committed: got %+v, %v, %v, want what was committed last", mark, found, err)
 		}
 		if got := e.visible(e.out[0], 1); len(got) != 0 {
 			t.Errorf("visible: %q, want nothing of what went astray", got)
@@ -147,10 +173,90 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 		}
 		for range producers {
 			p := <-s.idle
-			if len(p.astray) != 0 {
-				t.Errorf("%s: %d are still astray", p.id, len(p.astray))
+			if len(p.astray)+len(p.marks) != 0 {
+				t.Errorf("%s: %d are still astray", p.id, len(p.astray)+len(p.marks))
 			}
 			s.idle <- p
 		}
 	})
+}
+
+// A broker that was killed may load an older state of its transactions (package comment),
+// and then knows nothing of one that was under way: no marker would ever end it, and its
+// offsets could never be read again. Here the state is written back by hand.
+func TestAForgottenTransactionIsSwept(t *testing.T) {
+	addr, script, dir := os.Getenv(realBroker), os.Getenv("FOOTFALL_TEST_BROKER"), os.Getenv("FOOTFALL_TEST_BROKER_DIR")
+	if addr == "" || script == "" {
+		t.Skip("needs a real Kafka that may be killed: make test-kafka")
+	}
+	e := newEnv(t, addr, nil, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)[0]
+	commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
+	p := <-s.idle
+	if err := p.renew(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	// All of a transaction but its end, and what the coordinator knew before it began.
+	lost, marks := e.records(1, "forgotten"), []markText{{partition: 0, next: 99, text: "forgotten"}}
+	id, epoch, err := p.cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(p.cl.BeginTransaction(), s.produce(t.Context(), p, lost),
+		s.addOffsets(t.Context(), p, id, epoch, membership{generation: -1}, cut{marks: marks}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget(t, addr, p.id, id, epoch)
+	for _, do := range []string{"kill9", "restart"} {
+		if out, err := exec.CommandContext(t.Context(), script, do, dir).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", do, err, out)
+		}
+	}
+	p.lost(lost, marks, errors.New("no answer"))
+	p.sound = false
+	s.idle <- p
+	a = assigned(t, s, 2)[0] // whoever is killed forgets its groups' members too
+	for n := range uint64(producers) {
+		commitUntilDone(t, s, e.records(0, fmt.Sprint("after", n)), output(a, 2+int64(n), 2+n))
+	}
+	if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.Next != 1+producers {
+		t.Errorf("committed: got %+v, %v, %v, want what was committed last", mark, found, err)
+	}
+	if _, stable, end, err := s.Range(t.Context(), e.out[0], 1); err != nil || stable != end {
+		t.Errorf("the topic is decided until %d of %d (%v)", stable, end, err)
+	}
+	if got := e.visible(e.out[0], 1); len(got) != 0 {
+		t.Errorf("visible: %q, want nothing of what was forgotten", got)
+	}
+}
+
+// forget writes, to the log of the transactions' coordinator, that a producer has no
+// transaction. Of clients only the one of Kafka's own tools may.
+func forget(t *testing.T, addr, id string, producer int64, epoch int16) {
+	t.Helper()
+	const topic = "__transaction_state"
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ClientID("__admin_client"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	infos, err := lookUp(t.Context(), cl, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	be := binary.BigEndian
+	key := be.AppendUint16(be.AppendUint16(nil, 0), uint16(len(id))) // version, and the id
+	key = append(key, id...)
+	value := be.AppendUint64(be.AppendUint16(nil, 0), uint64(producer)) // version, and TransactionLogValue
+	value = be.AppendUint32(be.AppendUint16(value, uint16(epoch)), 60_000)
+	value = append(value, 0)                       // Empty
+	value = be.AppendUint32(value, math.MaxUint32) // no partitions
+	value = be.AppendUint64(value, uint64(time.Now().UnixMilli()))
+	value = be.AppendUint64(value, math.MaxUint64) // not begun
+	r := &kgo.Record{Topic: topic, Partition: (javaHash(id) & 0x7fffffff) % int32(len(infos[topic].leaders)), Key: key, Value: value}
+	if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 }

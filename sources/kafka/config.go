@@ -164,6 +164,7 @@ func Options(c Config) ([]kgo.Opt, error) {
 			}
 		}),
 		kgo.MetadataMinAge(100 * time.Millisecond), // a moved leader is found soon, not after 5 s
+		kgo.MetadataMaxAge(metadataAge),
 		kgo.DialTimeout(5 * time.Second),
 		kgo.DisableClientMetrics(),
 		kgo.MaxDecompressBatchBytes(cmp.Or(c.BatchMax, batchMaxDefault)),
@@ -187,6 +188,12 @@ func Options(c Config) ([]kgo.Opt, error) {
 	}
 	return append(opts, c.Options...), nil
 }
+
+// metadataAge is how old what a client knows of the brokers gets at most. A member under
+// the group protocol Consumer goes on to ask a coordinator that is gone, until the brokers
+// are listed without it: heartbeats do not have kgo forget it (franz-go 1.22.3), and its own
+// time would be five minutes.
+const metadataAge = 5 * time.Second
 
 // batchMaxDefault is what Config.BatchMax is if it is 0.
 const batchMaxDefault = 64 << 20

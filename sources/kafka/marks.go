@@ -57,11 +57,13 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	p.began = time.Now().Round(0)
 	//failpoint:marks.adding
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {
+		p.lost(nil, cut.marks, err)
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
 	//failpoint:marks.committing
-	if err := p.commit(ctx); err != nil {
+	if err := p.end(ctx, true); err != nil {
+		p.lost(nil, cut.marks, err)
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:marks.committed
@@ -69,10 +71,10 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	return used, nil
 }
 
-// commit ends a transaction of marks.
-func (p *producer) commit(ctx context.Context) error {
+// end commits a transaction of marks, or aborts it.
+func (p *producer) end(ctx context.Context, commit bool) error {
 	req := kmsg.NewPtrEndTxnRequest()
-	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = p.id, p.pid, p.epoch, true
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = p.id, p.pid, p.epoch, commit
 	return retry(ctx, func() error {
 		resp, err := req.RequestWith(ctx, p.cl)
 		if err == nil {

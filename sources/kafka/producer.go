@@ -27,9 +27,11 @@ type producer struct {
 	fenced int       // times in a row that it was fenced
 	topics []string  // that cl is settled with
 
-	// astray is a record of each partition to which something was sent that nobody has
-	// answered for: it may be written yet, or was, behind the coordinator's back.
+	// astray is a record of each partition to which something was sent that may be written
+	// yet, or was, and that the transaction's coordinator may know nothing of; marks are
+	// those that were sent in the same way.
 	astray []*kgo.Record
+	marks  []markText
 
 	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
 	// by them (marks.go): elsewhere kgo knows better.
@@ -224,6 +226,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	}
 	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
+		p.lost(records, nil, err)
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
@@ -233,6 +236,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		err = s.addOffsets(ctx, p, id, epoch, used, cut)
 	}
 	if err != nil {
+		p.lost(records, cut.marks, err)
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
@@ -242,6 +246,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		p.lost(records, cut.marks, err)
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:txn.ended
@@ -306,9 +311,23 @@ func (p *producer) strayed(r *kgo.Record) {
 	}
 }
 
+// lost notes a transaction that ends because of an error, where that says that a broker
+// may have died: its coordinator may come back without it.
+func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
+	if !transient(because) || outdated(because) {
+		return
+	}
+	for _, r := range records {
+		p.strayed(r)
+	}
+	if len(marks) > 0 {
+		p.marks = slices.Clone(marks)
+	}
+}
+
 // sweep makes a transaction of one record for each partition to which something went
-// astray, and aborts it. The marker ends what was written there of an earlier epoch, and
-// has the partition's leader refuse what may still come.
+// astray, and of the marks that did, and aborts it. The marker ends what was written there
+// of an earlier epoch, and has the partition's leader refuse what may still come.
 //
 // By its coordinator's account a transaction that was given up is aborted everywhere. But
 // brokers have been seen to let a late request in while they were loading their state
@@ -316,26 +335,42 @@ func (p *producer) strayed(r *kgo.Record) {
 // is moved on, and what it had open is aborted in the partitions that the coordinator
 // knows; (2) a batch of before is written to another one, verified by a state that is
 // older than (1); (3) the next transaction's marker commits it, and it was said twice. Or
-// no marker ever comes, and readers wait for ever.
+// no marker ever comes, and readers wait for ever: nor does one where (1) comes to a state
+// that is older than the whole transaction.
+//
+// The marks are sent in nobody's name, as the protocol allows of a transaction: whoever
+// owns the partitions now, they are aborted.
 func (s *Session) sweep(ctx context.Context, p *producer) error {
-	if len(p.astray) == 0 {
+	if len(p.astray) == 0 && len(p.marks) == 0 {
 		return nil
 	}
-	if err := p.cl.BeginTransaction(); err != nil {
-		return err
+	if len(p.astray) > 0 {
+		if err := p.cl.BeginTransaction(); err != nil {
+			return err
+		}
+		if err := s.produce(ctx, p, slices.Clone(p.astray)); err != nil {
+			return err
+		}
+		if err := p.settle(ctx, p.astray); err != nil {
+			return err
+		}
 	}
-	if err := s.produce(ctx, p, slices.Clone(p.astray)); err != nil {
-		return err
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err == nil && len(p.marks) > 0 {
+		err = s.addOffsets(ctx, p, id, epoch, membership{generation: -1}, cut{marks: p.marks})
 	}
-	if err := p.settle(ctx, p.astray); err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(p.astray) == 0:
+		err = p.end(ctx, false)
+	default:
+		if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
+			p.pid, p.epoch, err = p.cl.ProducerID(ctx)
+		}
 	}
-	if err := p.cl.EndTransaction(ctx, kgo.TryAbort); err != nil {
-		return err
-	}
-	var err error
-	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err == nil {
-		p.astray = nil
+	if err == nil {
+		p.astray, p.marks = nil, nil
 	}
 	return err
 }
@@ -401,7 +436,7 @@ func (s *Session) addOffsets(ctx context.Context, p *producer, id int64, epoch i
 	req.TransactionalID, req.Group = p.id, s.conf.Group
 	req.ProducerID, req.ProducerEpoch = id, epoch
 	req.MemberID, req.Generation = as.member, as.generation
-	if s.conf.InstanceID != "" {
+	if s.conf.InstanceID != "" && as.member != "" {
 		req.InstanceID = new(s.conf.InstanceID)
 	}
 	topic := kmsg.NewTxnOffsetCommitRequestTopic()
