@@ -31,6 +31,10 @@ func setMutants() []mutant {
 			"\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", "\tif ON {\n\t\tw.ahead = nil\n\t}\n\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", seedsFrom(1),
 		},
 		{
+			"snapshots count sets in a byte", "pipeline/worker/snapshot.go",
+			"\tb = le.AppendUint16(b, uint16(len(w.names)))\n", "\tnames := len(w.names)\n\tif ON {\n\t\tnames &= 0xff\n\t}\n\tb = le.AppendUint16(b, uint16(names))\n", test("pipeline/worker", "TestASnapshotOfMoreSetsThanAByteCounts"),
+		},
+		{
 			"the search for history skips the first record", "pipeline/filling.go",
 			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
 		},
