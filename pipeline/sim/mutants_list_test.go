@@ -45,6 +45,10 @@ func pipelineMutants() []mutant {
 			"\t\tw.remember(set, to, t)\n", "\t\tif !ON {\n\t\t\tw.remember(set, to, t)\n\t\t}\n", test("pipeline/worker", "TestPoliciesAreTheOracles"),
 		},
 		{
+			"a recovery forgets what was said of a segment that is gone", "pipeline/worker/policy.go",
+			"slot == nil && !there:", "slot == nil && !there && (!ON || !slices.Contains(w.place, set)):", test("pipeline/worker", "TestOnceIsOnceAlsoOfASegmentThatWasGone"),
+		},
+		{
 			"dedup window not rebuilt", "pipeline/recover.go",
 			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
 		},
