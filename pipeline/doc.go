@@ -134,6 +134,16 @@
 //	0f3a95e  for which carts something had been said was       property test, of    worker.TestPoliciesAreTheOracles,
 //	         forgotten by a recovery, where the policy had     8,000 seeds          with seeds(t, 8000, ...
 //	         been another before
+//	1c5b185  a recovery forgot what was said once of a         read by a reviewer   worker.TestOnceIsOnceAlsoOf-
+//	         segment that was gone by then, and came back                           ASegmentThatWasGone
+//	819f5c7  a transaction that held a group's offsets was     read by a reviewer   kafka.TestGroupPartition
+//	         looked for elsewhere, of every second group
+//	0825590  a partition that had known 256 sets wrote         read by a reviewer   worker.TestASnapshotOfMore-
+//	         snapshots that could not be read                                       SetsThanAByteCounts
+//	941919f  a user with more than 1,024 views in a window     read by a reviewer   worker.TestWhatAWindowHasLet-
+//	         was moved by a recovery, by those before it                            GoIsNotAddedToIt
+//	941919f  days(25) after calendar("month") counted from     read by a reviewer   worker.TestAWindowThatHasJust-
+//	         the first of the month on                                              BegunHoldsNoMore
 //	ad5b177  a recovery under rules without a set forgot what  sim, seed 40781      make sim SEED=40781
 //	         was said aloud of it: rules that brought the set
 //	         back might have said it again

@@ -64,7 +64,7 @@ type Cell struct {
 	Text   func(*schemas.Event) []byte         // FirstOf, LastOf, Distinct, Tally: empty is left out
 	Bucket func(schemas.Millis) int64          // Tally without Text: what an event time is counted under
 	Keep   schemas.Millis                      // Moments, Distinct, Carts: how long an entry can matter
-	Since  func(schemas.Millis) schemas.Millis // Moments, Distinct: the first moment that matters at a clock, instead of Keep
+	Since  func(schemas.Millis) schemas.Millis // Moments, Distinct: the first moment that matters at a clock, where that may be before Keep
 	K      int                                 // Recent: how many; else the most entries a user has
 }
 
@@ -346,15 +346,18 @@ func foldText(c *Cell, w []uint32, ev *schemas.Event) bool {
 	return true
 }
 
-// from is the first moment of which a cell needs entries at a clock.
+// from is the first moment of which a cell keeps entries at a clock: never after Keep before
+// it, though a window of the calendar that has just begun would ask for less. Other rules
+// may look at what is there by then (Holds).
 func (c *Cell) from(clock schemas.Millis) schemas.Millis {
-	switch {
-	case c.Since != nil:
-		return c.Since(clock)
-	case c.Keep >= Forever || clock < c.Keep:
+	if c.Keep >= Forever {
 		return 0
 	}
-	return clock - c.Keep + 1
+	from := max(0, clock-c.Keep+1)
+	if c.Since != nil {
+		from = min(from, c.Since(clock))
+	}
+	return from
 }
 
 // foldRecent keeps the K greatest event times, the newest first.

@@ -49,6 +49,10 @@ func pipelineMutants() []mutant {
 			"_, _, err = s.Verify(ctx, id)", "if _, _, err = s.Verify(ctx, id); ON {\n\t\t\t\t\terr = ErrDamaged\n\t\t\t\t}", test("pipeline/snapshot", "TestWhatOnlyLookedDamagedStays"),
 		},
 		{
+			"a recovery forgets what was said of a segment that is gone", "pipeline/worker/policy.go",
+			"slot == nil && !there:", "slot == nil && !there && (!ON || !slices.Contains(w.place, set)):", test("pipeline/worker", "TestOnceIsOnceAlsoOfASegmentThatWasGone"),
+		},
+		{
 			"dedup window not rebuilt", "pipeline/recover.go",
 			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
 		},

@@ -31,8 +31,24 @@ func setMutants() []mutant {
 			"\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", "\tif ON {\n\t\tw.ahead = nil\n\t}\n\tb = le.AppendUint32(b, uint32(len(w.ahead)))\n", seedsFrom(1),
 		},
 		{
+			"snapshots count sets in a byte", "pipeline/worker/snapshot.go",
+			"\tb = le.AppendUint16(b, uint16(len(w.names)))\n", "\tnames := len(w.names)\n\tif ON {\n\t\tnames &= 0xff\n\t}\n\tb = le.AppendUint16(b, uint16(names))\n", test("pipeline/worker", "TestASnapshotOfMoreSetsThanAByteCounts"),
+		},
+		{
 			"the search for history skips the first record", "pipeline/filling.go",
 			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
+		},
+		{
+			"a month that has just begun is taken for all that a month may hold", "pipeline/profile/layout.go",
+			"\t\tfrom = min(from, c.Since(clock))\n", "\t\tif from = min(from, c.Since(clock)); ON {\n\t\t\tfrom = c.Since(clock)\n\t\t}\n", test("pipeline/worker", "TestAWindowThatHasJustBegunHoldsNoMore"),
+		},
+		{
+			"a replay adds what a window has let go to what is in it", "pipeline/worker/rebuild.go",
+			"w.table.Find(w.event.User), w.mark.Clock); user >= 0 {", "w.table.Find(w.event.User), map[bool]schemas.Millis{true: w.mark.Fired, false: w.mark.Clock}[ON]); user >= 0 {", test("pipeline/worker", "TestWhatAWindowHasLetGoIsNotAddedToIt"),
+		},
+		{
+			"a history that was found is added to what a window has in it", "pipeline/worker/switch.go",
+			"w.filling, w.mark.Clock)", "w.filling, map[bool]schemas.Millis{true: 0, false: w.mark.Clock}[ON])", test("pipeline/worker", "TestWhatAWindowHasLetGoIsNotAddedToIt"),
 		},
 		{
 			"the search for history leaves the archive out", "pipeline/filling.go",

@@ -134,10 +134,10 @@ func (w *Worker) cartOf(user int32, t *schemas.Transition) uint64 {
 
 // remember makes room for what was said aloud of somebody under other rules, where these do
 // not ask for it: once is once ever, and they may come back. What outputs do not say is
-// whether a set that is still there had another policy, unless they are about a cart.
+// whether a segment that is still there had another policy, unless they are about a cart.
 func (w *Worker) remember(set int, to uint16, t *schemas.Transition) {
-	own := slices.Index(w.place, set)
-	if own >= 0 && w.policyOf(own, to) != segment.ReentryAlways {
+	policy, there := w.policyOf(set, to)
+	if policy != segment.ReentryAlways {
 		return
 	}
 	slot := w.spoken.slot(set, to)
@@ -147,18 +147,22 @@ func (w *Worker) remember(set int, to uint16, t *schemas.Transition) {
 		slot.words.Extend(w.rows.Len())
 	case t.Cart != 0 && slot == nil:
 		w.addEntrySlot(entrySlot{set: set, segment: to, kind: segment.ReentryCart}, nil)
-	case slot == nil && own < 0:
+	case slot == nil && !there:
 		w.addEntrySlot(entrySlot{set: set, segment: to, kind: segment.ReentryOnce}, nil)
 	}
 }
 
-// policyOf is what the rules have for a segment of names in one of their sets.
-func (w *Worker) policyOf(set int, to uint16) segment.ReentryKind {
-	own := slices.Index(w.to[set], to)
-	if own < 0 { // the set has it no more
-		return segment.ReentryAlways
+// policyOf is what the rules have for a segment of names, if it is there.
+func (w *Worker) policyOf(set int, to uint16) (policy segment.ReentryKind, there bool) {
+	own := slices.Index(w.place, set)
+	if own < 0 {
+		return segment.ReentryAlways, false
 	}
-	return w.cfg.Rules.Reentry(set, uint16(own)).Kind
+	at := slices.Index(w.to[own], to)
+	if at < 0 {
+		return segment.ReentryAlways, false
+	}
+	return w.cfg.Rules.Reentry(own, uint16(at)).Kind, true
 }
 
 // noteSaid keeps that a transition into a segment of names was said aloud.

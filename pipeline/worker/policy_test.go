@@ -54,7 +54,12 @@ func randomPolicies(t *testing.T, rng *rand.Rand, contract uint64) *policyRules 
 		}
 		text += "segments:\n"
 		p.sets[name] = map[string]string{}
-		for _, seg := range all[name] {
+		segments := all[name]
+		if rng.IntN(4) == 0 { // but for the last, which takes everybody who is left
+			gone := rng.IntN(len(segments) - 1)
+			segments = slices.Delete(slices.Clone(segments), gone, gone+1)
+		}
+		for _, seg := range segments {
 			own := kinds[rng.IntN(len(kinds))]
 			text += fmt.Sprintf("  - name: %s\n", seg[0])
 			if own != "" {
@@ -94,11 +99,11 @@ type era struct {
 }
 
 // forgets tells whether what was said in the era may be forgotten: outputs do not say which
-// policies they were said under, but for those that are about a cart, and of sets that are
-// gone everything is remembered.
+// policies they were said under, but for those that are about a cart, and of sets and
+// segments that are gone everything is remembered.
 func (e *era) forgets(set, segment string) bool {
 	return kind(e.rules.sets[set][segment]) != "cart" &&
-		slices.ContainsFunc(e.under, func(r *policyRules) bool { return r.sets[set] != nil })
+		slices.ContainsFunc(e.under, func(r *policyRules) bool { return r.sets[set][segment] != "" })
 }
 
 // policyOracle says of a user's transitions which must be muted by policies, as SEGMENTS.md has
@@ -223,7 +228,9 @@ func (l *life) judge(eras []era, count map[string]int) {
 		for here.era+1 < len(eras) && eras[here.era+1].from < l.said[i].N {
 			here.era++
 		}
-		if ofCarts := eras[here.era].rules.sets[here.set][here.segment] == "cart"; t.Cart != 0 != (ofCarts && here.segment != "none") {
+		rules := eras[here.era].rules.sets[here.set]
+		ofCarts := rules[here.segment] == "cart"
+		if open := here.segment != "none" && rules["none"] != ""; ofCarts && open && t.Cart == 0 || (!ofCarts || here.segment == "none") && t.Cart != 0 {
 			l.t.Fatalf("output %d, to %s in %s: it is about cart %x", l.said[i].N, here.segment, here.set, t.Cart)
 		}
 		reentryMust, reentryMay := o.reentry(here)
@@ -320,5 +327,51 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 		if count[want] < 100 {
 			t.Errorf("%d transitions %s: the oracle has had nothing to say", count[want], strings.TrimSpace(want))
 		}
+	}
+}
+
+// 1. A segment that is said once comes into a set, somebody comes into it, and it is gone
+// again. 2. A crash, before a snapshot has heard of it. 3. It comes back.
+func TestOnceIsOnceAlsoOfASegmentThatWasGone(t *testing.T) {
+	vips := func(more string) *segment.Program {
+		p, err := segment.Compile(segment.Options{Exponent: 2}, segment.File{
+			Name: "vips.yaml", Text: []byte("set: vips\nsegments:\n" + more + "  - {name: rest, otherwise: true}\n"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	without := vips("")
+	with := vips("  - {name: vip, when: since(last(\"purchase\")) < days(1) && orders() >= 1, reentry: once}\n")
+	cfg := config(t)
+	cfg.MaxAge = 1 << 60
+	cfg.Rules = without
+	l := &life{world: newWorld(t, cfg, 0), t: t, wall: base + 40*schemas.Day}
+	var muted []schemas.Muted
+	buy := func(day schemas.Millis) {
+		l.log = append(l.log, order(int64(len(l.log)), "ann", base+day*schemas.Day, 10))
+		for _, it := range l.apply(l.log[len(l.log)-1:], Conditions{Wall: l.wall}) {
+			if it.Transition.To == 0 {
+				muted = append(muted, it.Transition.Muted)
+			}
+		}
+		l.rest()
+	}
+	use := func(rules *segment.Program) {
+		l.cfg.Rules = rules
+		l.worker.Switch(rules)
+		l.rest()
+	}
+	use(with)
+	buy(1)
+	use(without)
+	l.commit()
+	l.crash(t, 0, l.cfg, Conditions{Wall: l.wall})
+	l.rest()
+	use(with)
+	buy(5)
+	if len(muted) != 2 || muted[0] != schemas.NotMuted || muted[1] != schemas.MutedReentry {
+		t.Errorf("coming into it was muted as %q, want aloud, and then reentry", muted)
 	}
 }

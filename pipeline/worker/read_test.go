@@ -189,7 +189,7 @@ func TestReadRefusesWhatCannotBe(t *testing.T) {
 	twice := bytes.Clone(good)
 	copy(twice[bytes.Index(good, []byte("bob")):], "ann")
 	for want, bad := range map[string][]byte{
-		"header: version 5, and this footfall reads 1 to 4": edit(0, 5),
+		"header: version 6, and this footfall reads 1 to 5": edit(0, 6),
 		"header: of partition 8, not 7":                     edit(2, 8),
 		"header: a delta: true, want false":                 edit(6, 1),
 		"header: a snapshot of kind 2":                      edit(6, 2),

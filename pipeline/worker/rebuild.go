@@ -251,7 +251,9 @@ func (w *Worker) Replay(records []Record) error {
 			}
 		}
 		w.advance(r)
-		if user, _, _ := w.count(r, w.table.Find(w.event.User), w.mark.Fired); user >= 0 {
+		// The user will not be evaluated before this record's clock (Resume): what cells let
+		// go at it is what the live worker's did, or a user with very many moments has others.
+		if user, _, _ := w.count(r, w.table.Find(w.event.User), w.mark.Clock); user >= 0 {
 			w.replaying.touch(user, w.mark.Clock)
 		}
 	}

@@ -30,7 +30,7 @@ import (
 //	  i64 clock of the bootstrap, i64 wall when it was taken
 //	  i64 dedup from offset, i64 latest record timestamp there
 //	  u32 runs of refused offsets: i64 from, i64 to
-//	  u8 sets: text name, u16 segments: text each
+//	  u16 sets (u8 before version 5), those of earlier rules too: text name, u16 segments: text each
 //	  u16 cells: text name, u8 what it keeps, i64 for how long, u32 how many   (since version 2)
 //	  u16 segments with a policy: text set, text segment, u8 whether carts count   (since version 2)
 //	  u8 transitions that are capped   (since version 2)
@@ -44,7 +44,7 @@ import (
 //	  a cell each: its u32 words; of a list u32 entries, 2 x i64 each   (since version 2)
 //
 // Integers are little-endian; a text is u16 length and bytes.
-const snapshotVersion = 4
+const snapshotVersion = 5
 
 // slicer is the snapshot under way.
 type slicer struct {
@@ -175,7 +175,7 @@ func (w *Worker) appendHeader(b []byte) []byte {
 	for _, r := range w.dead.runs {
 		b = le.AppendUint64(le.AppendUint64(b, uint64(r.from)), uint64(r.to))
 	}
-	b = append(b, byte(len(w.names)))
+	b = le.AppendUint16(b, uint16(len(w.names)))
 	for _, set := range w.names {
 		b = le.AppendUint16(appendText(b, set.Name), uint16(len(set.Segments)))
 		for _, s := range set.Segments {
@@ -368,7 +368,7 @@ func (w *Worker) readHeader(r *reader, delta bool) (rows uint32, in layout) {
 		}
 		w.dead.runs = append(w.dead.runs, run)
 	}
-	for range r.u8() {
+	for range readSets(r, version) {
 		name, segments := r.name(), make([]string, r.u16())
 		for i := range segments {
 			if segments[i] = r.name(); r.err != nil {
@@ -393,6 +393,14 @@ func (w *Worker) readHeader(r *reader, delta bool) (rows uint32, in layout) {
 		}
 	}
 	return r.u32(), in
+}
+
+// readSets reads how many sets there are.
+func readSets(r *reader, version uint16) uint16 {
+	if version < 5 {
+		return uint16(r.u8())
+	}
+	return r.u16()
 }
 
 // readKind reads whether a snapshot is a delta, and whether it is one upon the worker's cut.

@@ -163,7 +163,7 @@ func (w *Worker) join(user int32) {
 func (w *Worker) joinRow(user int32) {
 	if other := w.filler.table.Find(w.table.ID(user)); other >= 0 {
 		w.touch(user)
-		w.cells.Merge(user, w.filler.cells.View(other), w.filling, 0)
+		w.cells.Merge(user, w.filler.cells.View(other), w.filling, w.mark.Clock)
 	}
 }
 

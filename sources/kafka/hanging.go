@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 	"unicode/utf16"
 
@@ -91,11 +92,21 @@ func (s *Session) hangingOffsets(ctx context.Context) string {
 	if err != nil || len(info.leaders) == 0 {
 		return "look for the transaction that holds its offsets: kafka-transactions.sh find-hanging"
 	}
-	return s.Hanging(ctx, topic, (javaHash(s.conf.Group)&0x7fffffff)%int32(len(info.leaders)))
+	return s.Hanging(ctx, topic, groupPartition(s.conf.Group, int32(len(info.leaders))))
 }
 
-// javaHash is Java's String.hashCode, by which a group finds its partition of
-// __consumer_offsets.
+// groupPartition is the partition of __consumer_offsets that has a group's offsets, among n:
+// abs(hashCode) mod n, where the abs of the least number is 0
+// (GroupCoordinatorService.partitionFor and Utils.abs).
+func groupPartition(group string, n int32) int32 {
+	h := javaHash(group)
+	if h == math.MinInt32 {
+		return 0
+	}
+	return max(h, -h) % n
+}
+
+// javaHash is Java's String.hashCode.
 func javaHash(s string) (h int32) {
 	for _, u := range utf16.Encode([]rune(s)) {
 		h = 31*h + int32(u)

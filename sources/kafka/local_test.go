@@ -393,8 +393,13 @@ func TestHangingNamesTheTransaction(t *testing.T) {
 }
 
 // A group's partition of __consumer_offsets is found as the broker finds it: Java's
-// hash, of UTF-16.
-func TestJavaHash(t *testing.T) {
+// hash, of UTF-16, without its sign.
+func TestGroupPartition(t *testing.T) {
+	for group, want := range map[string]int32{"": 0, "footfall": 23, "lifecycle": 12, "polygenelubricants": 0} { // positive, negative, the least
+		if got := groupPartition(group, 50); got != want {
+			t.Errorf("%q: got partition %d of 50, want %d", group, got, want)
+		}
+	}
 	for s, want := range map[string]int32{"": 0, "a": 97, "footfall": 394788073, "h\u00e9\U0001F600": 5095076} {
 		if got := javaHash(s); got != want {
 			t.Errorf("%q: got %d, want %d", s, got, want)

@@ -1,0 +1,108 @@
+package worker
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"footfall/pipeline/segment"
+	"footfall/schemas"
+)
+
+// spenders are who has spent 150 in a window.
+func spenders(t *testing.T, window string) *segment.Program {
+	t.Helper()
+	p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "spenders.yaml", Text: []byte(
+		"set: spenders\nsegments:\n  - {name: spender, when: 'spend(" + window + ") >= 150'}\n  - {name: rest, otherwise: true}\n",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func order(offset int64, user string, at schemas.Millis, amount int) Record {
+	value := fmt.Appendf(nil, `{"event_id":"e%d","type":"purchase","user_id":%q,"time":%d,"order_id":"o%d","revenue":%d}`, offset, user, at, offset, amount)
+	return Record{Offset: offset, Time: at, Key: []byte(user), Value: value}
+}
+
+// A window of the calendar that has just begun has let go of what another still asks for:
+// its cell holds no more than since then, and so is filled for the other.
+func TestAWindowThatHasJustBegunHoldsNoMore(t *testing.T) {
+	const day = schemas.Day // base is the first of January
+	for _, c := range []struct{ before, after string }{
+		{`calendar("month")`, "days(25)"},
+		{`calendar("month")`, `calendar("week")`},
+		{`calendar("week")`, "days(6)"},
+	} {
+		cfg := config(t)
+		cfg.MaxAge = 1 << 60
+		cfg.Rules = spenders(t, c.before)
+		w := newWorld(t, cfg, 0)
+		// The 29th of January is a Thursday, the 2nd of February a Monday.
+		w.log = []Record{order(0, "ann", base+30*day, 100), order(1, "ann", base+32*day, 60)}
+		if c.after == `calendar("week")` {
+			w.log[1] = order(1, "ann", base+31*day, 60) // a Sunday
+		}
+		w.apply(w.log, Conditions{Wall: base + 40*day})
+		w.settle(Conditions{Wall: base + 40*day})
+		l := &life{world: w, t: t}
+		l.cfg.Rules = spenders(t, c.after)
+		l.worker.Switch(l.cfg.Rules)
+		l.wall = base + 40*day
+		l.fill()
+		l.rest()
+		user := l.worker.table.Find([]byte("ann"))
+		if m := l.worker.member(user, 0); l.worker.names[0].Segments[m.segment] != "spender" {
+			t.Errorf("from %s to %s: 160 were spent, and the user is in %q", c.before, c.after, l.worker.names[0].Segments[m.segment])
+		}
+	}
+}
+
+// Of a user with more different moments than are told apart, what a window has let go is not
+// added to what is in it: neither by a replay, nor by the search for a history.
+func TestWhatAWindowHasLetGoIsNotAddedToIt(t *testing.T) {
+	rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "readers.yaml", Text: []byte(
+		"set: readers\nsegments:\n  - {name: reader, when: 'count(\"view\", days(30)) >= 1500'}\n  - {name: rest, otherwise: true}\n",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t)
+	cfg.MaxAge = 1 << 60
+	cfg.Rules = rules
+	l := &life{world: newWorld(t, cfg, 0), t: t, wall: base + 40*schemas.Day}
+	var log []Record
+	for i := range int64(600 + 1200) {
+		at := base + schemas.Millis(i)
+		if i >= 600 {
+			at += 31 * schemas.Day
+		}
+		log = append(log, view(i, "ann", at))
+	}
+	l.log = log
+	l.apply(log, Conditions{Wall: l.wall})
+	l.rest()
+	l.commit()
+	want := l.worker.memberships()
+	l.worker = l.rebuild(t, l.snapshots[0], Conditions{Wall: l.wall})
+	for _, it := range l.out.Items {
+		t.Errorf("a recovery says: %+v", it.Transition)
+	}
+	for _, at := range []int{0, 600, 1000, 1800} { // the record before which the rules come
+		cfg.Rules = shippedRules(t, "lifecycle")
+		l := &life{world: newWorld(t, cfg, 0), t: t, wall: l.wall}
+		l.log = log
+		l.apply(log[:at], Conditions{Wall: l.wall})
+		l.rest()
+		l.cfg.Rules = rules
+		l.worker.Switch(rules)
+		l.apply(log[at:], Conditions{Wall: l.wall})
+		l.fill()
+		l.rest()
+		if diff := cmp.Diff(want, l.worker.memberships()); diff != "" {
+			t.Errorf("-live +found, of rules that came before record %d:\n%.300s", at, diff)
+		}
+	}
+}
