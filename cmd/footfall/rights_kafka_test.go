@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,8 +55,8 @@ func TestRealKafkaRightsTaken(t *testing.T) {
 		engine.settled(engine.conf.runNeeds())
 		running = engine.start()
 	}
-	engine.applied(time.Minute)
-	engine.archived()
+	engine.lives(running)
+	b.withoutArchive(t, acls, engine, shop, running)
 	engine.stop(running)
 	engine.judge(true)
 
@@ -81,6 +82,35 @@ func TestRealKafkaRightsTaken(t *testing.T) {
 	}
 	engine.stop(running)
 	engine.judge(true)
+}
+
+// withoutArchive takes the archive's right away: it says so, triggers go on, and it goes on
+// itself when it has the right again.
+func (b *guardedBroker) withoutArchive(t *testing.T, acls []acl, engine, shop *house, running *process) {
+	t.Helper()
+	i := slices.IndexFunc(acls, func(a acl) bool { return a.user == "footfall" && a.lack.Name == "footfall-archive" })
+	b.revoke(t, acls[i])
+	publish := func(seed int) {
+		shop.run("simulate", "--lane", "live", "--ago", "1d", "--speed", "86400x", "--shoppers", "20", "--for", "1s", "--seed", fmt.Sprint(seed))
+	}
+	seed := 100
+	engine.until("the archive says what it lacks", time.Minute, func() bool {
+		seed++
+		publish(seed)
+		return running.has("archive stopped", "GROUP_AUTHORIZATION_FAILED")
+	})
+	engine.applied(time.Minute)
+	b.grant(t, acls[i].user, acls[i])
+	publish(1)
+	engine.applied(time.Minute)
+	engine.archived()
+}
+
+// has tells whether it has logged a message of this beginning, with this in its error.
+func (p *process) has(message, text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.lines, func(l logLine) bool { return strings.HasPrefix(l.Message, message) && strings.Contains(l.Error, text) })
 }
 
 // vital tells rights without which an engine that runs can't go on. The others it needs
