@@ -125,6 +125,9 @@
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	c2f52c8  a bucket's layout that was cut short within the   FuzzLayout           pipeline.TestLayoutIsHeld
+//	         number of partitions was read as one of fewer:
+//	         12 as 1
 //	ad5b177  a recovery under rules without a set forgot what  sim, seed 40781      make sim SEED=40781
 //	         was said aloud of it: rules that brought the set
 //	         back might have said it again
