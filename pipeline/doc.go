@@ -144,6 +144,9 @@
 //	         was moved by a recovery, by those before it                            GoIsNotAddedToIt
 //	941919f  days(25) after calendar("month") counted from     read by a reviewer   worker.TestAWindowThatHasJust-
 //	         the first of the month on                                              BegunHoldsNoMore
+//	c2f52c8  a bucket's layout that was cut short within the   FuzzLayout           pipeline.TestLayoutIsHeld
+//	         number of partitions was read as one of fewer:
+//	         12 as 1
 //	ad5b177  a recovery under rules without a set forgot what  sim, seed 40781      make sim SEED=40781
 //	         was said aloud of it: rules that brought the set
 //	         back might have said it again

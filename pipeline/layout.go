@@ -33,7 +33,8 @@ func (p *Pipeline) checkLayout(ctx context.Context) error {
 		return err
 	}
 	var l Layout
-	if n, err := fmt.Sscanf(text, layoutForm, &l.Topic, &l.ID, &l.Partitions); err != nil || n != 3 {
+	// What is cut short may end within a number.
+	if _, err := fmt.Sscanf(text, layoutForm, &l.Topic, &l.ID, &l.Partitions); err != nil || l.String() != text {
 		return fmt.Errorf("the bucket's layout is %q, which this footfall cannot read: %w. Give the bucket that holds this group's snapshots, or remove its object layout if it is the right one", text, ErrPermanent)
 	}
 	switch {

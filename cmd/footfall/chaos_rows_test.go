@@ -63,6 +63,11 @@ func (h *house) columnsOf(table string) (names, texts []string) {
 	return names, texts
 }
 
+// partsMax is how many parts a partition of a table may have after small inserts and all
+// that was done again. From 1,000 on ClickHouse has inserts wait, from 3,000 on it refuses
+// them.
+const partsMax = 300
+
 // verifyTables compares every column of every row with its record.
 func (h *house) verifyTables(dump *oracle.Dump, v *verdict) {
 	h.t.Helper()
@@ -90,6 +95,10 @@ func (h *house) verifyTables(dump *oracle.Dump, v *verdict) {
 	} {
 		h.compareRows(table.name, table.records, table.content)
 		v.resent += h.number("SELECT count() - uniqExact(_topic, _partition, _offset) FROM " + table.name)
+	}
+	parts := h.number("SELECT max(n) FROM (SELECT count() AS n FROM system.parts WHERE active AND database = currentDatabase() GROUP BY table, partition)")
+	if parts == 0 || parts > partsMax {
+		h.t.Errorf("a table's partition has up to %d parts, want 1 to %d", parts, partsMax)
 	}
 }
 

@@ -47,6 +47,7 @@ type rig struct {
 	engine *chdb.Local // ClickHouse
 	dir    string      // of its tables
 	shop   *publishing
+	saw    *witness
 
 	// silence is when the last shopper's silence is due, by the wall; the publisher's
 	// goroutine moves it, and it is read after close.
@@ -90,6 +91,7 @@ func newRigOn(t *testing.T, tables, broker string, lane schemas.Lane, more ...st
 	r.binary = binary
 	r.run("topics", "create")
 	t.Cleanup(r.clear)
+	r.saw = watching(r)
 	return r
 }
 
@@ -364,7 +366,12 @@ func (r *rig) close() {
 func (r *rig) verify(running ...*process) *verdict {
 	r.t.Helper()
 	r.until("every silence is due", time.Minute, func() bool { return wall() > r.silence+10*schemas.Second })
-	return r.house.verify(running...)
+	v := r.house.verify(running...)
+	if len(v.hangs) == 0 {
+		dump, _ := r.readTopics()
+		r.saw.holds(r.t, dump)
+	}
+	return v
 }
 
 // shoppers gives an endless series of records: of a shop whose days pass quickly, in

@@ -165,14 +165,18 @@ func (h *house) readTopic(topic string, without map[int32]bool) (records []oracl
 			if r.Attrs.IsControl() || without[r.Partition] {
 				return
 			}
-			rec := oracle.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
-			for _, header := range r.Headers {
-				rec.Headers = append(rec.Headers, oracle.Header{Key: header.Key, Value: header.Value})
-			}
-			records = append(records, rec)
+			records = append(records, recordOf(r))
 		})
 	}
 	return records
+}
+
+func recordOf(r *kgo.Record) oracle.Record {
+	rec := oracle.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixMilli(), Key: r.Key, Value: r.Value}
+	for _, header := range r.Headers {
+		rec.Headers = append(rec.Headers, oracle.Header{Key: header.Key, Value: header.Value})
+	}
+	return rec
 }
 
 // query asks ClickHouse, and gives each row's values as text; NULL is "\x00".

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -101,6 +102,7 @@ func interrupted(t *testing.T, args []string) {
 			applied = sumOf(t, "http://"+m[1], "footfall_events_applied_total") > 0
 		}
 	}
+	onLoopback(t, c.Process.Pid)
 	if err := syscall.Kill(-c.Process.Pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +116,46 @@ func interrupted(t *testing.T, args []string) {
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("it has left %v (%v)", left, err)
+	}
+}
+
+// onLoopback holds that what the processes of a group listen on is reached from this
+// machine only: the demo's Kafka, ClickHouse and HTTP port.
+func onLoopback(t *testing.T, group int) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil || len(fds) == 0 {
+		t.Log("there is no /proc to tell who listens")
+		return
+	}
+	ours := map[string]bool{} // by inode
+	for _, fd := range fds {
+		pid, _ := strconv.Atoi(strings.Split(fd, "/")[2])
+		if of, err := syscall.Getpgid(pid); err != nil || of != group {
+			continue
+		}
+		link, _ := os.Readlink(fd) // it may be closed by now
+		if inode, ok := strings.CutPrefix(link, "socket:["); ok {
+			ours[strings.TrimSuffix(inode, "]")] = true
+		}
+	}
+	listening := 0
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, _ := os.ReadFile(file) // the second is not there without IPv6
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line) // sl local_address rem_address st ... inode, the tenth
+			if len(f) < 10 || f[3] != "0A" || !ours[f[9]] {
+				continue
+			}
+			listening++
+			// Addresses are words of four bytes, the lowest byte first.
+			if host, _, _ := strings.Cut(f[1], ":"); host != "0100007F" && host != "00000000000000000000000001000000" && host != "0000000000000000FFFF00000100007F" {
+				t.Errorf("something listens on %s of %s", f[1], file)
+			}
+		}
+	}
+	if listening < 3 {
+		t.Errorf("%d ports are listened on, want those of Kafka, ClickHouse and HTTP", listening)
 	}
 }
 

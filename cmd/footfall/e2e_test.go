@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -256,6 +257,9 @@ func TestEndToEndHTTP(t *testing.T) {
 		_ = res.Body.Close()
 		if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(body.String(), want) {
 			t.Errorf("%s: got %d %v without %q:\n%s", path, res.StatusCode, err, want, body.String())
+		}
+		if user := regexp.MustCompile(`u\d{7}`).FindString(body.String()); user != "" { // explain alone tells of one
+			t.Errorf("%s tells of user %s:\n%s", path, user, body.String())
 		}
 	}
 	h.stop(instance)

@@ -183,22 +183,28 @@ func (h *house) refused(args ...string) string {
 	return out.String()
 }
 
+// securedHouse is one on a broker with TLS, passwords and ACLs, as who makes the topics
+// has it. Everybody has the rights that SECURITY.md gives them; secret is the file with
+// the password of all.
+func securedHouse(t *testing.T, acls []acl) (b *guardedBroker, h *house, secret string) {
+	t.Helper()
+	b = startGuarded(t, "footfall-admin", "footfall", "storefront", "historian", "operator", "auditor", "crm")
+	secret = filepath.Join(t.TempDir(), "password")
+	write(t, secret, scramPassword+"\n")
+	for _, a := range acls {
+		b.grant(t, a.user, a)
+	}
+	return b, prepareHouse(t, b.sasl, chdbtest.Database(t), schemas.Live,
+		"kafka.group=footfall", "kafka.topics.events=events", "kafka.topics.triggers=triggers", "kafka.topics.muted=muted", "kafka.topics.dead_letters=dead-letters",
+		"kafka.partitions=2", "kafka.tls.enabled=true", "kafka.tls.ca_file="+filepath.Join(b.ca.dir, "ca.pem"),
+		"kafka.sasl.mechanism=scram-sha-512", "kafka.sasl.password_file="+secret, "kafka.sasl.username=footfall-admin", "log.level=debug"), secret
+}
+
 // TestRealKafkaSecured runs everything on a broker with TLS, passwords and ACLs, each
 // user with no more rights than SECURITY.md gives it, and then without each of them.
 func TestRealKafkaSecured(t *testing.T) {
 	acls := documented(t)
-	b := startGuarded(t, "footfall-admin", "footfall", "storefront", "historian", "operator", "auditor", "crm")
-	secret := filepath.Join(t.TempDir(), "password")
-	write(t, secret, scramPassword+"\n")
-	names := []string{
-		"kafka.group=footfall", "kafka.topics.events=events", "kafka.topics.triggers=triggers", "kafka.topics.muted=muted", "kafka.topics.dead_letters=dead-letters",
-		"kafka.partitions=2", "kafka.tls.enabled=true", "kafka.tls.ca_file=" + filepath.Join(b.ca.dir, "ca.pem"),
-		"kafka.sasl.mechanism=scram-sha-512", "kafka.sasl.password_file=" + secret, "kafka.sasl.username=footfall-admin", "log.level=debug",
-	}
-	for _, a := range acls {
-		b.grant(t, a.user, a)
-	}
-	h := prepareHouse(t, b.sasl, chdbtest.Database(t), schemas.Live, names...)
+	b, h, secret := securedHouse(t, acls)
 	b.withoutTopics(t, acls, h)
 	engine, shop, operator := h.as("footfall"), h.as("storefront"), h.as("operator")
 	engine.settled(engine.conf.runNeeds())

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +76,37 @@ func gossipPort(token Secret) http.Handler {
 	return p.handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "footfall_users 1") }))
 }
 
+// guardedPaths are what not everybody is answered.
+func guardedPaths() []string {
+	return []string{
+		"/status", "/explain?user=u", "/forecast?partition=0&for=1000",
+		"/debug/pprof/", "/debug/pprof/goroutine?debug=2", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=1",
+	}
+}
+
+// Every path that is answered is either one that holds no user's id, or one that is
+// guarded, and that TestGuard tries.
+func TestPathsAreKnown(t *testing.T) {
+	source, err := os.ReadFile("serve.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := []string{"/healthz", "/readyz", "/metrics"}
+	for _, path := range guardedPaths() {
+		path, _, _ = strings.Cut(path, "?")
+		known = append(known, path)
+	}
+	routes := regexp.MustCompile(`mux\.Handle(?:Func)?\("(?:GET )?([^"]*)"`).FindAllStringSubmatch(string(source), -1)
+	if calls := strings.Count(string(source), "mux.Handle"); len(routes) != calls || calls == 0 {
+		t.Errorf("read %d paths, and there are %d", len(routes), calls)
+	}
+	for _, r := range routes {
+		if !slices.Contains(known, r[1]) {
+			t.Errorf("nobody has tried who is answered %s", r[1])
+		}
+	}
+}
+
 // Who asks for what tells of users, and what comes of it.
 func TestGuard(t *testing.T) {
 	const token = "hunter2-hunter2"
@@ -105,7 +138,10 @@ func TestGuard(t *testing.T) {
 		{what: "the token alone", token: token, header: map[string]string{"Authorization": token}, want: 401},
 		{what: "the token, from anywhere", token: token, remote: "10.0.0.7:5", host: "x", header: map[string]string{"Authorization": "Bearer " + token}, want: 200},
 	} {
-		for _, path := range []string{"/status", "/explain?user=u", "/forecast?partition=0&for=1000", "/debug/pprof/", "/debug/pprof/goroutine?debug=2"} {
+		for _, path := range guardedPaths() {
+			if c.want == http.StatusOK && strings.Contains(path, "seconds") {
+				continue // it would take them
+			}
 			r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:9464"+path, nil)
 			r.RemoteAddr = "127.0.0.1:5"
 			if c.remote != "" {

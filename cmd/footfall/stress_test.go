@@ -206,6 +206,28 @@ func TestStressKafkaAway(t *testing.T) {
 	r.away(outage{what: "kafka", gone: func() { broker(t, "kill9", brokerDir()) }, back: func() { broker(t, "restart", brokerDir()) }})
 }
 
+// Kafka is there, and stands still for most of the time, though never for as long as a
+// session lasts: everything is late, and nothing else.
+func TestStressKafkaSlow(t *testing.T) {
+	r := stressed(t, schemas.Replay)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	r.away(outage{what: "slow kafka", gone: func() {
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil {
+				signalBroker(t, syscall.SIGSTOP)
+				time.Sleep(time.Duration(200+r.rng.IntN(1300)) * time.Millisecond)
+				signalBroker(t, syscall.SIGCONT)
+				time.Sleep(time.Duration(100+r.rng.IntN(400)) * time.Millisecond)
+			}
+		}()
+	}, back: func() {
+		cancel()
+		<-done
+	}})
+}
+
 // The bucket is away: a file stands where its folder was. Who waits for a trigger does
 // not notice.
 func TestStressBucketAway(t *testing.T) {

@@ -110,26 +110,26 @@ func kinds(r role, s setting) []kind {
 		{kmsg.ApiVersions, refused(kerr.UnsupportedVersion)},
 		{kmsg.Metadata, slices.Concat(at(2, refused(kerr.LeaderNotAvailable)), at(1, stopping(kerr.UnknownTopicOrPartition)))},
 		{kmsg.FindCoordinator, refused(kerr.CoordinatorNotAvailable)},
-		{kmsg.OffsetFetch, slices.Concat(refused(kerr.UnstableOffsetCommit), at(1, moved()))},
+		{kmsg.OffsetFetch, slices.Concat(refused(kerr.UnstableOffsetCommit), at(1, moved()), at(1, stopping(kerr.GroupAuthorizationFailed)))},
 		{kmsg.Fetch, slices.Concat(
 			refused(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.KafkaStorageError, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.OffsetNotAvailable),
-			at(0, refused(kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch)), stopping(kerr.OffsetOutOfRange))},
+			at(0, refused(kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch)), stopping(kerr.OffsetOutOfRange, kerr.TopicAuthorizationFailed))},
 		{kmsg.OffsetForLeaderEpoch, refused(kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.UnknownServerError)},
 		{kmsg.ListOffsets, refused(kerr.NotLeaderForPartition, kerr.LeaderNotAvailable, kerr.OffsetNotAvailable, kerr.UnknownServerError)},
 	}
 	if s.protocol == kafka.Consumer {
 		all = append(all, kind{kmsg.ConsumerGroupHeartbeat, slices.Concat(moved(),
-			refused(kerr.UnknownMemberID, kerr.FencedMemberEpoch, kerr.UnreleasedInstanceID), stopping(kerr.GroupMaxSizeReached))})
+			refused(kerr.UnknownMemberID, kerr.FencedMemberEpoch, kerr.UnreleasedInstanceID), stopping(kerr.GroupMaxSizeReached, kerr.GroupAuthorizationFailed))})
 	} else {
 		all = append(all,
-			kind{kmsg.JoinGroup, slices.Concat(moved(), refused(kerr.UnknownMemberID, kerr.RebalanceInProgress), stopping(kerr.FencedInstanceID, kerr.GroupMaxSizeReached))},
+			kind{kmsg.JoinGroup, slices.Concat(moved(), refused(kerr.UnknownMemberID, kerr.RebalanceInProgress), stopping(kerr.FencedInstanceID, kerr.GroupMaxSizeReached, kerr.GroupAuthorizationFailed))},
 			kind{kmsg.SyncGroup, slices.Concat(moved(), refused(kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.IllegalGeneration), stopping(kerr.FencedInstanceID))},
-			kind{kmsg.Heartbeat, slices.Concat(moved(), refused(kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.IllegalGeneration), stopping(kerr.FencedInstanceID))},
+			kind{kmsg.Heartbeat, slices.Concat(moved(), refused(kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.IllegalGeneration), stopping(kerr.FencedInstanceID, kerr.GroupAuthorizationFailed))},
 			kind{kmsg.LeaveGroup, slices.Concat(moved(), refused(kerr.UnknownMemberID))},
 		)
 	}
 	if r == archive {
-		return append(all, kind{kmsg.OffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut), refused(kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress))})
+		return append(all, kind{kmsg.OffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut), refused(kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress), stopping(kerr.GroupAuthorizationFailed))})
 	}
 	if s.protocol != kafka.Consumer {
 		all = append(all, kind{kmsg.DescribeGroups, moved()})
@@ -145,17 +145,17 @@ func kinds(r role, s setting) []kind {
 		kind{kmsg.ListTransactions, refused(kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable)},
 		kind{kmsg.DescribeTransactions, slices.Concat(moved(), refused(kerr.TransactionalIDNotFound, kerr.TransactionalIDAuthorizationFailed))},
 		kind{kmsg.DescribeConfigs, refused(kerr.UnknownServerError, kerr.TopicAuthorizationFailed)},
-		kind{kmsg.InitProducerID, slices.Concat(moved(), refused(kerr.ConcurrentTransactions), stopping(kerr.ProducerFenced))},
+		kind{kmsg.InitProducerID, slices.Concat(moved(), refused(kerr.ConcurrentTransactions), stopping(kerr.ProducerFenced, kerr.TransactionalIDAuthorizationFailed))},
 		kind{kmsg.Produce, slices.Concat(
 			applied(kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.KafkaStorageError),
 			refused(kerr.NotEnoughReplicas, kerr.UnknownTopicOrPartition, kerr.OutOfOrderSequenceNumber, kerr.InvalidTxnState, kerr.TransactionAbortable, kerr.ConcurrentTransactions),
-			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced))},
+			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.TopicAuthorizationFailed))},
 		kind{kmsg.TxnOffsetCommit, slices.Concat(moved(), applied(kerr.RequestTimedOut, kerr.UnknownServerError),
 			refused(kerr.ConcurrentTransactions, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.InvalidTxnState, kerr.TransactionAbortable),
 			stopping(kerr.InvalidProducerEpoch, kerr.ProducerFenced, kerr.FencedInstanceID, kerr.GroupAuthorizationFailed))},
 		// The second of two attempts finds the epoch moved on by the first.
 		kind{kmsg.EndTxn, slices.Concat(moved(), applied(kerr.ConcurrentTransactions, kerr.UnknownServerError, kerr.InvalidTxnState),
-			refused(kerr.TransactionAbortable), endFenced())},
+			refused(kerr.TransactionAbortable), endFenced(), stopping(kerr.TransactionalIDAuthorizationFailed))},
 	)
 }
 

@@ -381,6 +381,7 @@ func (c *copied) records(first, next int64, most int) (run []archive.Record) {
 // fails tells whether a request to the brokers goes unanswered.
 func (a *archiver) fails(what string) bool {
 	a.interrupt(what)
+	a.waits(KafkaSlow)
 	return a.w.away == KafkaAway || a.in.chance(what+" fails", 30)
 }
 

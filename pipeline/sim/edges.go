@@ -92,6 +92,7 @@ func (p *process) Release(partition int32) {
 // of Kafka's can be left in the middle.
 func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	p.at("before a commit", 60)
+	p.waits(KafkaSlow)
 	if p.tries++; p.tries > 1000 {
 		return p.breach("%s makes %d commits between two polls", p.name, p.tries)
 	}
@@ -109,6 +110,7 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	}
 	t := p.produce(p, outs)
 	p.at("in a transaction, before its offsets", 80)
+	p.waits(KafkaSlow)
 	if t.state == undecided {
 		if err := p.refuse(outs, false); err != nil {
 			p.decide(t, false)
@@ -172,6 +174,7 @@ func (p *process) cover(m schemas.Mark) {
 // left open is ended.
 func (p *process) Committed(_ context.Context, partition int32) (schemas.Mark, bool, error) {
 	p.at("before asking for the mark", 80)
+	p.waits(KafkaSlow)
 	part := p.parts[partition]
 	if t := p.open; t != nil && p.away != KafkaAway {
 		p.decide(t, t.late && p.rng.IntN(2) == 0)

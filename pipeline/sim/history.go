@@ -16,6 +16,7 @@ func gone(part *part, offset int64) error {
 // ask is a request to the brokers that may go unanswered.
 func (p *process) ask(ctx context.Context, what string) error {
 	p.at(what, 100)
+	p.waits(KafkaSlow)
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -92,11 +92,12 @@ const (
 	TableAway
 	BucketSlow
 	TableSlow
+	KafkaSlow
 )
 
 // String says it.
 func (o Outage) String() string {
-	return [...]string{"nothing is away", "bucket away for an hour", "Kafka away for an hour", "table away for an hour", "bucket slow for an hour", "table slow for an hour"}[o]
+	return [...]string{"nothing is away", "bucket away for an hour", "Kafka away for an hour", "table away for an hour", "bucket slow for an hour", "table slow for an hour", "Kafka slow for an hour"}[o]
 }
 
 // Doom is what no footfall can go on after.

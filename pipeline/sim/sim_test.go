@@ -78,6 +78,9 @@ func options(seed uint64) Options {
 	if seed%14 == 9 {
 		o.Outage = BucketSlow + Outage(seed/14%2)
 	}
+	if seed%21 == 11 {
+		o.Outage = KafkaSlow
+	}
 	o.Vanish = seed%16 == 6
 	switch seed % 11 {
 	case 3:

@@ -39,7 +39,7 @@ func parts() []part {
 		{name: "rebalances", title: "rebalances", target: 500, slice: 100, on: process, make: chaos("TestChaosRebalances", "rebalances"), told: "rebalances"},
 		{name: "damage", title: "snapshots damaged between two lives", target: 200, slice: 20, on: process, make: chaos("TestChaosSnapshots", "snapshots"), told: "damaged snapshots"},
 		{name: "disk", title: "times the disk was full", target: 15, slice: 5, on: process, make: []string{"chaos", "ONLY=^TestChaos.*DiskFull$$", "ARGS=-chaos.seed ${SEED}"}, told: "disk full"},
-		{name: "stress", title: "bounds under stress, of real minutes", target: 7, slice: 7, on: process, make: []string{"chaos", "ONLY=^TestStress", "ARGS=-stress 2m -chaos.seed ${SEED}"}, told: "stress"},
+		{name: "stress", title: "bounds under stress, of real minutes", target: 8, slice: 8, on: process, make: []string{"chaos", "ONLY=^TestStress", "ARGS=-stress 2m -chaos.seed ${SEED}"}, told: "stress"},
 		{name: "recovery", title: "recoveries timed", target: 3, slice: 3, on: process, make: []string{"chaos", "ONLY=^TestChaosRecoveryTime$$", "ARGS=-chaos.recoveries ${N} -chaos.users 300000 -chaos.seed ${SEED}"}, told: "recoveries"},
 		{name: "corruptions", title: "random corruptions of snapshots", target: 1_000_000, slice: 100_000, on: code{"", "./pipeline/worker"}, make: []string{"corruptions", "FROM=${FROM}", "N=${N}"}, says: regexp.MustCompile(`(\d+) corruptions, (\d+) silent`)},
 		{name: "mutants", title: "mutants caught", target: 40, slice: 40, on: code{"smallpieces", "./pipeline/... ./schemas/... ./sinks/... ./sources/..."}, make: []string{"mutants"}, says: regexp.MustCompile(`(\d+) caught, (\d+) missed`)},
