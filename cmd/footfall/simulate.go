@@ -276,7 +276,7 @@ func (c shopClock) sleep(ctx context.Context, until schemas.Millis) error {
 
 func (r *simulated) print(out io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sent %d records to %s, lane %s, seed %d\n", r.Records, r.Topic, r.Lane, r.Seed)
+	fmt.Fprintf(&b, "sent %s to %s, lane %s, seed %d\n", counted(r.Records, "record"), r.Topic, r.Lane, r.Seed)
 	for _, part := range []struct {
 		name  string
 		count map[string]int64
@@ -291,7 +291,7 @@ func (r *simulated) print(out io.Writer) error {
 		fmt.Fprintf(&b, "  %-8s %s\n", part.name, strings.Join(words, ", "))
 	}
 	if r.TooLarge > 0 {
-		fmt.Fprintf(&b, "%d were larger than the topic takes, and are not published\n", r.TooLarge)
+		fmt.Fprintf(&b, "larger than the topic takes, and not published: %s\n", counted(r.TooLarge, "record"))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

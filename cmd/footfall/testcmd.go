@@ -306,7 +306,7 @@ func (r *tested) print(to io.Writer, selected bool, took time.Duration) error {
 }
 
 // counted is a number of things.
-func counted(n int, what string) string {
+func counted[N int | int32 | int64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -130,11 +130,14 @@ func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, ou
 		case all == 0:
 			fmt.Fprintln(out, "no instance is running")
 			return nil
+		case agreed == all && all == 1:
+			fmt.Fprintln(out, "confirmed by the running instance")
+			return nil
 		case agreed == all:
 			fmt.Fprintf(out, "confirmed by all %d running instances\n", agreed)
 			return nil
 		}
-		told = fmt.Sprintf("confirmed by %d of %d instances", agreed, all)
+		told = fmt.Sprintf("confirmed by %d of %s", agreed, counted(all, "instance"))
 		for _, err := range unreachable {
 			told += "\n  " + err.Error()
 		}

@@ -394,7 +394,7 @@ func (v *validation) print() {
 		_ = table.Flush() // v.out keeps the error
 		fmt.Fprintln(v.out)
 	}
-	fmt.Fprintf(v.out, "%d events: %d accepted, %d refused\n", v.events, v.accepted, v.refused)
+	fmt.Fprintf(v.out, "%s: %d accepted, %d refused\n", counted(v.events, "event"), v.accepted, v.refused)
 	if v.accepted > 0 {
 		var kinds []string
 		for kind, n := range v.byKind {
