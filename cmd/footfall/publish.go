@@ -56,8 +56,8 @@ reason.`,
 			if err := errors.Join(oneOf("lane", p.lane, "backfill", "replay"), oneOf("output", p.output, "text", "json")); err != nil {
 				return err
 			}
-			if p.rate < 0 {
-				return &usageError{fmt.Errorf("--rate %g: want 0 or more; 0 is as fast as it goes", p.rate)}
+			if !(p.rate >= 0 && p.rate <= rateMax) {
+				return &usageError{fmt.Errorf("--rate %g: want 0 to %s; 0 is as fast as it goes", p.rate, grouped(rateMax))}
 			}
 			settings := b.settings()
 			if p.topic != "" {

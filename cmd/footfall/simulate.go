@@ -115,11 +115,16 @@ func (s *simulation) parse() error {
 		}
 	}
 	var err error
-	if s.times, err = strconv.ParseFloat(strings.TrimSuffix(s.speed, "x"), 64); err != nil || s.times < 1 || s.times > 1e7 {
+	if s.times, err = strconv.ParseFloat(strings.TrimSuffix(s.speed, "x"), 64); err != nil || !(s.times >= 1 && s.times <= 1e7) {
 		bad("--speed %q: want 1x to 10000000x", s.speed)
+	} else if s.times > 1 && (s.agoSpan == 0 || s.lane != "live") {
+		bad("--speed %s is how fast a shop of --ago lives until now, in lane live; without --ago it has no effect", s.speed)
 	}
-	if s.rate < 0 || s.count < 0 || s.shoppers < 0 {
-		bad("--rate, --count and --shoppers can't be negative")
+	if !(s.rate >= 0 && s.rate <= rateMax) {
+		bad("--rate %g: want 0 to %s", s.rate, grouped(rateMax))
+	}
+	if s.count < 0 || s.shoppers < 0 {
+		bad("--count and --shoppers can't be negative")
 	}
 	if s.lane == "live" && s.rate > 0 && s.shoppers > 0 {
 		bad("--rate and --shoppers both say how many events there are; give one")
