@@ -171,8 +171,9 @@ func printChains(b *strings.Builder, c *clickhouse.Chains) {
 }
 
 func (r *auditReport) printVerdict(b *strings.Builder) {
-	missing, mended := int64(0), int64(0)
+	missing, mended, records := int64(0), int64(0), int64(0)
 	for i := range r.Parts {
+		records += r.Parts[i].Records + r.Parts[i].Rows
 		missing, mended = missing+r.Parts[i].Missing, mended+r.Parts[i].Mended
 	}
 	switch {
@@ -182,6 +183,8 @@ func (r *auditReport) printVerdict(b *strings.Builder) {
 		fmt.Fprintf(b, "\n%s wrong in %.1f s; %s sent\n", grouped(r.Wrong), r.Seconds, counted(mended, "row"))
 	case mended > 0:
 		fmt.Fprintf(b, "\nall well again after %.1f s: %s sent\n", r.Seconds, counted(mended, "row"))
+	case records == 0:
+		fmt.Fprintf(b, "\nnothing to compare, in %.1f s\n", r.Seconds)
 	default:
 		fmt.Fprintf(b, "\nall well, in %.1f s\n", r.Seconds)
 	}

@@ -76,6 +76,9 @@ Exit code 1 when something is unexplained, or a partition could not be compared.
 			if err := oneOf("output", o.output, "text", "json"); err != nil {
 				return err
 			}
+			if o.all && cmd.Flags().Changed("sample") {
+				return &usageError{errors.New("--all and --sample both say how many users are compared; give one")}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err

@@ -48,6 +48,9 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 			if same == (len(args) == 1) || len(args) > 1 {
 				return &usageError{errors.New("footfall deadletters republish needs either one file (- for standard input) or --same")}
 			}
+			if !same && f != (deadLetterFilter{}) {
+				return &usageError{errors.New("--reason, --since and --key choose dead letters for --same; of a file all lines are published: choose with deadletters ls")}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err
