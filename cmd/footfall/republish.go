@@ -152,8 +152,10 @@ func (r *republisher) text(ctx context.Context, where string, text []byte) error
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
-		r.refuse(where, schemas.NotJSON.String(), err.Error())
-		return nil
+		refused := &schemas.RefusedError{Reason: schemas.NotJSON, Detail: err.Error()}
+		_ = errors.As(r.decoder.Decode(nil, text, &schemas.Event{}), &refused) // in the contract's words, as validate says it
+		r.refuse(where, refused.Reason.String(), refused.Detail)
+		return nil //nolint:nilerr // told and counted: a bad line stops none of the others
 	}
 	l := deadLetterLine{Value: text}
 	_, hasValue := members["value"]
