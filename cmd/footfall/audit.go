@@ -142,6 +142,9 @@ func (o *auditOptions) selection(c *Config) (sel clickhouse.AuditSelection, err 
 		if err != nil {
 			return sel, &usageError{fmt.Errorf("--since %w", err)}
 		}
+		if d == 0 {
+			return sel, &usageError{fmt.Errorf("--since %q: want a duration above zero, such as 24h", o.since)}
+		}
 		sel.Since = wall() - millis(d)
 	}
 	if o.offsets == "" {

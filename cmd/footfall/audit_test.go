@@ -153,7 +153,7 @@ total                       26  1,234,474  1,234,462       12        1          
 -   topic old: 1,500 rows, not compared: it is none of this configuration's
 !   partition 0: output 5 is in no table
 !   partition 0, user anna, set lifecycle: transition 4 follows 2
--   the last outputs of 1 partitions are not archived yet, and not checked
+-   the last outputs of 1 partition are not archived yet, and not checked
 
 17 wrong in 1.2 s; footfall audit --mend sends what is missing
 `

@@ -19,7 +19,7 @@ func (r *auditReport) print(out io.Writer) error {
 		r.Findings[i].print(&b)
 	}
 	for _, o := range r.Others {
-		fmt.Fprintf(&b, "-   topic %s: %s rows, not compared: it is none of this configuration's\n", o.Topic, grouped(o.Rows))
+		fmt.Fprintf(&b, "-   topic %s: %s, not compared: it is none of this configuration's\n", o.Topic, counted(o.Rows, "row"))
 	}
 	if r.Chains != nil {
 		printChains(&b, r.Chains)
@@ -149,8 +149,8 @@ func printChains(b *strings.Builder, c *clickhouse.Chains) {
 		}
 	}
 	if c.Count == 0 {
-		fmt.Fprintf(b, "ok  numbers: %s outputs of %d partitions, n without a gap\n", grouped(c.Outputs), len(c.Parts))
-		fmt.Fprintf(b, "ok  chains: %s transitions of %s users, seq without a gap, every from the to of the one before\n", grouped(c.Transitions), grouped(c.Users))
+		fmt.Fprintf(b, "ok  numbers: %s of %s, n without a gap\n", counted(c.Outputs, "output"), counted(len(c.Parts), "partition"))
+		fmt.Fprintf(b, "ok  chains: %s of %s, seq without a gap, every from the to of the one before\n", counted(c.Transitions, "transition"), counted(c.Users, "user"))
 	}
 	for _, v := range c.Violations {
 		who := fmt.Sprintf("partition %d", v.Partition)
@@ -166,22 +166,25 @@ func printChains(b *strings.Builder, c *clickhouse.Chains) {
 		fmt.Fprintf(b, "-   %s chains begin before the oldest rows that are left\n", grouped(c.Late))
 	}
 	if pending > 0 {
-		fmt.Fprintf(b, "-   the last outputs of %d partitions are not archived yet, and not checked\n", pending)
+		fmt.Fprintf(b, "-   the last outputs of %s are not archived yet, and not checked\n", counted(pending, "partition"))
 	}
 }
 
 func (r *auditReport) printVerdict(b *strings.Builder) {
-	missing, mended := int64(0), int64(0)
+	missing, mended, records := int64(0), int64(0), int64(0)
 	for i := range r.Parts {
+		records += r.Parts[i].Records + r.Parts[i].Rows
 		missing, mended = missing+r.Parts[i].Missing, mended+r.Parts[i].Mended
 	}
 	switch {
 	case r.Wrong > 0 && missing > 0 && !r.Mend:
 		fmt.Fprintf(b, "\n%s wrong in %.1f s; footfall audit --mend sends what is missing\n", grouped(r.Wrong), r.Seconds)
 	case r.Wrong > 0:
-		fmt.Fprintf(b, "\n%s wrong in %.1f s; %s rows sent\n", grouped(r.Wrong), r.Seconds, grouped(mended))
+		fmt.Fprintf(b, "\n%s wrong in %.1f s; %s sent\n", grouped(r.Wrong), r.Seconds, counted(mended, "row"))
 	case mended > 0:
-		fmt.Fprintf(b, "\nall well again after %.1f s: %s rows sent\n", r.Seconds, grouped(mended))
+		fmt.Fprintf(b, "\nall well again after %.1f s: %s sent\n", r.Seconds, counted(mended, "row"))
+	case records == 0:
+		fmt.Fprintf(b, "\nnothing to compare, in %.1f s\n", r.Seconds)
 	default:
 		fmt.Fprintf(b, "\nall well, in %.1f s\n", r.Seconds)
 	}

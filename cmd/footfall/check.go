@@ -80,7 +80,7 @@ func (k *checkup) run(ctx context.Context) {
 	if k.c.path != "" {
 		from = k.c.path
 	}
-	k.ok("configuration: %s, and %d settings over the defaults", from, len(k.c.from))
+	k.ok("configuration: %s, and %s over the defaults", from, counted(len(k.c.from), "setting"))
 	k.exposure()
 	k.rules()
 	k.kafka(ctx)
@@ -259,7 +259,7 @@ func (k *checkup) group(ctx context.Context, cl *kgo.Client) {
 	case len(committed) == 0:
 		k.none("group %s: nothing committed yet", k.c.Kafka.Group)
 	default:
-		k.ok("group %s: %d partitions committed", k.c.Kafka.Group, len(committed))
+		k.ok("group %s: %s committed", k.c.Kafka.Group, counted(len(committed), "partition"))
 	}
 	s, err := readControl(ctx, k.c)
 	switch {

@@ -314,7 +314,7 @@ func (c *Config) readEnv(env []string, table []option) (errs []error) {
 	var names []string
 	for _, o := range table {
 		byName[variable(o.key)] = o
-		names = append(names, variable(o.key))
+		names = append(names, strings.TrimPrefix(variable(o.key), "FOOTFALL_")) // what all begin with makes none near
 	}
 	env = append([]string(nil), env...)
 	sort.Strings(env)
@@ -325,7 +325,7 @@ func (c *Config) readEnv(env []string, table []option) (errs []error) {
 		}
 		o, ok := byName[name]
 		if !ok {
-			errs = append(errs, fmt.Errorf("environment: unknown variable %s%s", name, suggest(name, names)))
+			errs = append(errs, fmt.Errorf("environment: unknown variable %s%s", name, strings.Replace(suggest(strings.TrimPrefix(name, "FOOTFALL_"), names), `"`, `"FOOTFALL_`, 1)))
 			continue
 		}
 		if err := set(o.target, value); err != nil {

@@ -121,10 +121,10 @@ func (k *checker) security() {
 		}
 	case "plain", "scram-sha-256", "scram-sha-512":
 		if sasl.Username == "" {
-			k.bad("kafka.sasl.username", "is needed for %s", sasl.Mechanism)
+			k.bad("kafka.sasl.mechanism", "%s needs kafka.sasl.username", sasl.Mechanism)
 		}
 		if sasl.Password == "" {
-			k.bad("kafka.sasl.password", "is needed for %s: set %s or kafka.sasl.password_file", sasl.Mechanism, variable("kafka.sasl.password"))
+			k.bad("kafka.sasl.mechanism", "%s needs a password: set %s or kafka.sasl.password_file", sasl.Mechanism, variable("kafka.sasl.password"))
 		}
 	default:
 		k.bad("kafka.sasl.mechanism", "%q is not known%s", sasl.Mechanism, suggest(sasl.Mechanism, []string{"plain", "scram-sha-256", "scram-sha-512"}))
@@ -160,7 +160,7 @@ func (k *checker) segments() {
 		case slices.Contains(sets[:i], s):
 			k.bad("segments.sets", "%q is there twice", s)
 		case !isPath(s) && !slices.Contains(segments.Names(), s):
-			k.bad("segments.sets", "no set %q is shipped%s; a file of yours is given as a path, as in ./%s.yaml", s, suggest(s, segments.Names()), s)
+			k.bad("segments.sets", "no set %q is shipped; a file of yours is given as a path, as in ./%s.yaml%s", s, s, suggest(s, segments.Names()))
 		}
 	}
 }

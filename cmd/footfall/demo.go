@@ -105,15 +105,15 @@ func (o *demoOptions) check() error {
 			errs = append(errs, &usageError{fmt.Errorf("--for %w", err)})
 		}
 	}
-	if o.rate <= 0 {
-		errs = append(errs, &usageError{fmt.Errorf("--rate %v: want more than 0", o.rate)})
+	if !(o.rate > 0 && o.rate <= rateMax) {
+		errs = append(errs, &usageError{fmt.Errorf("--rate %v: want more than 0, at most %s", o.rate, grouped(rateMax))})
 	}
 	return errors.Join(errs...)
 }
 
 func (o *demoOptions) factor() (float64, error) {
 	x, err := strconv.ParseFloat(strings.TrimSuffix(o.speed, "x"), 64)
-	if err != nil || x < 1 || x > 864000 {
+	if err != nil || !(x >= 1 && x <= 864000) {
 		return 0, &usageError{fmt.Errorf("--speed %s: want 1x to 864000x", o.speed)}
 	}
 	return x, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -197,6 +198,15 @@ func (ev *ExplainEvent) words() string {
 	return fmt.Sprintf("%s: %s %s at %s (%s/%d offset %d)%s", ev.Of, ev.Type, ev.EventID, clock(schemas.Millis(ev.Time)), ev.Topic, ev.Partition, ev.Offset, which)
 }
 
+// quantity is what a clause looked at, for people: how long ago is in seconds.
+func quantity(clause, value string) string {
+	seconds, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || !strings.HasPrefix(clause, "since(") {
+		return value
+	}
+	return about(Moment(seconds) * Moment(schemas.Second))
+}
+
 // words says how the user came, as the end of a line.
 func (c *ExplainCame) words() string {
 	if c == nil {
@@ -215,7 +225,7 @@ func (c *ExplainCame) words() string {
 		text += ", by " + c.Cause
 	}
 	if c.Clause != "" {
-		text += fmt.Sprintf(": %s (%s, before %s)", c.Clause, c.Is, c.Was)
+		text += fmt.Sprintf(": %s (%s, before %s)", c.Clause, quantity(c.Clause, c.Is), quantity(c.Clause, c.Was))
 	}
 	return text
 }

@@ -147,3 +147,17 @@ segments:
 	t.Logf("%s", text)
 	h.stop(instance)
 }
+
+// What a clause has looked at is seconds, where it is how long ago; no user reads those.
+func TestQuantity(t *testing.T) {
+	for _, tc := range []struct{ clause, value, want string }{
+		{`since(last("purchase")) < days(30)`, "1306668", "15d2h"},
+		{`since(last()) >= days(90)`, "never", "never"},
+		{"orders() == 1", "2", "2"},
+		{"", "false", "false"},
+	} {
+		if got := quantity(tc.clause, tc.value); got != tc.want {
+			t.Errorf("quantity(%q, %q): got %q, want %q", tc.clause, tc.value, got, tc.want)
+		}
+	}
+}

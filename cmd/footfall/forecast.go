@@ -88,6 +88,9 @@ func (f *forecasting) check() error {
 	if err != nil || span <= 0 {
 		return &usageError{fmt.Errorf("--for %q: want a duration above zero, such as 30d", f.horizon)}
 	}
+	if millis(span) > horizonMax {
+		return &usageError{fmt.Errorf("--for %q: want at most %s", f.horizon, formatDuration(time.Duration(horizonMax)*time.Millisecond))}
+	}
 	if f.users < 0 {
 		return &usageError{fmt.Errorf("--users %d: want 0 or more", f.users)}
 	}
@@ -122,7 +125,7 @@ func (f *forecasting) run(ctx context.Context, c *Config, progress io.Writer) (*
 	sets := setNames(rules.Names())
 	if f.set != "" {
 		if !slices.Contains(sets, f.set) {
-			return nil, &usageError{fmt.Errorf("--only %s: there are %s", f.set, strings.Join(sets, ", "))}
+			return nil, &usageError{fmt.Errorf("--only %q is none of segments.sets: %s%s", f.set, strings.Join(sets, ", "), suggest(f.set, sets))}
 		}
 		sets = []string{f.set}
 	}
@@ -385,6 +388,9 @@ type forecastQuery struct {
 	set            string
 }
 
+// horizonMax is how far ahead is looked.
+const horizonMax = 100 * 365 * schemas.Day
+
 func parseForecast(q url.Values) (*forecastQuery, error) {
 	number := func(name string, most int64) (int64, error) {
 		text := q.Get(name)
@@ -399,7 +405,7 @@ func parseForecast(q url.Values) (*forecastQuery, error) {
 	}
 	partition, err1 := number("partition", 1<<30)
 	row, err2 := number("row", 1<<30)
-	span, err3 := number("for", int64(100*365*schemas.Day))
+	span, err3 := number("for", int64(horizonMax))
 	users, err4 := number("users", forecastUsers)
 	return &forecastQuery{int32(partition), int32(row), schemas.Millis(span), int(users), q.Get("set")}, errors.Join(err1, err2, err3, err4)
 }

@@ -61,6 +61,8 @@ func (h *history) check() error {
 		var err error
 		if h.span, err = parseDuration(h.back); err != nil {
 			bad("--back %w", err)
+		} else if h.span == 0 {
+			bad("--back %q: want a duration above zero, such as 400d", h.back)
 		}
 	}
 	return errors.Join(errs...)

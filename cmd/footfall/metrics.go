@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"footfall/pipeline"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
 )
@@ -322,16 +323,20 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			}
 			out <- prometheus.MustNewConstMetric(table[i].desc, kind, v, p)
 		}
-		for reason, n := range s.Stats.DeadLetters {
-			if n > 0 {
-				out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), p, schemas.Refusal(reason).String())
-			}
-		}
+		collectRefused(out, refused, p, &s.Stats)
 		for set, names := range s.Names {
 			for segment, n := range s.Population[set] {
 				out <- prometheus.MustNewConstMetric(members, prometheus.GaugeValue, float64(n), p, names.Name, names.Segments[segment])
 			}
 		}
+	}
+}
+
+// collectRefused tells of every reason, those that have not come up too: increase() sees
+// nothing of a counter that is there only from its first one on.
+func collectRefused(out chan<- prometheus.Metric, desc *prometheus.Desc, partition string, stats *worker.Stats) {
+	for reason := schemas.Accepted + 1; reason < schemas.Refusals; reason++ {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(stats.DeadLetters[reason]), partition, reason.String())
 	}
 }
 

@@ -76,6 +76,9 @@ Exit code 1 when something is unexplained, or a partition could not be compared.
 			if err := oneOf("output", o.output, "text", "json"); err != nil {
 				return err
 			}
+			if o.all && cmd.Flags().Changed("sample") {
+				return &usageError{errors.New("--all and --sample both say how many users are compared; give one")}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err
@@ -390,13 +393,13 @@ func (r *parityReport) print(out io.Writer) error {
 	}
 	switch compared := len(rows) - 1; {
 	case r.Unexplained > 0:
-		fmt.Fprintf(&b, "\n%s unexplained, of %s users in %d sets, in %.1f s\n", grouped(r.Unexplained), grouped(r.Users), compared, r.Seconds)
+		fmt.Fprintf(&b, "\n%s unexplained, of %s in %s, in %.1f s\n", grouped(r.Unexplained), counted(r.Users, "user"), counted(compared, "set"), r.Seconds)
 	case len(r.Differences) > 0:
-		fmt.Fprintf(&b, "\nevery difference is explained: %s users in %d sets, in %.1f s\n", grouped(r.Users), compared, r.Seconds)
+		fmt.Fprintf(&b, "\nevery difference is explained: %s in %s, in %.1f s\n", counted(r.Users, "user"), counted(compared, "set"), r.Seconds)
 	case r.Users == 0:
 		fmt.Fprintf(&b, "\nnobody was compared, in %.1f s\n", r.Seconds)
 	default:
-		fmt.Fprintf(&b, "\nthe same in both: %s users in %d sets, in %.1f s\n", grouped(r.Users), compared, r.Seconds)
+		fmt.Fprintf(&b, "\nthe same in both: %s in %s, in %.1f s\n", counted(r.Users, "user"), counted(compared, "set"), r.Seconds)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

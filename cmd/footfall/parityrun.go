@@ -47,12 +47,21 @@ func (s *paritySeen) register(r *prometheus.Registry) {
 		func() float64 { return seconds(schemas.Millis(s.last.Load())) }))
 }
 
+// expect has what is a fault counted from 0 on, of every set: increase() sees nothing of
+// a counter that is there only from its first one on.
+func (s *paritySeen) expect(sets []string) {
+	for _, set := range sets {
+		s.differences.WithLabelValues(set, string(parity.Unexplained))
+	}
+}
+
 // runParity compares a few users of one partition after another with ClickHouse, beside
 // live traffic, until ctx ends. It asks no worker: committed marks and ClickHouse are
 // enough. One statement at a time, of one thread, over some users of one partition.
 func (e *engine) runParity(ctx context.Context) {
 	log := e.log.Named("parity")
 	for turn := uint64(0); ; turn++ {
+		e.metrics.parity.expect(setNames(e.rules().Names()))
 		select {
 		case <-time.After(e.conf.Parity.Every):
 		case <-ctx.Done():

@@ -367,6 +367,6 @@ func (p *plan) judge(r *planAnswer) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s of %s users (%s) would be in another segment now, and --most-moved allows %s",
-		grouped(int64(r.Moved)), grouped(int64(r.Users)), percent(r.Moved, r.Users), allowed)
+	return fmt.Errorf("%s of %s (%s) would be in another segment now, and --most-moved allows %s",
+		grouped(int64(r.Moved)), counted(r.Users, "user"), percent(r.Moved, r.Users), allowed)
 }

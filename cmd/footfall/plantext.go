@@ -20,8 +20,8 @@ func (r *planAnswer) text(to io.Writer) error {
 	}
 	fmt.Fprintf(&b, "history   %s to %s: %s%s, %s; what is said is counted since %s (%s)\n",
 		day(r.Begins), day(r.Now), counted(r.Events, "event"), refused, counted(r.Users, "user"), day(r.Since), days(r.Since, r.Now))
-	fmt.Fprintf(&b, "moves     %s users (%s) would be in another segment now; their revenue so far is %s of %s %s\n",
-		grouped(int64(r.Moved)), percent(r.Moved, r.Users), groupedMoney(r.Money), groupedMoney(r.AllMoney), r.Currency)
+	fmt.Fprintf(&b, "moves     %s (%s) would be in another segment now; their revenue so far is %s of %s %s\n",
+		counted(r.Moved, "user"), percent(r.Moved, r.Users), groupedMoney(r.Money), groupedMoney(r.AllMoney), r.Currency)
 	fmt.Fprintf(&b, "triggers  %s an hour\n", rates(r.Triggers))
 	fmt.Fprintf(&b, "bytes     %s a user, ids and lists included\n", pair(r.Bytes))
 	for i := range r.Sets {
@@ -68,7 +68,7 @@ func (s *planSet) summary(r *planAnswer) string {
 	case s.Moved == 0:
 		return "nobody moves; " + rates(s.Triggers) + " triggers an hour"
 	}
-	return fmt.Sprintf("%s users (%s) move, with a revenue of %s; %s triggers an hour", grouped(int64(s.Moved)), percent(s.Moved, r.Users), groupedMoney(s.Money), rates(s.Triggers))
+	return fmt.Sprintf("%s (%s) move, with a revenue of %s; %s triggers an hour", counted(s.Moved, "user"), percent(s.Moved, r.Users), groupedMoney(s.Money), rates(s.Triggers))
 }
 
 // name marks a segment that only one side has.
@@ -170,8 +170,8 @@ func (u *planMover) why(from *string) string {
 // markdown is the answer for a code review.
 func (r *planAnswer) markdown(to io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s of %s users (%s) would be in another segment now**; their revenue so far is %s of %s %s.\n\n",
-		grouped(int64(r.Moved)), grouped(int64(r.Users)), percent(r.Moved, r.Users), groupedMoney(r.Money), groupedMoney(r.AllMoney), r.Currency)
+	fmt.Fprintf(&b, "**%s of %s (%s) would be in another segment now**; their revenue so far is %s of %s %s.\n\n",
+		grouped(int64(r.Moved)), counted(r.Users, "user"), percent(r.Moved, r.Users), groupedMoney(r.Money), groupedMoney(r.AllMoney), r.Currency)
 	b.WriteString("| | before | after |\n|---|---|---|\n")
 	for i, name := range []string{"triggers an hour, mean", "triggers an hour, most"} {
 		cells := [2]string{}

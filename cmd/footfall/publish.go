@@ -56,8 +56,8 @@ reason.`,
 			if err := errors.Join(oneOf("lane", p.lane, "backfill", "replay"), oneOf("output", p.output, "text", "json")); err != nil {
 				return err
 			}
-			if p.rate < 0 {
-				return &usageError{fmt.Errorf("--rate %g: want 0 or more; 0 is as fast as it goes", p.rate)}
+			if !(p.rate >= 0 && p.rate <= rateMax) {
+				return &usageError{fmt.Errorf("--rate %g: want 0 to %s; 0 is as fast as it goes", p.rate, grouped(rateMax))}
 			}
 			settings := b.settings()
 			if p.topic != "" {
@@ -166,7 +166,7 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 			err = errors.New("interrupted")
 		}
 		n := pub.Counts()
-		return fmt.Errorf("%w; %s events are published, start it again to go on", err, grouped(n.Acked+n.Skipped))
+		return fmt.Errorf("%w; published so far: %s; start it again to go on", err, counted(n.Acked+n.Skipped, "event"))
 	}
 	n, stats := pub.Counts(), r.Stats()
 	result := published{
@@ -199,12 +199,12 @@ func (s *published) print(out io.Writer, reports []string) error {
 	for _, report := range reports {
 		fmt.Fprintln(&b, report)
 	}
-	fmt.Fprintf(&b, "published %d events to %s, lane %s (%d rows read)\n", s.Published, s.Topic, s.Lane, s.Rows)
+	fmt.Fprintf(&b, "published %s to %s, lane %s (%s read)\n", counted(s.Published, "event"), s.Topic, s.Lane, counted(s.Rows, "row"))
 	if s.Before > 0 {
-		fmt.Fprintf(&b, "%d were there already, from an earlier run\n", s.Before)
+		fmt.Fprintf(&b, "already there, from an earlier run: %s\n", counted(s.Before, "event"))
 	}
 	if s.TooLarge > 0 {
-		fmt.Fprintf(&b, "%d were larger than the broker takes, and are not published\n", s.TooLarge)
+		fmt.Fprintf(&b, "larger than the broker takes, and not published: %s\n", counted(s.TooLarge, "event"))
 	}
 	for _, reason := range slices.Sorted(maps.Keys(s.Skipped)) {
 		fmt.Fprintf(&b, "rows skipped (%s): %d\n", reason, s.Skipped[reason])

@@ -48,6 +48,9 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 			if same == (len(args) == 1) || len(args) > 1 {
 				return &usageError{errors.New("footfall deadletters republish needs either one file (- for standard input) or --same")}
 			}
+			if !same && f != (deadLetterFilter{}) {
+				return &usageError{errors.New("--reason, --since and --key choose dead letters for --same; of a file all lines are published: choose with deadletters ls")}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err
@@ -149,8 +152,10 @@ func (r *republisher) text(ctx context.Context, where string, text []byte) error
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
-		r.refuse(where, schemas.NotJSON.String(), err.Error())
-		return nil
+		refused := &schemas.RefusedError{Reason: schemas.NotJSON, Detail: err.Error()}
+		_ = errors.As(r.decoder.Decode(nil, text, &schemas.Event{}), &refused) // in the contract's words, as validate says it
+		r.refuse(where, refused.Reason.String(), refused.Detail)
+		return nil //nolint:nilerr // told and counted: a bad line stops none of the others
 	}
 	l := deadLetterLine{Value: text}
 	_, hasValue := members["value"]

@@ -222,7 +222,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	for command, want := range map[string]string{
 		"status": "users by segment", "explain u1": "lifecycle: dormant", "check": "this user may look, not run the engine", "triggers show": "running",
 		"forecast": "What silence alone will do", "topics check": "the topics are right",
-		"triggers pause --reason test": "confirmed by all 1 running instances", "triggers resume": "confirmed by all 1 running instances", "deadletters ls": "dead letters in dead-letters",
+		"triggers pause --reason test": "confirmed by the running instance", "triggers resume": "confirmed by the running instance", "deadletters ls": "dead letters in dead-letters",
 		"deadletters republish " + events: "published 1 to events, 0 not",
 	} {
 		if command == "triggers resume" { // behind pause, which a map does not promise

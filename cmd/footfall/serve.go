@@ -163,10 +163,10 @@ func (p *port) readyz(w http.ResponseWriter, _ *http.Request) {
 	n, all := p.of.live()
 	if !all {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintf(w, "not ready; %d partitions, some recovering\n", n)
+		fmt.Fprintf(w, "not ready; %s, some recovering\n", counted(n, "partition"))
 		return
 	}
-	fmt.Fprintf(w, "ready; %d partitions\n", n)
+	fmt.Fprintf(w, "ready; %s\n", counted(n, "partition"))
 }
 
 func (p *port) forecastz(w http.ResponseWriter, r *http.Request) {

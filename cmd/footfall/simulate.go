@@ -115,11 +115,16 @@ func (s *simulation) parse() error {
 		}
 	}
 	var err error
-	if s.times, err = strconv.ParseFloat(strings.TrimSuffix(s.speed, "x"), 64); err != nil || s.times < 1 || s.times > 1e7 {
+	if s.times, err = strconv.ParseFloat(strings.TrimSuffix(s.speed, "x"), 64); err != nil || !(s.times >= 1 && s.times <= 1e7) {
 		bad("--speed %q: want 1x to 10000000x", s.speed)
+	} else if s.times > 1 && (s.agoSpan == 0 || s.lane != "live") {
+		bad("--speed %s is how fast a shop of --ago lives until now, in lane live; without --ago it has no effect", s.speed)
 	}
-	if s.rate < 0 || s.count < 0 || s.shoppers < 0 {
-		bad("--rate, --count and --shoppers can't be negative")
+	if !(s.rate >= 0 && s.rate <= rateMax) {
+		bad("--rate %g: want 0 to %s", s.rate, grouped(rateMax))
+	}
+	if s.count < 0 || s.shoppers < 0 {
+		bad("--count and --shoppers can't be negative")
 	}
 	if s.lane == "live" && s.rate > 0 && s.shoppers > 0 {
 		bad("--rate and --shoppers both say how many events there are; give one")
@@ -276,7 +281,7 @@ func (c shopClock) sleep(ctx context.Context, until schemas.Millis) error {
 
 func (r *simulated) print(out io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sent %d records to %s, lane %s, seed %d\n", r.Records, r.Topic, r.Lane, r.Seed)
+	fmt.Fprintf(&b, "sent %s to %s, lane %s, seed %d\n", counted(r.Records, "record"), r.Topic, r.Lane, r.Seed)
 	for _, part := range []struct {
 		name  string
 		count map[string]int64
@@ -291,7 +296,7 @@ func (r *simulated) print(out io.Writer) error {
 		fmt.Fprintf(&b, "  %-8s %s\n", part.name, strings.Join(words, ", "))
 	}
 	if r.TooLarge > 0 {
-		fmt.Fprintf(&b, "%d were larger than the topic takes, and are not published\n", r.TooLarge)
+		fmt.Fprintf(&b, "larger than the topic takes, and not published: %s\n", counted(r.TooLarge, "record"))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -151,7 +151,7 @@ func (s *groupStatus) healthy() bool {
 }
 
 func (s *groupStatus) print(to io.Writer) error {
-	fmt.Fprintf(to, "group %s on topic %s: %d members, triggers %s\n\n", s.Group, s.Topic, s.Members, state(s.Paused))
+	fmt.Fprintf(to, "group %s on topic %s: %s, triggers %s\n\n", s.Group, s.Topic, counted(s.Members, "member"), state(s.Paused))
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PARTITION\tOWNER\tSTATE\tLAG\tCLOCK\tUSERS\tEVENTS/S\tOUTPUTS\tSNAPSHOT")
 	for _, p := range s.Partitions {
@@ -200,9 +200,9 @@ func (p *PartitionStatus) state() string {
 }
 
 func printArchive(to io.Writer, instance string, a *ArchiveStatus) {
-	fmt.Fprintf(to, "archive at %s: %s rows sent since it began", instance, grouped(a.Rows))
+	fmt.Fprintf(to, "archive at %s: %s sent since it began", instance, counted(a.Rows, "row"))
 	if a.Lag >= 0 {
-		fmt.Fprintf(to, ", %s records behind", grouped(a.Lag))
+		fmt.Fprintf(to, ", %s behind", counted(a.Lag, "record"))
 	}
 	if a.Last != 0 {
 		fmt.Fprintf(to, ", the last batch %s ago", about(Moment(wall())-a.Last))
@@ -212,11 +212,11 @@ func printArchive(to io.Writer, instance string, a *ArchiveStatus) {
 	}
 	fmt.Fprintln(to)
 	if u := &a.Audit; u.Oldest != 0 {
-		fmt.Fprintf(to, "  audit: %s spans compared, %s differed, %s rows sent again; every span was compared in the last %s\n",
-			grouped(u.Spans), grouped(u.Wrong), grouped(u.Mended), about(Moment(wall())-u.Oldest))
+		fmt.Fprintf(to, "  audit: %s compared, %s differed, %s sent again; every span was compared in the last %s\n",
+			counted(u.Spans, "span"), grouped(u.Wrong), counted(u.Mended, "row"), about(Moment(wall())-u.Oldest))
 	}
 	if n := a.Audit.Unmendable; n > 0 {
-		fmt.Fprintf(to, "! %s spans in ClickHouse can't be mended by sending rows again; footfall audit names them, and what to do\n", grouped(n))
+		fmt.Fprintf(to, "! %s in ClickHouse can't be mended by sending rows again; footfall audit names them, and what to do\n", counted(n, "span"))
 	}
 }
 

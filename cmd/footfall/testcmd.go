@@ -45,7 +45,8 @@ below a DIR. SEGMENTS.md says how they are written:
         - {at: +3d, view: {category: tv}}
         - {at: +30d, in: slipping}
 
-Exit code 1 when an expectation is not met; 2 when a file cannot be understood.`,
+Exit code 1 when an expectation is not met; 2 when a file cannot be understood, or --run
+chooses no example.`,
 		Example: `  footfall test
   footfall test rules/
   footfall test vip.yaml --run "goes away"
@@ -122,9 +123,11 @@ func (t *testRun) run(c *Config, args []string, out io.Writer) error {
 	if len(files) == 0 { // sets without, at most
 		return &usageError{fmt.Errorf("no examples there (%s): a set's examples are in a file beside it, vip%s beside vip.yaml", where, testSuffix)}
 	}
-	report, errs := tested{Without: without}, []error(nil)
+	report, errs := tested{Files: []testedFile{}, Without: without}, []error(nil)
+	var names []string
 	for _, f := range files {
-		one, err := t.file(c, f, only)
+		one, all, err := t.file(c, f, only)
+		names = append(names, all...)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -135,6 +138,9 @@ func (t *testRun) run(c *Config, args []string, out io.Writer) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return &usageError{err}
+	}
+	if report.Examples == 0 && t.only != "" {
+		return &usageError{fmt.Errorf("--run %q: none of %s has such a name%s", t.only, counted(len(names), "example"), suggest(t.only, names))}
 	}
 	if t.output == "json" {
 		err = json.NewEncoder(out).Encode(report)
@@ -201,14 +207,17 @@ func exampleFiles(args []string) (files []exampleFile, without []string, err err
 	return files, without, errors.Join(errs...)
 }
 
-// file plays the examples of one file.
-func (t *testRun) file(c *Config, f exampleFile, only *regexp.Regexp) (testedFile, error) {
-	out := testedFile{File: f.Name, Examples: []testedExample{}, NotReached: []string{}}
+// file plays the examples of one file that have such a name, and gives the names of all.
+func (t *testRun) file(c *Config, f exampleFile, only *regexp.Regexp) (out testedFile, names []string, err error) {
+	out = testedFile{File: f.Name, Examples: []testedExample{}, NotReached: []string{}}
 	x, err := rehearsal.Read(f.File)
 	if err != nil {
-		return out, err
+		return out, nil, err
 	}
-	x.Keep(only.MatchString)
+	x.Keep(func(name string) bool {
+		names = append(names, name)
+		return only.MatchString(name)
+	})
 	shop := *c
 	if x.Zone != "" {
 		shop.Shop.Zone = x.Zone
@@ -230,17 +239,17 @@ func (t *testRun) file(c *Config, f exampleFile, only *regexp.Regexp) (testedFil
 	}
 	files, err := readSets(sets)
 	if err != nil {
-		return out, fmt.Errorf("%s: %w", f.Name, err)
+		return out, names, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	rules, err := shop.compile(files...)
 	if err != nil {
-		return out, err
+		return out, names, err
 	}
 	results, reached, err := x.Run(rehearsal.Shop{
 		Rules: rules, Contract: shop.contract(), Dedup: rehearsal.Dedup{Window: millis(c.Dedup.Window), Budget: c.Dedup.Budget},
 	})
 	if err != nil {
-		return out, err
+		return out, names, err
 	}
 	for _, r := range results {
 		out.Transitions += r.Transitions
@@ -257,7 +266,7 @@ func (t *testRun) file(c *Config, f exampleFile, only *regexp.Regexp) (testedFil
 			out.NotReached = append(out.NotReached, rules.Names()[0].Segments[i])
 		}
 	}
-	return out, nil
+	return out, names, nil
 }
 
 func (r *tested) add(f testedFile) {
@@ -306,7 +315,7 @@ func (r *tested) print(to io.Writer, selected bool, took time.Duration) error {
 }
 
 // counted is a number of things.
-func counted(n int, what string) string {
+func counted[N int | int32 | int64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -134,7 +134,7 @@ func createTopics(ctx context.Context, c *Config, cl *kgo.Client, out io.Writer)
 			verb = "was there"
 		}
 		if now[name] > 0 {
-			fmt.Fprintf(out, "%-9s  %s, %d partitions\n", verb, name, now[name])
+			fmt.Fprintf(out, "%-9s  %s, %s\n", verb, name, counted(now[name], "partition"))
 		}
 	}
 	return checkTopics(ctx, c, fresh)

@@ -38,13 +38,17 @@ seen it. What was muted meanwhile stays so.`, false),
 func newSwitch(g *global, name, short, long string, paused bool) *cobra.Command {
 	var b brokersFlag
 	var reason string
-	var wait time.Duration
+	var wait string
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: short,
 		Long:  long,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			limit, err := parseDuration(wait)
+			if err != nil {
+				return &usageError{fmt.Errorf("--wait %w", err)}
+			}
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err
@@ -55,12 +59,12 @@ func newSwitch(g *global, name, short, long string, paused bool) *cobra.Command 
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: written to %s; it holds for every instance of %s, also for those that start later\n",
 				state(paused), c.controlTopic(), c.Kafka.Group)
-			return confirm(cmd.Context(), c, paused, wait, cmd.OutOrStdout())
+			return confirm(cmd.Context(), c, paused, limit, cmd.OutOrStdout())
 		},
 	}
 	b.add(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who find it so")
-	cmd.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for running instances to confirm")
+	cmd.Flags().StringVar(&wait, "wait", "10s", "how long to wait for running instances to confirm, a `duration`")
 	return cmd
 }
 
@@ -130,11 +134,14 @@ func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, ou
 		case all == 0:
 			fmt.Fprintln(out, "no instance is running")
 			return nil
+		case agreed == all && all == 1:
+			fmt.Fprintln(out, "confirmed by the running instance")
+			return nil
 		case agreed == all:
 			fmt.Fprintf(out, "confirmed by all %d running instances\n", agreed)
 			return nil
 		}
-		told = fmt.Sprintf("confirmed by %d of %d instances", agreed, all)
+		told = fmt.Sprintf("confirmed by %d of %s", agreed, counted(all, "instance"))
 		for _, err := range unreachable {
 			told += "\n  " + err.Error()
 		}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/klauspost/compress/gzip"
 	"github.com/spf13/cobra"
 
 	"footfall/pipeline/segment"
@@ -143,14 +142,12 @@ func (v *validation) lines(path string, stdin io.Reader) error {
 		defer func() { _ = f.Close() }()
 		in, name = f, path
 	}
-	lines := bufio.NewReaderSize(in, 1<<16)
-	if magic, _ := lines.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		z, err := gzip.NewReader(lines)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		lines = bufio.NewReaderSize(z, 1<<16)
+	plain, closeStream, err := file.Decompress(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
+	defer func() { _ = closeStream() }()
+	lines := bufio.NewReaderSize(plain, 1<<16)
 	for n := 1; ; n++ {
 		line, tooLong, err := readLine(lines)
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -394,7 +391,7 @@ func (v *validation) print() {
 		_ = table.Flush() // v.out keeps the error
 		fmt.Fprintln(v.out)
 	}
-	fmt.Fprintf(v.out, "%d events: %d accepted, %d refused\n", v.events, v.accepted, v.refused)
+	fmt.Fprintf(v.out, "%s: %d accepted, %d refused\n", counted(v.events, "event"), v.accepted, v.refused)
 	if v.accepted > 0 {
 		var kinds []string
 		for kind, n := range v.byKind {

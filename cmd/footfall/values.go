@@ -189,6 +189,10 @@ func formatDuration(d time.Duration) string {
 	return b.String()
 }
 
+// rateMax is the most events a second that are asked for: above what any machine does,
+// and below what a pause between two of them can be told for.
+const rateMax = 1_000_000_000
+
 // suggestedMax bounds the words that are compared: the cost is the product of their
 // lengths.
 const suggestedMax = 100

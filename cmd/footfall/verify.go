@@ -354,9 +354,9 @@ func (a *Verdict) print(to io.Writer) error {
 		fmt.Fprintf(&b, "  because  %s\n", a.Rule)
 	}
 	if a.Revenue != "" {
-		fmt.Fprintf(&b, "  profile  %d orders, revenue %s\n", a.Orders, a.Revenue)
+		fmt.Fprintf(&b, "  profile  %s, revenue %s\n", counted(int64(a.Orders), "order"), a.Revenue)
 	}
-	fmt.Fprintf(&b, "  played   %s events\n", grouped(int64(a.Played)))
+	fmt.Fprintf(&b, "  played   %s\n", counted(a.Played, "event"))
 	_, err := io.WriteString(to, b.String())
 	return err
 }

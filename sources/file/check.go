@@ -113,7 +113,7 @@ func (c *checker) columns(m *Mapping) {
 func (c *checker) time(m *Mapping) {
 	c.column("$.time.column", m, m.Time.Column)
 	if (m.Time.Layout == "") == (m.Time.Unit == "") {
-		c.errorf("$.time", "give one of layout (as in Go's time package) and unit (%s)", strings.Join(units, ", "))
+		c.errorf("$.time", "time: give one of layout (as in Go's time package) and unit (%s)", strings.Join(units, ", "))
 	} else if m.Time.Unit != "" {
 		c.oneOf("$.time.unit", "unit", m.Time.Unit, units)
 	}
@@ -125,7 +125,7 @@ func (c *checker) time(m *Mapping) {
 func (c *checker) types(m *Mapping) {
 	t := m.Type
 	if (t.Constant == "") == (t.Column == "") {
-		c.errorf("$.type", "give one of constant and column with values")
+		c.errorf("$.type", "type: give one of constant and column with values")
 		return
 	}
 	if t.Constant != "" {
@@ -210,7 +210,7 @@ func (c *checker) condition(at string, m *Mapping, cond Condition) {
 func (c *checker) column(at string, m *Mapping, name string) {
 	switch {
 	case name == "":
-		c.errorf(at, "column is missing")
+		c.errorf(at, "%s is missing: the name of a column", strings.TrimPrefix(at, "$."))
 	case m.Columns != nil && !slices.Contains(m.Columns, name):
 		c.errorf(at, "unknown column %q%s; the columns are %s", name, didYouMean(name, m.Columns), listed(m.Columns))
 	}

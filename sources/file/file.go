@@ -109,7 +109,7 @@ func New(in io.Reader, name string, m *Mapping, opts Options) (*Reader, error) {
 	}
 	r := &Reader{mapping: m, opts: opts, stats: Stats{Skipped: map[string]int64{}}}
 	r.name = strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
-	plain, closeStream, err := decompress(&counter{in, &r.read})
+	plain, closeStream, err := Decompress(&counter{in, &r.read})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}

@@ -166,8 +166,8 @@ func TestCompressed(t *testing.T) {
 			t.Errorf("%s (-plain +got):\n%s", name, diff)
 		}
 		cut := read(t, m, name, string(content[:len(content)-6]))
-		if !strings.Contains(cut, "error: ") || !strings.Contains(cut, "error: events.csv:") {
-			t.Errorf("%s, cut short: got %q, want an error that names the file", name, cut)
+		if !strings.Contains(cut, "error: events.csv:") || strings.Count(cut, "the end is missing") != 1 || strings.Count(cut, "unexpected EOF") != 1 {
+			t.Errorf("%s, cut short: got %q, want one error that names the file and says that its end is missing", name, cut)
 		}
 	}
 }

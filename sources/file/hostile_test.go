@@ -254,7 +254,7 @@ func FuzzDecompress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		const most = 4 << 20
 		if kind >= 3 {
-			r, done, err := decompress(bytes.NewReader(b))
+			r, done, err := Decompress(bytes.NewReader(b))
 			if err != nil {
 				return
 			}
@@ -265,7 +265,7 @@ func FuzzDecompress(f *testing.F) {
 		if kind == 0 && (bytes.HasPrefix(b, []byte{0x1f, 0x8b}) || bytes.HasPrefix(b, []byte{0x28, 0xb5, 0x2f, 0xfd})) {
 			return
 		}
-		r, done, err := decompress(bytes.NewReader(pack(t, kind, b)))
+		r, done, err := Decompress(bytes.NewReader(pack(t, kind, b)))
 		if err != nil {
 			t.Fatal(err)
 		}

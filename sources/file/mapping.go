@@ -170,8 +170,8 @@ func LoadMapping(name string) (*Mapping, error) {
 	}
 	src, err := ReadYAML(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Base(name) == name && filepath.Ext(name) == "" {
-		return nil, fmt.Errorf("no mapping %q%s; there are %s, or give the path of a mapping file",
-			name, didYouMean(name, Mappings()), strings.Join(Mappings(), ", "))
+		return nil, fmt.Errorf("no mapping %q; there are %s, or give the path of a mapping file%s",
+			name, strings.Join(Mappings(), ", "), didYouMean(name, Mappings()))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read mapping: %w", err)

@@ -16,9 +16,9 @@ import (
 // unless it is given --long.
 const zstdWindowMax = 128 << 20
 
-// decompress tells gzip and zstd by their first bytes and returns the plain bytes
+// Decompress tells gzip and zstd by their first bytes and returns the plain bytes
 // and what to call at the end.
-func decompress(in io.Reader) (io.Reader, func() error, error) {
+func Decompress(in io.Reader) (io.Reader, func() error, error) {
 	b := bufio.NewReaderSize(in, 256<<10)
 	magic, err := b.Peek(4)
 	if err != nil && len(magic) < 4 && err != io.EOF {
@@ -28,16 +28,16 @@ func decompress(in io.Reader) (io.Reader, func() error, error) {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, nil, fmt.Errorf("gzip: %w", err)
+			return nil, nil, err // it names gzip
 		}
-		return z, z.Close, nil
+		return ended{z, "gzip"}, func() error { _ = z.Close(); return nil }, nil // it would repeat the error of Read
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}),
 		len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18}): // a frame to skip (RFC 8878, 3.1.2)
 		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(zstdWindowMax))
 		if err != nil {
 			return nil, nil, fmt.Errorf("zstd: %w", err)
 		}
-		return windowed{z}, func() error { z.Close(); return nil }, nil
+		return ended{windowed{z}, "zstd"}, func() error { z.Close(); return nil }, nil
 	default:
 		return b, func() error { return nil }, nil
 	}
@@ -65,6 +65,20 @@ func (w windowed) Read(b []byte) (int, error) {
 	n, err := w.Reader.Read(b)
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
 		err = fmt.Errorf("zstd: %w of %d MiB; compress it again without --long", err, zstdWindowMax>>20)
+	}
+	return n, err
+}
+
+// ended says of which stream it is that the end is missing.
+type ended struct {
+	io.Reader
+	format string
+}
+
+func (e ended) Read(b []byte) (int, error) {
+	n, err := e.Reader.Read(b)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%s: the end is missing (%w); is the file complete?", e.format, err)
 	}
 	return n, err
 }
