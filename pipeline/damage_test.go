@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -42,10 +43,12 @@ func TestDamagedSnapshotsArePassedOver(t *testing.T) {
 					t.Fatalf("the clusters' snapshots are %s and %s, want the same name", id, newest)
 				}
 				ids, err := snapshot.NewStore(b.bucket, 9).List(t.Context(), 0)
-				if err != nil || len(ids) < 2 {
-					t.Fatalf("got %v, %v, want two snapshots at least", ids, err)
+				others, _ := snapshot.NewStore(b.bucket, 9).List(t.Context(), 1)
+				before := slices.IndexFunc(ids, func(before snapshot.ID) bool { return before.Next < id.Next })
+				if err != nil || before < 0 || len(others) == 0 {
+					t.Fatalf("got %v, %v, want snapshots of two cuts at least", ids, err)
 				}
-				b.bucket.Set(id.String(), damage(good, b.object(ids[1].String()), b.object(snapshot.ID{Partition: 1, Next: 4, N: 2}.String()), cluster))
+				b.bucket.Set(id.String(), damage(good, b.object(ids[before].String()), b.object(others[0].String()), cluster))
 				b.next()
 				b.member.Give(0, 1)
 				l := b.run()

@@ -90,12 +90,12 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 func (part *partition) cut(now schemas.Millis) *snapping {
 	w, share := part.worker, int64(part.p.cfg.DeltaShare)
 	mark := w.Mark()
-	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N}, upon: part.chain, mark: mark}
+	s := &snapping{id: snapshot.ID{Partition: part.number, Next: mark.Next, N: mark.N, Tag: snapshot.Tag(int64(now), part.p.cfg.Address)}, upon: part.chain, mark: mark}
 	switch changed, ok := w.Changed(); {
 	case s.upon == nil, !ok,
 		s.upon.Deltas >= part.p.cfg.DeltasMax,
 		100*s.upon.Changed > share*s.upon.Whole, 100*int64(changed) > share*int64(w.Users()),
-		!s.id.After(s.upon.ID): // it would take the place of the one that it builds upon
+		!s.id.After(s.upon.ID): // of the same cut, and the clock has gone back
 		s.upon = nil
 		w.Snapshot(now)
 	default:

@@ -143,8 +143,9 @@ func (b *bucket) links(key string) (keys []string, whole bool) {
 		if upon == nil {
 			return keys, true
 		}
-		before, _ := snapshot.ParseID(key)
-		before.Next, before.N = upon.ID.Next, upon.ID.N
+		id, _ := snapshot.ParseID(key)
+		before := upon.ID
+		before.Partition = id.Partition
 		if key = before.String(); b.heads[key].sum != upon.Sum {
 			return keys, false
 		}

@@ -238,7 +238,7 @@ func (w *world) stray(p *part) {
 			apply([]worker.Record{r})
 		}
 	}
-	id := snapshot.ID{Partition: p.number, Next: k.Mark().Next, N: k.Mark().N}
+	id := snapshot.ID{Partition: p.number, Next: k.Mark().Next, N: k.Mark().N, Tag: snapshot.Tag(int64(w.now()), "stray")}
 	if said == 0 || w.bucket.objects[id.String()] != nil {
 		return
 	}
@@ -302,10 +302,7 @@ func (w *world) foreign(p *part) {
 		})
 	}
 	k.Apply(records, worker.Conditions{Wall: w.now()}, &out)
-	id := snapshot.ID{Partition: p.number, Next: k.Mark().Next, N: k.Mark().N}.String()
-	if w.bucket.objects[id] != nil && (w.bucket.good(id) < 2 || w.rng.IntN(3) > 0) {
-		return
-	}
+	id := snapshot.ID{Partition: p.number, Next: k.Mark().Next, N: k.Mark().N, Tag: snapshot.Tag(int64(w.now()), "foreign")}.String()
 	w.bucket.plant(id, snapshotOf(k, w.now(), nil))
 	w.fault("foreign snapshot stored")
 }

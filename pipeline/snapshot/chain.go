@@ -97,9 +97,6 @@ func (s *Store) prune(ctx context.Context, newest *Chain) error {
 	if err != nil {
 		return err
 	}
-	if err := s.standing(ctx, newest.ID); err != nil {
-		return err
-	}
 	keep, err := s.kept(ctx, ids, newest)
 	if err != nil {
 		return err
@@ -118,22 +115,6 @@ func (s *Store) prune(ctx context.Context, newest *Chain) error {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
 		}
 		s.forget(id)
-	}
-	return nil
-}
-
-// standing refuses what somebody else has put in the place of a snapshot that was just
-// published: it may build upon what ours has no need of.
-func (s *Store) standing(ctx context.Context, id ID) error {
-	ours, err := s.Upon(ctx, id)
-	if err != nil {
-		return err
-	}
-	switch upon, err := s.head(ctx, id); {
-	case err != nil:
-		return err
-	case (upon == nil) != (ours == nil), upon != nil && *upon != *ours:
-		return fmt.Errorf("snapshot %s was replaced meanwhile: %w", id, ErrDamaged)
 	}
 	return nil
 }

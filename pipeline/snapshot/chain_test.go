@@ -49,7 +49,7 @@ func TestAChainIsReadFromItsBeginning(t *testing.T) {
 		var chain *Chain
 		var want []string
 		for i := range 4 {
-			id := ID{1, int64(10 * i), uint64(i)}
+			id := ID{1, int64(10 * i), uint64(i), 0}
 			chain = extend(t, s, chain, id)
 			want = append(want, wholeOf(id))
 			text, read, err := told(t, NewStore(Blob{bucket}, 3), id)
@@ -72,7 +72,7 @@ func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
 	bucket := memblob.OpenBucket(nil)
 	defer bucket.Close()
 	s := NewStore(Blob{bucket}, 3)
-	ids := []ID{{1, 10, 1}, {1, 20, 2}, {1, 30, 3}}
+	ids := []ID{{1, 10, 1, 0}, {1, 20, 2, 7}, {1, 30, 3, 8}}
 	var chain *Chain
 	for _, id := range ids {
 		chain = extend(t, s, chain, id)
@@ -110,7 +110,7 @@ func TestEveryFlippedBitOfAChainIsFound(t *testing.T) {
 func TestALinkIsOfOneChainAlone(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 9)
-		base, first, second, third := ID{1, 10, 1}, ID{1, 20, 2}, ID{1, 30, 3}, ID{1, 40, 4}
+		base, first, second, third := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}, ID{1, 30, 3, 0}, ID{1, 40, 4, 0}
 		chain := extend(t, s, nil, base)
 		one := extend(t, s, chain, first)
 		two := extend(t, s, one, second)
@@ -159,7 +159,7 @@ func TestALinkIsOfOneChainAlone(t *testing.T) {
 func TestAChainThatGoesIsAway(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 9)
-		base, delta := ID{1, 10, 1}, ID{1, 20, 2}
+		base, delta := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}
 		extend(t, s, extend(t, s, nil, base), delta)
 		b := &going{Blob: Blob{bucket}, gone: base.key(), then: delta.key()}
 		if _, _, err := told(t, NewStore(b, 9), delta); !errors.Is(err, ErrAway) || errors.Is(err, ErrDamaged) {
@@ -186,7 +186,7 @@ func (b *going) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 func TestWholeOnesAreCountedAndKeptWithTheirDeltas(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 2)
-		id := func(i int) ID { return ID{1, int64(10 * i), uint64(i)} }
+		id := func(i int) ID { return ID{1, int64(10 * i), uint64(i), 0} }
 		var chain *Chain
 		for i := range 9 { // 0 1 2, 3 4 5, 6 7 8: three whole ones, two deltas upon each
 			if i%3 == 0 {
@@ -207,17 +207,17 @@ func TestWholeOnesAreCountedAndKeptWithTheirDeltas(t *testing.T) {
 func TestALinkInUseStays(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		ahead := NewStore(Blob{bucket}, 9)
-		old := extend(t, ahead, nil, ID{1, 10, 1})
-		older := extend(t, ahead, old, ID{1, 20, 2})
-		tip := extend(t, ahead, older, ID{1, 90, 9})
+		old := extend(t, ahead, nil, ID{1, 10, 1, 0})
+		older := extend(t, ahead, old, ID{1, 20, 2, 0})
+		tip := extend(t, ahead, older, ID{1, 90, 9, 0})
 		behind := NewStore(Blob{bucket}, 1)
 		for i := 3; i < 6; i++ {
-			extend(t, behind, nil, ID{1, int64(10 * i), uint64(i)})
+			extend(t, behind, nil, ID{1, int64(10 * i), uint64(i), 0})
 		}
 		if _, _, err := told(t, behind, tip.ID); err != nil {
 			t.Errorf("the chain of who is ahead: %v", err)
 		}
-		listed(t, behind, 1, tip.ID, ID{1, 50, 5}, older.ID, old.ID)
+		listed(t, behind, 1, tip.ID, ID{1, 50, 5, 0}, older.ID, old.ID)
 	})
 }
 
@@ -226,19 +226,19 @@ func TestALinkInUseStays(t *testing.T) {
 func TestWhatBuildsUponADamagedOneGoes(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 2)
-		base := extend(t, s, nil, ID{1, 10, 1})
-		one := extend(t, s, base, ID{1, 20, 2})
-		two := extend(t, s, one, ID{1, 30, 3})
+		base := extend(t, s, nil, ID{1, 10, 1, 0})
+		one := extend(t, s, base, ID{1, 20, 2, 0})
+		two := extend(t, s, one, ID{1, 30, 3, 0})
 		damage(t, bucket, one.ID)
 		if _, _, err := told(t, s, two.ID); !errors.Is(err, ErrDamaged) {
 			t.Errorf("got %v, want %q", err, ErrDamaged)
 		}
-		last := ID{1, 40, 4}
+		last := ID{1, 40, 4, 0}
 		if _, err := s.Publish(t.Context(), last, two, content(last)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("published upon a chain that is damaged: got %v, want %q", err, ErrDamaged)
 		}
-		extend(t, s, nil, ID{1, 50, 5})
-		listed(t, s, 1, ID{1, 50, 5}, base.ID)
+		extend(t, s, nil, ID{1, 50, 5, 0})
+		listed(t, s, 1, ID{1, 50, 5, 0}, base.ID)
 	})
 }
 
@@ -248,15 +248,15 @@ func TestWhatOnlyLookedDamagedStays(t *testing.T) {
 	defer bucket.Close()
 	b := &cutting{Blob: Blob{bucket}}
 	s := NewStore(b, 2)
-	base := extend(t, s, nil, ID{1, 10, 1})
-	one := extend(t, s, base, ID{1, 20, 2})
+	base := extend(t, s, nil, ID{1, 10, 1, 0})
+	one := extend(t, s, base, ID{1, 20, 2, 0})
 	b.cut = one.ID.key()
 	if _, _, err := told(t, s, one.ID); !errors.Is(err, ErrDamaged) {
 		t.Errorf("half of it: got %v, want %q", err, ErrDamaged)
 	}
 	b.cut = ""
-	extend(t, s, base, ID{1, 30, 3})
-	listed(t, s, 1, ID{1, 30, 3}, one.ID, base.ID)
+	extend(t, s, base, ID{1, 30, 3, 0})
+	listed(t, s, 1, ID{1, 30, 3, 0}, one.ID, base.ID)
 }
 
 // cutting is a bucket that gives half of an object.
@@ -274,41 +274,11 @@ func (b *cutting) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(all[:len(all)/2])), errors.Join(err, r.Close())
 }
 
-// Two that publish under one name, upon different ones: who came first removes nothing of
-// what the other builds upon.
-func TestAReplacedSnapshotRemovesNothing(t *testing.T) {
-	bucket := memblob.OpenBucket(nil)
-	defer bucket.Close()
-	b := &late{Blob: Blob{bucket}}
-	s, other := NewStore(b, 1), NewStore(Blob{bucket}, 9)
-	old := extend(t, other, nil, ID{1, 10, 1})
-	id := ID{1, 40, 4}
-	b.listed = func() {
-		b.listed = func() {}
-		extend(t, other, old, id)
-	}
-	if _, err := s.Publish(t.Context(), id, nil, content(id)); !errors.Is(err, ErrDamaged) {
-		t.Errorf("got %v, want %q", err, ErrDamaged)
-	}
-	listed(t, s, 1, id, old.ID)
-}
-
-// late is a bucket in which something happens right before it is listed.
-type late struct {
-	Blob
-	listed func()
-}
-
-func (b *late) List(ctx context.Context, prefix string) ([]string, error) {
-	b.listed()
-	return b.Blob.List(ctx, prefix)
-}
-
 // Two that publish under one name: the first one finds out that the file is not its own.
 func TestAFileOfSomebodyElseIsNotTakenForOnesOwn(t *testing.T) {
 	bucket := memblob.OpenBucket(nil)
 	defer bucket.Close()
-	id := ID{1, 10, 1}
+	id := ID{1, 10, 1, 0}
 	s := NewStore(&overtaken{Blob: Blob{bucket}, by: NewStore(Blob{bucket}, 3), id: id}, 3)
 	if _, err := s.Publish(t.Context(), id, nil, content(id)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v, want %q", err, ErrDamaged)
@@ -339,15 +309,15 @@ func TestTheChainJustPublishedStays(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		foreign := NewStore(Blob{bucket}, 9)
 		s := NewStore(Blob{bucket}, 2)
-		chain := extend(t, s, nil, ID{1, 10, 1})
+		chain := extend(t, s, nil, ID{1, 10, 1, 0})
 		for i := 2; i < 6; i++ {
-			extend(t, foreign, nil, ID{1, int64(10 * i), uint64(i)})
+			extend(t, foreign, nil, ID{1, int64(10 * i), uint64(i), 0})
 		}
-		chain = extend(t, s, chain, ID{1, 60, 6})
+		chain = extend(t, s, chain, ID{1, 60, 6, 0})
 		if _, _, err := told(t, s, chain.ID); err != nil {
 			t.Error(err)
 		}
-		listed(t, s, 1, chain.ID, ID{1, 50, 5}, ID{1, 10, 1})
+		listed(t, s, 1, chain.ID, ID{1, 50, 5, 0}, ID{1, 10, 1, 0})
 	})
 }
 
@@ -356,16 +326,16 @@ func TestAnOldListCostsNoLink(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		b := &forgetful{Blob: Blob{bucket}}
 		s := NewStore(b, 2)
-		base := extend(t, s, nil, ID{1, 10, 1})
-		one := extend(t, s, base, ID{1, 20, 2})
+		base := extend(t, s, nil, ID{1, 10, 1, 0})
+		one := extend(t, s, base, ID{1, 20, 2, 0})
 		b.unlisted = base.ID.key()
-		two := extend(t, s, one, ID{1, 30, 3})
-		extend(t, s, nil, ID{1, 40, 4})
+		two := extend(t, s, one, ID{1, 30, 3, 0})
+		extend(t, s, nil, ID{1, 40, 4, 0})
 		b.unlisted = ""
 		if _, _, err := told(t, s, two.ID); err != nil {
 			t.Error(err)
 		}
-		listed(t, s, 1, ID{1, 40, 4}, two.ID, one.ID, base.ID)
+		listed(t, s, 1, ID{1, 40, 4, 0}, two.ID, one.ID, base.ID)
 	})
 }
 

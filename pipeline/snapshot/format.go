@@ -17,7 +17,7 @@
 // without its footer is torn; one with bytes after it is foreign. The first block of a
 // delta is its predecessor:
 //
-//	i64 next, u64 n, u64 the last sum of its footer
+//	i64 next, u64 n, u64 the last sum of its footer, u64 tag (not of old ones)
 package snapshot
 
 import (
@@ -44,8 +44,8 @@ type Link struct {
 	Sum uint64 // of all block hashes
 }
 
-// linkBytes is how many a delta's first block has.
-const linkBytes = 24
+// linkBytes is how many a delta's first block has, and had when there were no tags.
+const linkBytes, linkBytesUntagged = 32, 24
 
 // Writer frames blocks.
 type Writer struct {
@@ -71,7 +71,8 @@ func NewDeltaWriter(to io.Writer, upon Link) (*Writer, error) {
 	}
 	le := binary.LittleEndian
 	b := le.AppendUint64(nil, uint64(upon.ID.Next))
-	err := w.block(le.AppendUint64(le.AppendUint64(b, upon.ID.N), upon.Sum))
+	b = le.AppendUint64(le.AppendUint64(b, upon.ID.N), upon.Sum)
+	err := w.block(le.AppendUint64(b, upon.ID.Tag))
 	return w, err
 }
 
@@ -159,11 +160,14 @@ func (r *Reader) readLink() {
 		return
 	}
 	le, b := binary.LittleEndian, r.rest
-	if len(b) != linkBytes {
+	if len(b) != linkBytes && len(b) != linkBytesUntagged {
 		r.fail("a delta's predecessor of %d bytes, and %d are one", len(b), linkBytes)
 		return
 	}
 	r.upon = &Link{ID{Next: int64(le.Uint64(b)), N: le.Uint64(b[8:])}, le.Uint64(b[16:])}
+	if len(b) == linkBytes {
+		r.upon.ID.Tag = le.Uint64(b[24:])
+	}
 	r.rest = nil
 }
 

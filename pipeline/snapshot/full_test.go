@@ -80,15 +80,15 @@ func TestABucketIsFullAtEveryByte(t *testing.T) {
 }
 
 func fullAtEveryByte(t *testing.T, b *full, delta bool) {
-	id, next := ID{1, 20, 2}, ID{1, 30, 3}
+	id, next := ID{1, 20, 2, 0}, ID{1, 30, 3, 0}
 	for b.room = 0; ; b.room++ {
 		room := b.room
 		b.room = -1
-		for _, of := range []ID{{1, 10, 1}, id, next} {
+		for _, of := range []ID{{1, 10, 1, 0}, id, next} {
 			_ = b.Delete(t.Context(), of.key()) // it may not be there
 		}
 		s := NewStore(b, 3)
-		before := extend(t, s, nil, ID{1, 10, 1})
+		before := extend(t, s, nil, ID{1, 10, 1, 0})
 		upon := before
 		if !delta {
 			upon = nil

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Bucket is an object store: a folder, S3, or a simulation of one that tears.
@@ -37,20 +39,34 @@ func NewStore(bucket Bucket, keep int) *Store {
 	return &Store{bucket: bucket, keep: max(keep, 1), damaged: map[ID]bool{}, upon: map[ID]*Link{}}
 }
 
-// ID names a snapshot: the cut it was taken at, and the number of the last output
-// before it. Of two with one cut the one with the greater number is newer.
+// ID names a snapshot: the cut it was taken at, the number of the last output before it,
+// and a tag of who took it and when. Of two with one cut the one with the greater number
+// is newer, and of those with one number the one with the greater tag.
+//
+// A name is not written twice. Somebody who has lost the partition, and whose last snapshot
+// comes late, would put it in the place of one that others have built upon.
 type ID struct {
 	Partition int32
 	Next      int64
 	N         uint64
+	Tag       uint64
 }
 
+// Tag makes a tag: milliseconds of a clock, and 16 bits of who it is.
+func Tag(ms int64, who string) uint64 { return uint64(ms)<<16 | xxhash.Sum64String(who)&0xffff }
+
 // key sorts as the snapshots do.
-func (id ID) key() string { return fmt.Sprintf("p%05d/%019d-%020d.snap", id.Partition, id.Next, id.N) }
+func (id ID) key() string {
+	tag := ""
+	if id.Tag != 0 {
+		tag = fmt.Sprintf("_%016x", id.Tag)
+	}
+	return fmt.Sprintf("p%05d/%019d-%020d%s.snap", id.Partition, id.Next, id.N, tag)
+}
 
 // compare is below zero for the older of two snapshots of a partition.
 func (id ID) compare(other ID) int {
-	return cmp.Or(cmp.Compare(id.Next, other.Next), cmp.Compare(id.N, other.N))
+	return cmp.Or(cmp.Compare(id.Next, other.Next), cmp.Compare(id.N, other.N), cmp.Compare(id.Tag, other.Tag))
 }
 
 // After tells that a snapshot is newer than another of its partition.
@@ -59,8 +75,8 @@ func (id ID) After(other ID) bool { return id.compare(other) > 0 }
 // String is the snapshot's name in its bucket.
 func (id ID) String() string { return id.key() }
 
-// keyForm takes a key apart; the groups are partition, next and n.
-var keyForm = regexp.MustCompile(`(?:^|/)p(\d{5})/(\d{19})-(\d{20})\.snap$`)
+// keyForm takes a key apart; the groups are partition, next, n and, not of old ones, the tag.
+var keyForm = regexp.MustCompile(`(?:^|/)p(\d{5})/(\d{19})-(\d{20})(?:_([0-9a-f]{16}))?\.snap$`)
 
 // ParseID reads a snapshot's name.
 func ParseID(key string) (ID, bool) {
@@ -71,7 +87,14 @@ func ParseID(key string) (ID, bool) {
 	p, errP := strconv.ParseInt(m[1], 10, 32)
 	next, errNext := strconv.ParseInt(m[2], 10, 64)
 	n, errN := strconv.ParseUint(m[3], 10, 64)
-	return ID{int32(p), next, n}, errors.Join(errP, errNext, errN) == nil
+	var tag uint64
+	var errTag error
+	if m[4] != "" {
+		if tag, errTag = strconv.ParseUint(m[4], 16, 64); tag == 0 {
+			return ID{}, false // it would have none
+		}
+	}
+	return ID{int32(p), next, n, tag}, errors.Join(errP, errNext, errN, errTag) == nil
 }
 
 // layoutKey is the object that says what all snapshots of a bucket rest upon.
@@ -113,7 +136,7 @@ func (s *Store) List(ctx context.Context, partition int32) ([]ID, error) {
 
 // torn is the name of a file that a folder keeps of a snapshot whose writer was killed.
 // (gocloud.dev/blob/fileblob writes beside the file's place, and renames.)
-var torn = regexp.MustCompile(`(?:^|/)p\d{5}/\d{19}-\d{20}\.snap\.[0-9a-f]+\.tmp$`)
+var torn = regexp.MustCompile(`(?:^|/)p\d{5}/\d{19}-\d{20}(?:_[0-9a-f]{16})?\.snap\.[0-9a-f]+\.tmp$`)
 
 // list gives a partition's snapshots, the newest first, and what is left of torn ones.
 func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []string, err error) {

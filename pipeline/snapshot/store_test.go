@@ -80,7 +80,7 @@ func TestWhatIsPublishedIsListedAndRead(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 3)
 		listed(t, s, 7)
-		first, second, other := ID{7, 5, 2}, ID{7, 1200, 9}, ID{70, 6, 1}
+		first, second, other := ID{7, 5, 2, 0}, ID{7, 1200, 9, 0}, ID{70, 6, 1, 0}
 		publish(t, s, second, first, other)
 		listed(t, s, 7, second, first)
 		listed(t, s, 70, other)
@@ -105,7 +105,7 @@ func TestWhatIsPublishedIsListedAndRead(t *testing.T) {
 func TestListIsTheNewestFirst(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 10)
-		ids := []ID{{1, 1 << 60, 0}, {1, 100, 1 << 63}, {1, 100, 20}, {1, 100, 3}, {1, 99, 50}, {1, 9, 0}, {1, 0, 0}}
+		ids := []ID{{1, 1 << 60, 0, 0}, {1, 100, 1 << 63, 0}, {1, 100, 20, 9}, {1, 100, 20, 0}, {1, 100, 3, 1 << 63}, {1, 99, 50, 0}, {1, 9, 0, 0}, {1, 0, 0, 0}}
 		for i := range ids {
 			publish(t, s, ids[(i*3+2)%len(ids)])
 		}
@@ -123,18 +123,18 @@ func TestListIsTheNewestFirst(t *testing.T) {
 func TestTheFirstClaimStays(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 3)
-		publish(t, s, ID{1, 5, 5})
+		publish(t, s, ID{1, 5, 5, 0})
 		for _, text := range []string{"ours", "theirs"} {
 			if got, err := s.Claim(t.Context(), text); err != nil || got != "ours" {
 				t.Errorf("claim %q: got %q, %v, want what was there first", text, got, err)
 			}
 		}
-		listed(t, s, 1, ID{1, 5, 5})
+		listed(t, s, 1, ID{1, 5, 5, 0})
 	})
 }
 
 func TestANameIsReadBack(t *testing.T) {
-	for _, id := range []ID{{0, 0, 0}, {7, 120331, 9}, {99999, 1<<63 - 1, 1<<64 - 1}} {
+	for _, id := range []ID{{0, 0, 0, 0}, {7, 120331, 9, 0}, {7, 120331, 9, 1}, {99999, 1<<63 - 1, 1<<64 - 1, 1<<64 - 1}} {
 		if got, ok := ParseID(id.String()); !ok || got != id {
 			t.Errorf("%s: got %+v, %t", id, got, ok)
 		}
@@ -153,8 +153,8 @@ func TestANameIsReadBack(t *testing.T) {
 func TestTheNewestAreKept(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 2)
-		a, b, c, d := ID{1, 10, 1}, ID{1, 20, 2}, ID{1, 30, 3}, ID{1, 30, 4}
-		other := ID{2, 1, 1}
+		a, b, c, d := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}, ID{1, 30, 3, 0}, ID{1, 30, 4, 0}
+		other := ID{2, 1, 1, 0}
 		publish(t, s, other, a, b)
 		listed(t, s, 1, b, a)
 		publish(t, s, c)
@@ -169,7 +169,7 @@ func TestTheNewestAreKept(t *testing.T) {
 func TestDamagedOnesDoNotPushGoodOnesOut(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 2)
-		a, b, c := ID{1, 10, 1}, ID{1, 20, 2}, ID{1, 30, 3}
+		a, b, c := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}, ID{1, 30, 3, 0}
 		publish(t, s, a, b)
 		damage(t, bucket, b)
 		if _, _, err := s.Verify(t.Context(), b); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), b.String()) {
@@ -181,8 +181,8 @@ func TestDamagedOnesDoNotPushGoodOnesOut(t *testing.T) {
 		if _, _, err := s.Verify(t.Context(), b); err != nil {
 			t.Errorf("verify what was published again: %v", err)
 		}
-		publish(t, s, ID{1, 40, 4})
-		listed(t, s, 1, ID{1, 40, 4}, c)
+		publish(t, s, ID{1, 40, 4, 0})
+		listed(t, s, 1, ID{1, 40, 4, 0}, c)
 	})
 }
 
@@ -190,11 +190,11 @@ func TestDamagedOnesDoNotPushGoodOnesOut(t *testing.T) {
 // or to somebody who is ahead: it is left alone, and doesn't count.
 func TestNewerOnesAreLeftAlone(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
-		old, now := ID{1, 10, 1}, ID{1, 20, 4}
-		sameCut, later := ID{1, 20, 9}, ID{1, 30, 2}
-		publish(t, NewStore(Blob{bucket}, 10), old, sameCut, later)
+		old, now := ID{1, 10, 1, 0}, ID{1, 20, 4, 0}
+		sameNumber, sameCut, later := ID{1, 20, 4, 7}, ID{1, 20, 9, 0}, ID{1, 30, 2, 0}
+		publish(t, NewStore(Blob{bucket}, 10), old, sameNumber, sameCut, later)
 		publish(t, NewStore(Blob{bucket}, 1), now)
-		listed(t, NewStore(Blob{bucket}, 1), 1, later, sameCut, now)
+		listed(t, NewStore(Blob{bucket}, 1), 1, later, sameCut, sameNumber, now)
 	})
 }
 
@@ -207,9 +207,9 @@ func TestWhatIsLeftOfTornOnesGoes(t *testing.T) {
 	}
 	defer bucket.Close()
 	s := NewStore(Blob{bucket}, 2)
-	other := filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp")
-	publish(t, s, ID{1, 10, 1}, ID{2, 10, 1})
-	w, err := bucket.NewWriter(t.Context(), ID{1, 20, 2}.key(), nil)
+	other := filepath.Join(dir, ID{2, 5, 1, 0}.key()+".18eb.tmp")
+	publish(t, s, ID{1, 10, 1, 0}, ID{2, 10, 1, 0})
+	w, err := bucket.NewWriter(t.Context(), ID{1, 20, 2, 0}.key(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,10 +219,10 @@ func TestWhatIsLeftOfTornOnesGoes(t *testing.T) {
 	if err := os.WriteFile(other, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	listed(t, s, 1, ID{1, 10, 1})
-	publish(t, s, ID{1, 30, 3})
+	listed(t, s, 1, ID{1, 10, 1, 0})
+	publish(t, s, ID{1, 30, 3, 0})
 	files, err := filepath.Glob(filepath.Join(dir, "p*", "*"))
-	want := []string{filepath.Join(dir, ID{1, 10, 1}.key()), filepath.Join(dir, ID{1, 30, 3}.key()), filepath.Join(dir, ID{2, 5, 1}.key()+".18eb.tmp"), filepath.Join(dir, ID{2, 10, 1}.key())}
+	want := []string{filepath.Join(dir, ID{1, 10, 1, 0}.key()), filepath.Join(dir, ID{1, 30, 3, 0}.key()), filepath.Join(dir, ID{2, 5, 1, 0}.key()+".18eb.tmp"), filepath.Join(dir, ID{2, 10, 1, 0}.key())}
 	if diff := cmp.Diff(want, files); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
@@ -232,7 +232,7 @@ func TestWhatIsLeftOfTornOnesGoes(t *testing.T) {
 func TestAFailedWriteStoresNothing(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
 		s := NewStore(Blob{bucket}, 1)
-		kept, next := ID{1, 10, 1}, ID{1, 20, 2}
+		kept, next := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}
 		publish(t, s, kept)
 		gone := errors.New("abandoned")
 		_, err := s.Publish(t.Context(), next, nil, func(w io.Writer) error {
@@ -266,7 +266,7 @@ func TestAFailedWriteLeavesNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
-	_, _ = NewStore(Blob{bucket}, 1).Publish(t.Context(), ID{1, 1, 1}, nil, func(w io.Writer) error {
+	_, _ = NewStore(Blob{bucket}, 1).Publish(t.Context(), ID{1, 1, 1, 0}, nil, func(w io.Writer) error {
 		_ = content(ID{})(w)
 		return errors.New("abandoned")
 	})
@@ -285,7 +285,7 @@ func TestAFailedWriteLeavesNoFile(t *testing.T) {
 // Whatever the reader makes of damaged bytes, the error says that they are damaged.
 func TestDamageIsSaidWhateverTheReaderMakesOfIt(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
-		s, id := NewStore(Blob{bucket}, 1), ID{1, 10, 1}
+		s, id := NewStore(Blob{bucket}, 1), ID{1, 10, 1, 0}
 		publish(t, s, id)
 		damage(t, bucket, id)
 		for what, read := range map[string]func(io.Reader) error{
@@ -304,7 +304,7 @@ func TestDamageIsSaidWhateverTheReaderMakesOfIt(t *testing.T) {
 // What the reader says of good bytes is passed on, and they are not damaged.
 func TestTheReadersErrorIsPassedOn(t *testing.T) {
 	each(t, func(t *testing.T, bucket *blob.Bucket) {
-		s, id, unusable := NewStore(Blob{bucket}, 1), ID{1, 10, 1}, errors.New("cannot be used")
+		s, id, unusable := NewStore(Blob{bucket}, 1), ID{1, 10, 1, 0}, errors.New("cannot be used")
 		publish(t, s, id)
 		_, err := s.Open(t.Context(), id, func(io.Reader) error { return unusable })
 		if !errors.Is(err, unusable) || errors.Is(err, ErrDamaged) {
@@ -334,7 +334,7 @@ func (b tearing) Put(ctx context.Context, key string, write func(io.Writer) erro
 func TestATornWriteIsNoticedAndNothingGoes(t *testing.T) {
 	bucket := memblob.OpenBucket(nil)
 	defer bucket.Close()
-	old, torn := ID{1, 10, 1}, ID{1, 20, 2}
+	old, torn := ID{1, 10, 1, 0}, ID{1, 20, 2, 0}
 	publish(t, NewStore(Blob{bucket}, 1), old)
 	s := NewStore(tearing{Blob{bucket}, 1}, 1)
 	if _, err := s.Publish(t.Context(), torn, nil, content(torn)); !errors.Is(err, ErrDamaged) {
@@ -349,14 +349,16 @@ func TestATornWriteIsNoticedAndNothingGoes(t *testing.T) {
 // Whatever lies in the bucket, a name that is read as a snapshot's is that snapshot's,
 // and sorts as it does.
 func FuzzParseID(f *testing.F) {
-	f.Add(ID{7, 120331, 99}.String(), int32(7), int64(120331), uint64(98))
+	f.Add(ID{7, 120331, 99, 0}.String(), int32(7), int64(120331), uint64(98))
 	f.Add("g/p00001/0000000000000000001-00000000000000000002.snap", int32(0), int64(0), uint64(0))
+	f.Add("p00001/0000000000000000001-00000000000000000002_00000199ac0ff1ce.snap", int32(1), int64(1), uint64(2))
+	f.Add("p00001/0000000000000000001-00000000000000000002_0000000000000000.snap", int32(1), int64(1), uint64(2))
 	f.Add("p99999/9999999999999999999-99999999999999999999.snap", int32(99999), int64(1<<62), uint64(1<<63))
 	f.Fuzz(func(t *testing.T, key string, partition int32, next int64, n uint64) {
 		if id, ok := ParseID(key); ok && !strings.HasSuffix(key, id.String()) {
 			t.Errorf("%q is read as %s", key, id)
 		}
-		id := ID{partition & 0xffff % 100_000, next &^ (-1 << 63), n}
+		id := ID{partition & 0xffff % 100_000, next &^ (-1 << 63), n, n ^ n>>7}
 		back, ok := ParseID("prefix/" + id.String())
 		if !ok || back != id {
 			t.Errorf("%s is read as %s, %v", id, back, ok)
