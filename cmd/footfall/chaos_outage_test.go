@@ -4,6 +4,7 @@ package main
 
 import (
 	"flag"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -65,6 +66,7 @@ func (r *rig) goesOn(members []*process) (goes bool) {
 	r.t.Helper()
 	var before map[int32]int64
 	goes = true
+	began, looked := time.Now(), false
 	r.until("every partition goes on", 3*time.Minute, func() bool {
 		for _, p := range members {
 			if !p.ended() {
@@ -75,6 +77,13 @@ func (r *rig) goesOn(members []*process) (goes bool) {
 			}
 			goes = false
 			return true
+		}
+		if !looked && time.Since(began) > time.Minute { // they may wait for it for ever
+			looked = true
+			if hangs := r.hanging(); len(hangs) > 0 && !slices.ContainsFunc(hangs, func(x hang) bool { return !x.brokers }) {
+				goes = false
+				return true
+			}
 		}
 		now := r.offsets()
 		if len(before) < r.conf.Kafka.Partitions {

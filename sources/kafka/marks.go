@@ -63,7 +63,6 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	}
 	//failpoint:marks.committing
 	if err := p.end(ctx, true); err != nil {
-		p.lost(nil, cut.marks, err)
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:marks.committed

@@ -246,7 +246,6 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		p.lost(records, cut.marks, err)
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:txn.ended
@@ -311,8 +310,10 @@ func (p *producer) strayed(r *kgo.Record) {
 	}
 }
 
-// lost notes a transaction that ends because of an error, where that says that a broker
-// may have died: its coordinator may come back without it.
+// lost notes a transaction that ends because of an error before its commit was asked for,
+// where the error says that a broker may have died: its coordinator may come back without
+// it. One whose commit was asked for may be committed, and a marker of it missing: to abort
+// it would lose what it said.
 func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
 	if !transient(because) || outdated(because) {
 		return
