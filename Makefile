@@ -182,7 +182,7 @@ on-brokers = $$(awk '/^func / { name = "" } /^func Test/ { name = $$2; sub(/\(.*
 
 test-kafka: ## the end-to-end tests on a real Apache Kafka, started from PEERS, and CI's share of chaos
 	@$(with-kafka); \
-	go test -count 1 -p 1 -timeout 15m -run "^($(on-brokers))\$$" -skip /local $(addprefix ./,$(brokers)); \
+	go test -count 1 -p 1 -timeout 15m -run "^($(on-brokers)|Test.*KilledBroker)\$$" -skip /local $(addprefix ./,$(brokers)); \
 	go test -tags chaos -count 1 -p 1 -timeout 30m -run 'RealKafka|Chaos' ./cmd/... ./sources/storefront ./sinks/clickhouse
 
 chaos: ONLY ?= Chaos

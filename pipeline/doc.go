@@ -125,10 +125,10 @@
 // eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
-//	5cb2d24  somebody who had lost a partition and went on      sim, seed 87186      make sim SEED=87186
+//	5cb2d24  somebody who had lost a partition and went on     sim, seed 87186      make sim SEED=87186
 //	         replaced a snapshot that others had built upon:
 //	         theirs could not be read any more
-//	6ad8f70  a broker that was killed forgot a transaction:    chaos, broker killed kafka.TestAForgottenTransactionIsSwept
+//	6ad8f70  a broker that was killed forgot a transaction:    chaos, broker killed kafka.TestForgottenByAKilledBroker
 //	         its outputs and marks stayed undecided, or went                        (make test-kafka)
 //	         out with the producer's next one
 //	6ad8f70  under the protocol Consumer a member asked a      three brokers, one   kafka.TestCoordinatorGone

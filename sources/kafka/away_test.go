@@ -184,7 +184,16 @@ func TestWhatWentAstrayIsSwept(t *testing.T) {
 // A broker that was killed may load an older state of its transactions (package comment),
 // and then knows nothing of one that was under way: no marker would ever end it, and its
 // offsets could never be read again. Here the state is written back by hand.
-func TestAForgottenTransactionIsSwept(t *testing.T) {
+func TestForgottenByAKilledBroker(t *testing.T) {
+	for name, note := range map[string]func(p *producer, d doubt){
+		"before its commit was asked for": func(p *producer, d doubt) { p.lost(d.records, d.marks, errors.New("no answer")) },
+		"and its commit was asked for":    func(p *producer, d doubt) { p.doubt = &d },
+	} {
+		t.Run(name, func(t *testing.T) { forgottenIsSwept(t, note) })
+	}
+}
+
+func forgottenIsSwept(t *testing.T, note func(p *producer, d doubt)) {
 	addr, script, dir := os.Getenv(realBroker), os.Getenv("FOOTFALL_TEST_BROKER"), os.Getenv("FOOTFALL_TEST_BROKER_DIR")
 	if addr == "" || script == "" {
 		t.Skip("needs a real Kafka that may be killed: make test-kafka")
@@ -214,7 +223,7 @@ func TestAForgottenTransactionIsSwept(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", do, err, out)
 		}
 	}
-	p.lost(lost, marks, errors.New("no answer"))
+	note(p, doubt{id, epoch, lost, marks})
 	p.sound = false
 	s.idle <- p
 	a = assigned(t, s, 2)[0] // whoever is killed forgets its groups' members too
@@ -230,6 +239,40 @@ func TestAForgottenTransactionIsSwept(t *testing.T) {
 	if got := e.visible(e.out[0], 1); len(got) != 0 {
 		t.Errorf("visible: %q, want nothing of what was forgotten", got)
 	}
+}
+
+// Of a transaction in doubt that was ended, however, nothing is swept.
+func TestADoubtThatIsEnded(t *testing.T) {
+	onBrokers(t, 2, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		a := assigned(t, s, 2)[0]
+		commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
+		for range producers {
+			p := <-s.idle
+			if p.cl != nil {
+				id, epoch, err := p.cl.ProducerID(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.doubt = &doubt{id, epoch, e.records(0, "before"), []markText{{partition: 0, next: 1}}}
+				p.sound = false
+			}
+			s.idle <- p
+		}
+		for n := range uint64(producers) {
+			commitUntilDone(t, s, e.records(0, fmt.Sprint("after", n)), output(a, 2+int64(n), 2+n))
+		}
+		if got := e.visible(e.out[0], 0); len(got) != 1+producers {
+			t.Errorf("visible: %q", got)
+		}
+		ends, err := kadm.NewClient(e.cl).ListEndOffsets(t.Context(), e.out[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end, _ := ends.Lookup(e.out[0], 0); end.Offset != 2*(1+producers) { // a record and its marker
+			t.Errorf("it ends at offset %d: want nothing but what was said", end.Offset)
+		}
+	})
 }
 
 // forget writes, to the log of the transactions' coordinator, that a producer has no

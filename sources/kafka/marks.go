@@ -62,7 +62,9 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 		return used, s.refused(p, err)
 	}
 	//failpoint:marks.committing
+	pid, epoch := p.pid, p.epoch
 	if err := p.end(ctx, true); err != nil {
+		p.doubt = &doubt{pid, epoch, nil, cut.marks}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:marks.committed

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,6 +33,9 @@ type producer struct {
 	// those that were sent in the same way.
 	astray []*kgo.Record
 	marks  []markText
+
+	// doubt is the transaction whose commit was asked for and not confirmed; nil: none is.
+	doubt *doubt
 
 	// pid and epoch are the broker's name for it, as of the last answer. Only marks go
 	// by them (marks.go): elsewhere kgo knows better.
@@ -76,6 +80,9 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
 		err := p.connect(ctx, s)
+		if err == nil {
+			err = s.forgotten(ctx, p)
+		}
 		if err == nil {
 			err = s.sweep(ctx, p)
 		}
@@ -246,6 +253,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		p.doubt = &doubt{id, epoch, records, cut.marks}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:txn.ended
@@ -312,8 +320,7 @@ func (p *producer) strayed(r *kgo.Record) {
 
 // lost notes a transaction that ends because of an error before its commit was asked for,
 // where the error says that a broker may have died: its coordinator may come back without
-// it. One whose commit was asked for may be committed, and a marker of it missing: to abort
-// it would lose what it said.
+// it. One whose commit was asked for may be committed: see Session.forgotten.
 func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
 	if !transient(because) || outdated(because) {
 		return
@@ -324,6 +331,75 @@ func (p *producer) lost(records []*kgo.Record, marks []markText, because error) 
 	if len(marks) > 0 {
 		p.marks = slices.Clone(marks)
 	}
+}
+
+// doubt is a transaction whose commit was asked for and not confirmed.
+type doubt struct {
+	pid     int64
+	epoch   int16
+	records []*kgo.Record
+	marks   []markText
+}
+
+// forgotten looks at a transaction in doubt when its coordinator is done with it, which has
+// written its markers by then. Where there is none in any of its partitions, the coordinator
+// has forgotten it (package comment): it is committed nowhere, and is swept. Where there are
+// some it is left alone: to abort the rest of what is committed would lose what it said.
+func (s *Session) forgotten(ctx context.Context, p *producer) error {
+	d := p.doubt
+	if d == nil {
+		return nil
+	}
+	open, err := s.open(ctx, d)
+	if err != nil {
+		return err
+	}
+	if p.doubt = nil; open {
+		p.lost(d.records, d.marks, errForgotten)
+	}
+	return nil
+}
+
+var errForgotten = errors.New("its coordinator has forgotten it")
+
+// open tells that a transaction is undecided in every partition that it has written to.
+func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
+	var partitions []int32
+	for _, m := range d.marks {
+		partitions = append(partitions, m.partition)
+	}
+	switch _, err := s.fetchOffsets(ctx, true, partitions...); {
+	case err == nil, permanent(err):
+		return false, nil
+	case !errors.Is(err, kerr.UnstableOffsetCommit):
+		return false, err
+	}
+	var set kadm.TopicsSet
+	for _, r := range d.records {
+		set.Add(r.Topic, r.Partition)
+	}
+	if len(set) == 0 {
+		return true, nil
+	}
+	described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	if err != nil {
+		return false, err
+	}
+	for topic, of := range set {
+		for number := range of {
+			part, ok := described[topic].Partitions[number]
+			switch {
+			case !ok || permanent(part.Err):
+				return false, nil
+			case part.Err != nil:
+				return false, part.Err
+			}
+			if p, ok := part.ActiveProducers[d.pid]; !ok || int16(p.ProducerEpoch) != d.epoch || p.CurrentTxnStartOffset < 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // sweep makes a transaction of one record for each partition to which something went
