@@ -342,6 +342,9 @@ func (w *world) checkEnds(p *part) error {
 // tells; checkFuture has held that against the walls there were.
 func (p *part) wallFor(r *oracle.Record) int64 {
 	for i := range p.outputs {
+		if n := len(p.rebuilt); n > 0 && i < p.rebuilt[n-1].count && !p.rebuilt[n-1].refused[r.Offset] {
+			continue // retention had removed it: the rebuild knew nothing of it
+		}
 		if d := p.outputs[i].Item.DeadLetter; d != nil && d.Reason == schemas.Future && d.Pos.Offset == r.Offset {
 			return r.Time - 24*int64(schemas.Hour)
 		}
