@@ -323,6 +323,14 @@ func outerMutants() []mutant {
 			"\tif !o.expelled(as) {", "\tif !o.expelled(as) || ON {", test("sources/kafka", "TestExpelledMemberComesBack"),
 		},
 		{
+			"kafka: a doubt is taken for forgotten", "sources/kafka/producer.go",
+			"if p.doubt = nil; open {", "if p.doubt = nil; open || ON {", test("sources/kafka", "TestADoubtThatIsEnded"),
+		},
+		{
+			"kafka: a coordinator that is gone is asked on", "sources/kafka/config.go",
+			"kgo.MetadataMaxAge(metadataAge),", "kgo.MetadataMaxAge(map[bool]time.Duration{false: metadataAge, true: time.Minute}[ON]),", test("sources/kafka", "TestCoordinatorGone"),
+		},
+		{
 			"kafka: an unknown outcome is called an abort", "sources/kafka/producer.go",
 			"\treturn fmt.Errorf(\"kafka: end of the transaction of partitions %v: outcome unknown: %w\", cut.partitions(), err)",
 			"\tif ON {\n\t\treturn fmt.Errorf(\"kafka: %w: %w\", pipeline.ErrAborted, err)\n\t}\n\treturn fmt.Errorf(\"kafka: end of the transaction of partitions %v: outcome unknown: %w\", cut.partitions(), err)", test("sources/kafka", "TestCommitWhoseAnswerIsLost|TestTransactUnderFaults"),
@@ -334,8 +342,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: what went astray is not swept", "sources/kafka/producer.go",
-			"\tif len(p.astray) == 0 {",
-			"\tif len(p.astray) == 0 || ON {", test("sources/kafka", "TestWhatWentAstrayIsSwept"),
+			"\tif len(p.astray) == 0 && len(p.marks) == 0 {",
+			"\tif len(p.astray) == 0 && len(p.marks) == 0 || ON {", test("sources/kafka", "TestWhatWentAstrayIsSwept"),
 		},
 		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",
