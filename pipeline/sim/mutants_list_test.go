@@ -323,7 +323,7 @@ func outerMutants() []mutant {
 			"\tif !o.expelled(as) {", "\tif !o.expelled(as) || ON {", test("sources/kafka", "TestExpelledMemberComesBack"),
 		},
 		{
-			"kafka: a doubt is taken for forgotten", "sources/kafka/producer.go",
+			"kafka: a doubt is taken for forgotten", "sources/kafka/astray.go",
 			"if p.doubt = nil; open {", "if p.doubt = nil; open || ON {", test("sources/kafka", "TestADoubtThatIsEnded"),
 		},
 		{
@@ -341,7 +341,7 @@ func outerMutants() []mutant {
 			"\treq.RequireStable = stable && !ON\n", test("sources/kafka", "TestCommittedWaitsForTheUndecided"),
 		},
 		{
-			"kafka: what went astray is not swept", "sources/kafka/producer.go",
+			"kafka: what went astray is not swept", "sources/kafka/astray.go",
 			"\tif len(p.astray) == 0 && len(p.marks) == 0 {",
 			"\tif len(p.astray) == 0 && len(p.marks) == 0 || ON {", test("sources/kafka", "TestWhatWentAstrayIsSwept"),
 		},

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -64,7 +65,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	//failpoint:marks.committing
 	pid, epoch := p.pid, p.epoch
 	if err := p.end(ctx, true); err != nil {
-		p.doubt = &doubt{pid, epoch, nil, cut.marks}
+		p.doubt = &doubt{pid, epoch, nil, slices.Clone(cut.marks)}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:marks.committed

@@ -1,0 +1,168 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// strayed notes that it is not known whether records were written, or will be.
+func (p *producer) strayed(records ...*kgo.Record) { p.astray = oneEach(p.astray, records) }
+
+// oneEach adds a copy of one record of each partition that has none yet: what records are
+// made of is used again.
+func oneEach(into, records []*kgo.Record) []*kgo.Record {
+	for _, r := range records {
+		if !slices.ContainsFunc(into, func(o *kgo.Record) bool { return o.Topic == r.Topic && o.Partition == r.Partition }) {
+			into = append(into, &kgo.Record{
+				Topic: r.Topic, Partition: r.Partition, Timestamp: r.Timestamp, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Headers: cloneHeaders(r.Headers),
+			})
+		}
+	}
+	return into
+}
+
+func cloneHeaders(headers []kgo.RecordHeader) []kgo.RecordHeader {
+	headers = slices.Clone(headers)
+	for i := range headers {
+		headers[i].Value = bytes.Clone(headers[i].Value)
+	}
+	return headers
+}
+
+// lost notes a transaction that ends because of an error before its commit was asked for,
+// where the error says that a broker may have died: its coordinator may come back without
+// it. One whose commit was asked for may be committed: see Session.forgotten.
+func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
+	if !transient(because) || outdated(because) {
+		return
+	}
+	p.strayed(records...)
+	if len(marks) > 0 {
+		p.marks = slices.Clone(marks)
+	}
+}
+
+// doubt is a transaction whose commit was asked for and not confirmed.
+type doubt struct {
+	pid     int64
+	epoch   int16
+	records []*kgo.Record // one of each partition
+	marks   []markText
+}
+
+// forgotten looks at a transaction in doubt when its coordinator is done with it, which has
+// written its markers by then. Where there is none in any of its partitions, the coordinator
+// has forgotten it (package comment): it is committed nowhere, and is swept. Where there are
+// some it is left alone: to abort the rest of what is committed would lose what it said.
+func (s *Session) forgotten(ctx context.Context, p *producer) error {
+	d := p.doubt
+	if d == nil {
+		return nil
+	}
+	open, err := s.open(ctx, d)
+	if err != nil {
+		return err
+	}
+	if p.doubt = nil; open {
+		p.lost(d.records, d.marks, errForgotten)
+	}
+	return nil
+}
+
+var errForgotten = errors.New("its coordinator has forgotten it")
+
+// open tells that a transaction is undecided in every partition that it has written to.
+func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
+	var partitions []int32
+	for _, m := range d.marks {
+		partitions = append(partitions, m.partition)
+	}
+	switch _, err := s.fetchOffsets(ctx, true, partitions...); {
+	case err == nil, permanent(err):
+		return false, nil
+	case !errors.Is(err, kerr.UnstableOffsetCommit):
+		return false, err
+	}
+	var set kadm.TopicsSet
+	for _, r := range d.records {
+		set.Add(r.Topic, r.Partition)
+	}
+	if len(set) == 0 {
+		return true, nil
+	}
+	described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	if err != nil {
+		return false, err
+	}
+	for topic, of := range set {
+		for number := range of {
+			part, ok := described[topic].Partitions[number]
+			switch {
+			case !ok || permanent(part.Err):
+				return false, nil
+			case part.Err != nil:
+				return false, part.Err
+			}
+			if p, ok := part.ActiveProducers[d.pid]; !ok || int16(p.ProducerEpoch) != d.epoch || p.CurrentTxnStartOffset < 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// sweep makes a transaction of one record for each partition to which something went
+// astray, and of the marks that did, and aborts it. The marker ends what was written there
+// of an earlier epoch, and has the partition's leader refuse what may still come.
+//
+// By its coordinator's account a transaction that was given up is aborted everywhere. But
+// brokers have been seen to let a late request in while they were loading their state
+// after a kill -9 (Apache Kafka 4.3.1, see the package comment): (1) the producer's epoch
+// is moved on, and what it had open is aborted in the partitions that the coordinator
+// knows; (2) a batch of before is written to another one, verified by a state that is
+// older than (1); (3) the next transaction's marker commits it, and it was said twice. Or
+// no marker ever comes, and readers wait for ever: nor does one where (1) comes to a state
+// that is older than the whole transaction.
+//
+// The marks are sent in nobody's name, as the protocol allows of a transaction: whoever
+// owns the partitions now, they are aborted.
+func (s *Session) sweep(ctx context.Context, p *producer) error {
+	if len(p.astray) == 0 && len(p.marks) == 0 {
+		return nil
+	}
+	if len(p.astray) > 0 {
+		if err := p.cl.BeginTransaction(); err != nil {
+			return err
+		}
+		if err := s.produce(ctx, p, slices.Clone(p.astray)); err != nil {
+			return err
+		}
+		if err := p.settle(ctx, p.astray); err != nil {
+			return err
+		}
+	}
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err == nil && len(p.marks) > 0 {
+		err = s.addOffsets(ctx, p, id, epoch, membership{generation: -1}, cut{marks: p.marks})
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(p.astray) == 0:
+		err = p.end(ctx, false)
+	default:
+		if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
+			p.pid, p.epoch, err = p.cl.ProducerID(ctx)
+		}
+	}
+	if err == nil {
+		p.astray, p.marks = nil, nil
+	}
+	return err
+}
