@@ -274,6 +274,26 @@ func (b *cutting) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(all[:len(all)/2])), errors.Join(err, r.Close())
 }
 
+// Somebody who has lost the partition long ago publishes the cut that he was at, upon which
+// others have built since: theirs is read as before.
+func TestWhoComesLateReplacesNothing(t *testing.T) {
+	each(t, func(t *testing.T, bucket *blob.Bucket) {
+		s, late := NewStore(Blob{bucket}, 3), NewStore(Blob{bucket}, 3)
+		base := extend(t, s, nil, ID{1, 10, 1, Tag(1000, "one")})
+		tip := extend(t, s, base, ID{1, 20, 2, Tag(2000, "one")})
+		same := ID{1, 10, 1, Tag(1000, "two")}
+		if _, err := late.Publish(t.Context(), same, nil, func(w io.Writer) error { _, err := fmt.Fprint(w, "the same in other words"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := told(t, s, tip.ID); err != nil {
+			t.Error(err)
+		}
+		if ids, err := s.List(t.Context(), 1); err != nil || len(ids) != 3 {
+			t.Errorf("got %v, %v, want all three", ids, err)
+		}
+	})
+}
+
 // Two that publish under one name: the first one finds out that the file is not its own.
 func TestAFileOfSomebodyElseIsNotTakenForOnesOwn(t *testing.T) {
 	bucket := memblob.OpenBucket(nil)
