@@ -298,7 +298,7 @@ func forget(t *testing.T, addr, id string, producer int64, epoch int16) {
 	value = be.AppendUint32(value, math.MaxUint32) // no partitions
 	value = be.AppendUint64(value, uint64(time.Now().UnixMilli()))
 	value = be.AppendUint64(value, math.MaxUint64) // not begun
-	r := &kgo.Record{Topic: topic, Partition: (javaHash(id) & 0x7fffffff) % int32(len(infos[topic].leaders)), Key: key, Value: value}
+	r := &kgo.Record{Topic: topic, Partition: groupPartition(id, int32(len(infos[topic].leaders))), Key: key, Value: value}
 	if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
