@@ -180,7 +180,10 @@ func (a *Archive) repair(ctx context.Context, t target) error {
 		return err
 	}
 	from := min(max(start, e.first), e.next)
-	want, err := a.mend(ctx, p.partition, from, e.next)
+	var want Sum
+	if from < e.next { // else the log has nothing of it any more, and may say so for ever
+		want, err = a.mend(ctx, p.partition, from, e.next)
+	}
 	switch {
 	case errors.Is(err, ErrGone):
 		return nil // retention was faster: the next round knows the new beginning
