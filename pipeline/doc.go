@@ -122,10 +122,10 @@
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
 // before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
 // change with the simulation, so of them only the newest are named. The tests of 6e2e54d, fa55adb,
-// eb23fd5, a7b2cf3 and b3b8c48 use what the fix brought, and do not compile without it.)
+// eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
-//	5cb2d24  somebody who had lost a partition and went on     sim, seed 87186      make sim SEED=87186
+//	5cb2d24  somebody who had lost a partition and went on     sim, seed 87186      make sim SEED=87186, on 9e69908
 //	         replaced a snapshot that others had built upon:
 //	         theirs could not be read any more
 //	6ad8f70  a broker that was killed forgot a transaction:    chaos, broker killed kafka.TestForgottenByAKilledBroker

@@ -59,10 +59,13 @@ type doubt struct {
 // forgotten looks at a transaction in doubt when its coordinator is done with it, which has
 // written its markers by then. Where there is none in any of its partitions, the coordinator
 // has forgotten it (package comment): it is committed nowhere, and is swept. Where there are
-// some it is left alone: to abort the rest of what is committed would lose what it said.
+// some it is left alone: to abort the rest of what is committed would lose what it said. So
+// is one of which nothing can be learnt: by brokers before transactions of version 2, of
+// which the oldest do not describe producers, or by an error that stays.
 func (s *Session) forgotten(ctx context.Context, p *producer) error {
 	d := p.doubt
-	if d == nil {
+	if d == nil || !s.v2 {
+		p.doubt = nil
 		return nil
 	}
 	open, err := s.open(ctx, d)
@@ -83,11 +86,8 @@ func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
 	for _, m := range d.marks {
 		partitions = append(partitions, m.partition)
 	}
-	switch _, err := s.fetchOffsets(ctx, true, partitions...); {
-	case err == nil, permanent(err):
-		return false, nil
-	case !errors.Is(err, kerr.UnstableOffsetCommit):
-		return false, err
+	if _, err := s.fetchOffsets(ctx, true, partitions...); !errors.Is(err, kerr.UnstableOffsetCommit) {
+		return false, passing(err)
 	}
 	var set kadm.TopicsSet
 	for _, r := range d.records {
@@ -98,16 +98,13 @@ func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
 	}
 	described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
 	if err != nil {
-		return false, err
+		return false, passing(err)
 	}
 	for topic, of := range set {
 		for number := range of {
 			part, ok := described[topic].Partitions[number]
-			switch {
-			case !ok || permanent(part.Err):
-				return false, nil
-			case part.Err != nil:
-				return false, part.Err
+			if !ok || part.Err != nil {
+				return false, passing(part.Err)
 			}
 			if p, ok := part.ActiveProducers[d.pid]; !ok || int16(p.ProducerEpoch) != d.epoch || p.CurrentTxnStartOffset < 0 {
 				return false, nil
@@ -115,6 +112,14 @@ func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// passing gives an error that may go by itself, and nil for others.
+func passing(err error) error {
+	if err == nil || !transient(err) {
+		return nil
+	}
+	return err
 }
 
 // sweep makes a transaction of one record for each partition to which something went

@@ -15,10 +15,13 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline"
+	"footfall/pipeline/worker"
 )
 
 // switchable connections, to end a process without its knowing.
@@ -273,6 +276,33 @@ func TestADoubtThatIsEnded(t *testing.T) {
 			t.Errorf("it ends at offset %d: want nothing but what was said", end.Offset)
 		}
 	})
+}
+
+// A doubt of which nothing can be learnt is given up, and its producer goes on.
+func TestADoubtOfWhichNothingIsLearnt(t *testing.T) {
+	e := local(t, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)[0]
+	commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
+	for range producers {
+		p := <-s.idle
+		p.doubt = &doubt{1, 1, e.records(0, "before"), []markText{{partition: 0, next: 1}}}
+		p.sound = false
+		s.idle <- p
+	}
+	e.cluster.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		group := kmsg.NewOffsetFetchResponseGroup()
+		group.Group, group.ErrorCode = e.group, kerr.GroupIDNotFound.Code
+		resp.Groups = append(resp.Groups, group)
+		return resp, nil, true
+	})
+	for n := range uint64(producers) {
+		if err := s.Transact(t.Context(), e.records(0, fmt.Sprint("after", n)), []*worker.Output{output(a, 2+int64(n), 2+n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // forget writes, to the log of the transactions' coordinator, that a producer has no

@@ -64,9 +64,9 @@
 // sent at epoch 14, undecided, when its transaction was complete at epoch 46 and knew of no
 // partition: the coordinator had let it in from a state that it was still loading. So what
 // was sent and not answered for is swept before the producer is used again (see
-// Session.sweep). Whole transactions are forgotten too, in every third to tenth kill of a
-// busy machine's only broker: the coordinator has the state of before them, and answers the
-// next InitProducerID by it. No marker ever ends those, unless the producer's next one does,
+// Session.sweep). Whole transactions are forgotten too (of three runs of make chaos
+// ONLY='^TestChaosBroker$' ARGS="-chaos.brokers 12" on a busy machine each met one): the
+// coordinator has the state of before them, and answers the next InitProducerID by it. No marker ever ends those, unless the producer's next one does,
 // with whatever it says. So a transaction that a broker's death may have cut off is swept in
 // the same way, and one whose commit was asked for where it is undecided in all of its
 // partitions (Session.forgotten). What is left, of a process that died with its broker or

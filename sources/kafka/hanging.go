@@ -95,8 +95,8 @@ func (s *Session) hangingOffsets(ctx context.Context) string {
 	return s.Hanging(ctx, topic, groupPartition(s.conf.Group, int32(len(info.leaders))))
 }
 
-// groupPartition is the partition of __consumer_offsets that has a group's offsets, among n:
-// abs(hashCode) mod n, where the abs of the least number is 0
+// groupPartition is the partition of __consumer_offsets that has a group's offsets, among n,
+// and, by its id, that of __transaction_state: abs(hashCode) mod n, where the abs of the least number is 0
 // (GroupCoordinatorService.partitionFor and Utils.abs).
 func groupPartition(group string, n int32) int32 {
 	h := javaHash(group)
