@@ -207,7 +207,10 @@ func TestShutdownDrains(t *testing.T) {
 			if m.Next != end {
 				t.Errorf("partition %d: committed up to %d, want all %d", n, m.Next, end)
 			}
-			b.handed(n, m.Next, m.N)
+			hand := strings.TrimSuffix(snapshot.ID{Partition: n, Next: m.Next, N: m.N}.String(), ".snap")
+			if keys, _ := b.bucket.List(t.Context(), hand); len(keys) != 1 {
+				t.Errorf("no snapshot %s to hand over; there are %v", hand, b.bucket.Keys())
+			}
 		}
 		if got := count[pipeline.Released](b); got != 3 {
 			t.Errorf("%d partitions released, want 3", got)
@@ -423,17 +426,6 @@ func TestLostByCommitThenRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// handed gives the key of the one snapshot of a cut.
-func (b *bubble) handed(partition int32, next int64, n uint64) string {
-	b.t.Helper()
-	cut := strings.TrimSuffix(snapshot.ID{Partition: partition, Next: next, N: n}.String(), ".snap")
-	keys, err := b.bucket.List(b.t.Context(), cut)
-	if err != nil || len(keys) != 1 {
-		b.t.Fatalf("want one snapshot %s; there are %v (%v)", cut, b.bucket.Keys(), err)
-	}
-	return keys[0]
 }
 
 func TestRevokedWhileRecovering(t *testing.T) {

@@ -197,6 +197,24 @@ type life struct {
 	crashes int
 }
 
+// agrees holds the life against what the oracle makes of a log that has been applied whole.
+func (l *life) agrees(log []Record) {
+	l.t.Helper()
+	want := judged(log, l.cfg)
+	if diff := cmp.Diff(oracleChains(want), l.chains()); diff != "" {
+		l.t.Errorf("chains (-oracle +worker):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.DeadLetters, l.deadLetters()); diff != "" {
+		l.t.Errorf("dead letters (-oracle +worker):\n%s", diff)
+	}
+	if s := l.worker.Stats(); l.crashes == 0 && (int(s.Applied) != want.Applied || int(s.Duplicates) != len(want.Duplicates)) {
+		l.t.Errorf("got %d applied, %d duplicates, want %d and %d", s.Applied, s.Duplicates, want.Applied, len(want.Duplicates))
+	}
+	if got := l.worker.Mark().Clock; int64(got) != want.Clock {
+		l.t.Errorf("clock: got %d, want %d", got, want.Clock)
+	}
+}
+
 // run applies the log in random batches; between them it takes snapshots in small
 // slices, commits, and crashes. At the end everything is applied and committed.
 func (l *life) run() {
@@ -278,19 +296,7 @@ func TestChainsAreTheOracles(t *testing.T) {
 		log := newLogger(rng, schemas.Replay).write(20 + rng.IntN(300))
 		l := newLife(t, rng, cfg, log, 0)
 		l.run()
-		want := judged(log, cfg)
-		if diff := cmp.Diff(oracleChains(want), l.chains()); diff != "" {
-			t.Errorf("chains (-oracle +worker):\n%s", diff)
-		}
-		if diff := cmp.Diff(want.DeadLetters, l.deadLetters()); diff != "" {
-			t.Errorf("dead letters (-oracle +worker):\n%s", diff)
-		}
-		if s := l.worker.Stats(); l.crashes == 0 && (int(s.Applied) != want.Applied || int(s.Duplicates) != len(want.Duplicates)) {
-			t.Errorf("got %d applied, %d duplicates, want %d and %d", s.Applied, s.Duplicates, want.Applied, len(want.Duplicates))
-		}
-		if got := l.worker.Mark().Clock; int64(got) != want.Clock {
-			t.Errorf("clock: got %d, want %d", got, want.Clock)
-		}
+		l.agrees(log)
 	})
 }
 

@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"footfall/schemas"
 )
 
@@ -51,18 +49,6 @@ func FuzzApply(f *testing.F) {
 		cfg.Slice, cfg.DedupBudget = 1+rng.IntN(3), 1+rng.IntN(12)
 		l := newLife(t, rng, cfg, log, 0)
 		l.run()
-		want := judged(log, cfg)
-		if diff := cmp.Diff(oracleChains(want), l.chains()); diff != "" {
-			t.Errorf("chains (-oracle +worker):\n%s", diff)
-		}
-		if diff := cmp.Diff(want.DeadLetters, l.deadLetters()); diff != "" {
-			t.Errorf("dead letters (-oracle +worker):\n%s", diff)
-		}
-		if s := l.worker.Stats(); l.crashes == 0 && (int(s.Applied) != want.Applied || int(s.Duplicates) != len(want.Duplicates)) {
-			t.Errorf("got %d applied, %d duplicates, want %d and %d", s.Applied, s.Duplicates, want.Applied, len(want.Duplicates))
-		}
-		if got := l.worker.Mark().Clock; int64(got) != want.Clock {
-			t.Errorf("clock: got %d, want %d", got, want.Clock)
-		}
+		l.agrees(log)
 	})
 }

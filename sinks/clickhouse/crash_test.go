@@ -292,6 +292,16 @@ func auditMends(t *testing.T, over func(dsn string) string) {
 	}
 }
 
+// forget deletes the group of an archive that has stopped, with its commits.
+func (k *kafka) forget(a *Archive) {
+	k.t.Helper()
+	admin := kadm.NewClient(k.client)
+	k.eventually("the group to go", func() bool {
+		_, err := admin.DeleteGroup(k.t.Context(), a.Group())
+		return err == nil
+	})
+}
+
 // The group's commits are gone, the rows are not: they are read back, not sent again.
 func TestCommitsExpired(t *testing.T) {
 	db, dsn := open(t)
@@ -302,11 +312,7 @@ func TestCommitsExpired(t *testing.T) {
 	a, stop := k.archive(db, nil)
 	k.drain(a)
 	stop()
-	admin := kadm.NewClient(k.client)
-	k.eventually("the group to go", func() bool {
-		_, err := admin.DeleteGroup(t.Context(), a.Group())
-		return err == nil
-	})
+	k.forget(a)
 	b, stop := k.archive(db, nil)
 	k.drain(b)
 	stop()
@@ -332,11 +338,7 @@ func brokenPartIsNamed(t *testing.T, over func(dsn string) string) {
 	a, stop := k.archive(db, nil)
 	k.drain(a)
 	stop()
-	admin := kadm.NewClient(k.client)
-	k.eventually("the group to go", func() bool { // so that all rows are in doubt
-		_, err := admin.DeleteGroup(t.Context(), a.Group())
-		return err == nil
-	})
+	k.forget(a) // so that all rows are in doubt
 	part := chdbtest.Exec(t, own, "SELECT path FROM system.parts WHERE database = 'shop' AND table = 'events' AND active ORDER BY rows DESC LIMIT 1")
 	marks, err := filepath.Glob(filepath.Join(part, "*.cmrk*"))
 	if err != nil || len(marks) == 0 {
