@@ -262,7 +262,7 @@ const NameMax = 64
 // named refuses a name that nothing can have had.
 func (r *reader) named(name string, v token, field string) string {
 	if name == "" || len(name) > NameMax {
-		r.wrong(field, v, "a name of at most 64 bytes")
+		r.wrong(field, v, fmt.Sprintf("a name of at most %d bytes", NameMax))
 	}
 	return name
 }

@@ -61,7 +61,7 @@ func TestChaosBroker(t *testing.T) {
 // goesOn waits until something more is committed of every partition. It returns false
 // where that can't be, for a fault of the broker's own: a transaction that it has left
 // without its markers, which verify names and counts. An instance that needs to know what
-// it holds has then ended itself, and said so.
+// it holds has then ended itself, and said so, or waits, and says so again and again.
 func (r *rig) goesOn(members []*process) (goes bool) {
 	r.t.Helper()
 	var before map[int32]int64

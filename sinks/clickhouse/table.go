@@ -217,7 +217,7 @@ func (t *tables) Epoch(ctx context.Context) (string, error) {
 var brokenPart = regexp.MustCompile(`(?s)while reading from part (?:\S*/)?([^\s/]+)/? in table (\S+) .*\((?:CORRUPTED_DATA|CANNOT_READ_ALL_DATA|CHECKSUM_DOESNT_MATCH|UNKNOWN_CODEC|CANNOT_DECOMPRESS|ATTEMPT_TO_READ_AFTER_EOF|FILE_DOESNT_EXIST)\)`)
 
 // plain shortens an error of the HTTP protocol, which has the whole request's
-// address in it: settings, statement and all.
+// address in it: settings, statement and all. Of a broken part it says what to do.
 func plain(err error) error {
 	if err == nil {
 		return nil
