@@ -33,7 +33,7 @@ func (w *world) housekeep() {
 		if w.opt.Expire && len(w.group.members) == 0 && len(w.undecided()) == 0 && p.found && w.chance("offsets expired", 6) {
 			w.expire(p)
 		}
-		if w.opt.SetBack && p.found && p.pending == nil && len(p.earlier) > 0 && w.chance("offset set back", 30) {
+		if w.opt.SetBack && p.found && len(w.group.members) == 0 && len(w.undecided()) == 0 && len(p.earlier) > 0 && w.chance("offset set back", 30) {
 			w.setBack(p)
 		}
 		if w.opt.Rules && p.found && p.owner == nil && p.pending == nil && w.chance("other rules said otherwise", 20) {
