@@ -212,7 +212,7 @@ func (c *Config) options() []option {
 		{key: "clock.max_age", target: &c.Clock.MaxAge, value: "1d", doc: "A transition this old when it is said is muted (stale)."},
 		{key: "clock.tick", target: &c.Clock.Tick, value: "1s", doc: "How often a silent partition's clock is moved."},
 
-		{key: "dedup.window", target: &c.Dedup.Window, value: "1h", doc: "How long a repeated event_id is recognised, in record timestamps."},
+		{key: "dedup.window", target: &c.Dedup.Window, value: "1h", doc: "How long a repeated event_id is recognised, in record timestamps. Change it, and the budget, after a clean stop: after a crash the input since a partition's last snapshot is counted anew by the new values."},
 		{key: "dedup.budget", target: &c.Dedup.Budget, value: "1048576", doc: "How many records per partition are remembered for that, at most."},
 
 		{key: "snapshots.bucket", target: &s.Bucket, value: "file://./footfall-data/snapshots", doc: "Where snapshots are kept: file://, s3:// or mem:// (gocloud.dev/blob)."},
