@@ -66,7 +66,8 @@ A user that differs is looked into, and the reason is one of these:
 The running engine compares a few users every few minutes by itself (parity.every,
 parity.users), and tells in its metrics.
 
-Exit code 1 when something is unexplained, or a partition could not be compared.`,
+Exit code 1 when something is unexplained, a partition could not be compared, or nobody has
+heard of a user who was named.`,
 		Example: `  footfall parity
   footfall parity --all --segment-set lifecycle,cart
   footfall parity --user customer-4711
@@ -147,7 +148,10 @@ type parityPart struct {
 	Clock     Moment `json:"clock"`
 	N         uint64 `json:"n"`
 	Users     int64  `json:"users"`
-	Left      string `json:"left"` // why it could not be compared; empty: it was
+	Unknown   int64  `json:"unknown"` // of those whom --user names: neither has heard of them
+	Left      string `json:"left"`    // why it could not be compared; empty: it was
+
+	named []string // by --user
 }
 
 // parityDifference is a user whom the two put into different segments.
@@ -234,6 +238,9 @@ func (o *parityOptions) compare(ctx context.Context, c *Config) (*parityReport, 
 				return nil, remedied(err)
 			}
 			part.Users = result.Users
+			if named := users[p]; len(result.Sets) > 0 && len(named) > 0 {
+				part.named, part.Unknown = named, int64(len(named))-result.Users
+			}
 			r.add(p, result)
 		}
 		r.Partitions = append(r.Partitions, part)
@@ -266,7 +273,7 @@ func (o *parityOptions) check(rules *segment.Program) (wait time.Duration, err e
 // each.
 func (o *parityOptions) where(n int32) (map[int32][]string, error) {
 	out := map[int32][]string{}
-	for _, user := range o.users {
+	for _, user := range slices.Compact(slices.Sorted(slices.Values(o.users))) {
 		p := kafka.PartitionOf([]byte(user), n)
 		out[p] = append(out[p], user)
 	}
@@ -350,7 +357,7 @@ func (r *parityReport) add(partition int32, result *parity.Result) {
 
 // well tells that everything was compared and nothing is unexplained.
 func (r *parityReport) well() bool {
-	return r.Unexplained == 0 && !slices.ContainsFunc(r.Partitions, func(p parityPart) bool { return p.Left != "" })
+	return r.Unexplained == 0 && !slices.ContainsFunc(r.Partitions, func(p parityPart) bool { return p.Left != "" || p.Unknown > 0 })
 }
 
 // print writes the report for a person.
@@ -363,7 +370,7 @@ func (r *parityReport) print(out io.Writer) error {
 		}
 	}
 	alignRight(&b, rows)
-	if len(r.Differences) > 0 || len(rows) <= len(r.Sets) {
+	if len(r.Differences) > 0 || len(rows) <= len(r.Sets) || !r.well() {
 		b.WriteByte('\n')
 	}
 	for _, s := range r.Sets {
@@ -374,6 +381,13 @@ func (r *parityReport) print(out io.Writer) error {
 	for _, p := range r.Partitions {
 		if p.Left != "" {
 			fmt.Fprintf(&b, "!   partition %d: not compared: %s\n", p.Partition, p.Left)
+		}
+		if p.Unknown > 0 {
+			whom := strings.Join(p.named, ", ")
+			if len(p.named) > 1 {
+				whom = fmt.Sprintf("%d of %s", p.Unknown, whom)
+			}
+			fmt.Fprintf(&b, "!   %s never came: no events, and nothing was said\n", whom)
 		}
 	}
 	shown := map[string]int{}

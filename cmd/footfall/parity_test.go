@@ -146,6 +146,11 @@ func (h *house) harmParity(users int64) {
 	if d := cmp.Diff(map[string]string{wrong: string(parity.Unexplained), poor: string(parity.Retention)}, got); d != "" {
 		h.t.Errorf("reasons (-want +got):\n%s", d)
 	}
+	var r parityReport
+	out, err := h.command("parity", "--output", "json", "--user", "nobody-"+poor).Output()
+	if json.Unmarshal(out, &r) != nil || err == nil || len(r.Partitions) != 1 || r.Partitions[0].Unknown != 1 {
+		h.t.Errorf("of a user whom nobody knows: got %v, %s; want unknown 1, and exit code 1", err, out)
+	}
 	if r := h.parity(true, "--all"); r.Users != users || r.Unexplained != 1 {
 		h.t.Errorf("after harm: got %d unexplained of %d users, want 1 of %d", r.Unexplained, r.Users, users)
 	}
@@ -228,7 +233,7 @@ func TestParityText(t *testing.T) {
 	})
 	r.add(1, &parity.Result{Users: 2204, Sets: []parity.SetResult{{Set: "lifecycle", Same: 2204}, {Set: "cart", Same: 2204}}})
 	r.Users = 4504
-	r.Partitions = []parityPart{{Partition: 0}, {Partition: 1}, {Partition: 2, Left: "ClickHouse has events up to offset 5, and 9 is needed"}}
+	r.Partitions = []parityPart{{Partition: 0}, {Partition: 1, Unknown: 1, named: []string{"bert", "nobody"}}, {Partition: 2, Left: "ClickHouse has events up to offset 5, and 9 is needed"}}
 	var b strings.Builder
 	if err := r.print(&b); err != nil {
 		t.Fatal(err)
@@ -238,6 +243,7 @@ lifecycle  4,504  4,504          0            0
 cart       4,504  4,494          9            1
 
 -   set rfm: not compared: it scores by the shop's quantiles, and there are no bounds yet
+!   1 of bert, nobody never came: no events, and nothing was said
 !   partition 2: not compared: ClickHouse has events up to offset 5, and 9 is needed
 !   anna in cart: footfall says none, ClickHouse active
     unexplained: by the events that ClickHouse has the user belongs into active
