@@ -13,23 +13,25 @@ import (
 // meets every rule, with repeats, late ones, bad clocks and broken JSON. It has its
 // own time and its own dice: the log is the same whatever happens to its readers.
 type shop struct {
-	world  *world
-	rng    *rand.Rand
-	now    schemas.Millis
-	ids    int
-	rounds int
-	kinds  []string
-	last   map[int32][]worker.Record // to be repeated, of each partition
-	again  map[int32]worker.Record   // repeated last
+	world   *world
+	rng     *rand.Rand
+	now     schemas.Millis
+	ids     int
+	rounds  int
+	kinds   []string
+	poisons []string
+	last    map[int32][]worker.Record // to be repeated, of each partition
+	again   map[int32]worker.Record   // repeated last
 }
 
 // newShop opens a shop, and the partitions it publishes to.
 func newShop(w *world) *shop {
 	s := &shop{
 		world: w, rng: rand.New(rand.NewPCG(w.opt.Seed, 8)), //nolint:gosec // a simulation wants to be repeatable
-		now:   1_767_225_600_000,
-		kinds: []string{"view", "view", "view", "add_to_cart", "purchase", "purchase", "refund", "search"},
-		last:  map[int32][]worker.Record{}, again: map[int32]worker.Record{},
+		now:     1_767_225_600_000,
+		kinds:   []string{"view", "view", "view", "add_to_cart", "purchase", "purchase", "refund", "search"},
+		poisons: poisons(),
+		last:    map[int32][]worker.Record{}, again: map[int32]worker.Record{},
 	}
 	for i := range 1 + s.rng.IntN(3) {
 		w.parts = append(w.parts, newPart(int32(i)))
@@ -164,8 +166,8 @@ func (s *shop) record(p *part) worker.Record {
 			r.Time += schemas.Hour * 2
 		}
 	case 4, 5:
-		if all := poisons(); opt.Poison {
-			r.Value = []byte(all[s.rng.IntN(len(all))])
+		if opt.Poison {
+			r.Value = []byte(s.poisons[s.rng.IntN(len(s.poisons))])
 		}
 	}
 	last = append(last, r)

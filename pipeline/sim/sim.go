@@ -147,6 +147,8 @@ type Said struct {
 
 	Set, From, To string // of a transition, by their names
 	by            int    // which of the world's rules it was said under
+
+	decoded *schemas.Transition // see world.decode
 }
 
 // chain is of what a transition is: a user in a set.

@@ -37,7 +37,7 @@ func number(env string, otherwise uint64) uint64 {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	debug.SetGCPercent(400) // worlds are small, and short-lived
+	debug.SetGCPercent(2000) // worlds are small, and short-lived
 	debug.SetMemoryLimit(1 << 30)
 	os.Exit(m.Run())
 }
