@@ -195,8 +195,8 @@ corruptions: FROM ?= 1
 corruptions: ## N random corruptions of snapshots, from FROM on, and every flipped bit of a small one
 	@go test -count 1 -timeout 2h -v -run 'Corruptions|FlippedBit' ./pipeline/worker -args -corruptions $(N) -corruptions.from $(FROM)
 
-campaign: ## all that takes hours, going on where it stopped (FOR=2h, ONLY=regexp of parts)
-	@KAFKA_PORT=$(KAFKA_PORT) PEERS=$(abspath $(PEERS)) go run ./pipeline/pipelinetest/campaign -for $(or $(FOR),0) -only '$(ONLY)'
+campaign: ## all that takes hours, going on where it stopped (FOR=2h, ONLY=regexp of parts, FIRST=seed)
+	@KAFKA_PORT=$(KAFKA_PORT) PEERS=$(abspath $(PEERS)) go run ./pipeline/pipelinetest/campaign -for $(or $(FOR),0) -first $(or $(FIRST),1) -only '$(ONLY)'
 
 campaign-report: ## what the campaign has come to, on this tree or else on the newest that it ran on
 	@go run ./pipeline/pipelinetest/campaign -report

@@ -107,7 +107,7 @@ func TestCampaign(t *testing.T) {
 		t.Fatalf("got %v, want a table\n%s", err, &out)
 	}
 	out.Reset()
-	err = run(t.Context(), append(only, "-for", "10m"), &out)
+	err = run(t.Context(), append(only, "-for", "10m", "-first", "800001"), &out)
 	if err == nil || !strings.Contains(err.Error(), "1 violation") {
 		t.Errorf("got %v, want the mutant's violation\n%s", err, &out)
 	}
@@ -126,7 +126,7 @@ func TestCampaign(t *testing.T) {
 		t.Errorf("got %+v and %+v", done, mutants)
 	}
 	from, err := os.ReadFile(filepath.Join(root, "from"))
-	if err != nil || !strings.HasPrefix(string(from), "1\n100001\n200001\n") {
+	if err != nil || !strings.HasPrefix(string(from), "800001\n900001\n1\n100001\n") {
 		t.Errorf("slices began at %.40q, %v", from, err)
 	}
 	if !strings.Contains(out.String(), "< 3/1000000 = 3e-06") {

@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	path := flags.String("ledger", "pipeline/pipelinetest/campaign/ledger.ndjson", "`file` of what was done, from the root")
 	limit := flags.Duration("for", 0, "begin no slice after that long; 0: until everything is done")
 	only := flags.String("only", "", "parts whose name matches the `regexp`")
+	first := flags.Int("first", 1, "seeds begin with that `one`, and after the last of them go on with the first")
 	report := flags.Bool("report", false, "print the table, and run nothing")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if now, err := p.on.hash(ctx, *root); err != nil || now != ledger.trees[p.name] {
 			return fmt.Errorf("%s: the tree has changed while it ran (%w): begin again", p.name, cmp.Or(err, fmt.Errorf("it was %s and is %s", ledger.trees[p.name], now)))
 		}
-		s := p.run(ctx, *root, ledger.of(p.name))
+		s := p.run(ctx, *root, ledger.of(p.name), *first)
 		if ctx.Err() != nil {
 			break // what was cut short is not counted
 		}
@@ -108,9 +109,10 @@ func next(all []part, l *ledger, only *regexp.Regexp) *part {
 }
 
 // run runs a part's next slice.
-func (p *part) run(ctx context.Context, root string, done *total) slice {
-	n := min(p.slice, p.target-done.count)
-	fill := strings.NewReplacer("${N}", strconv.Itoa(n), "${FROM}", strconv.Itoa(done.count+1), "${SEED}", strconv.Itoa(done.slices+1))
+func (p *part) run(ctx context.Context, root string, done *total, first int) slice {
+	from := (max(first, 1)-1+done.count)%p.target + 1
+	n := min(p.slice, p.target-done.count, p.target-from+1)
+	fill := strings.NewReplacer("${N}", strconv.Itoa(n), "${FROM}", strconv.Itoa(from), "${SEED}", strconv.Itoa(done.slices+1))
 	var args []string
 	for _, a := range p.make {
 		args = append(args, fill.Replace(a))
@@ -126,14 +128,14 @@ func (p *part) run(ctx context.Context, root string, done *total) slice {
 	// What make was told of the campaign it has put into the environment, and would tell the
 	// part's make: which parts are run is not which faults are.
 	c.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "ONLY=") || strings.HasPrefix(v, "FOR=")
+		return strings.HasPrefix(v, "ONLY=") || strings.HasPrefix(v, "FOR=") || strings.HasPrefix(v, "FIRST=")
 	}), "FOOTFALL_TEST_LEDGER="+facts.Name(), "MAKEFLAGS=", "MAKELEVEL=")
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.WaitDelay = time.Minute
 	var output bytes.Buffer
 	c.Stdout, c.Stderr = &output, &output
-	s := slice{Part: p.name, From: done.count + 1, At: time.Now().UTC().Truncate(time.Second)}
+	s := slice{Part: p.name, From: from, At: time.Now().UTC().Truncate(time.Second)}
 	failed := c.Run()
 	s.Seconds = time.Since(s.At).Round(100 * time.Millisecond).Seconds()
 	told, err := os.ReadFile(facts.Name())
