@@ -59,24 +59,16 @@ func (p *process) checkPut(key string, data []byte) error {
 // on, and must say the same. That is all a worker is: profiles, memberships, timers
 // and the dedup window.
 func (p *process) checkState(part *part, key string, k *worker.Worker, using rules) error {
-	keys, ids := p.bucket.sounds(part)
-	i := len(ids) - 1
-	for i >= 0 && (ids[i].Next > k.Mark().Next || ids[i].N > k.Mark().N || keys[i] == key) {
-		i--
-	}
-	if i < 0 {
-		return nil
-	}
-	rebuilt, err := p.read(part, p.bucket.objects[keys[i]], using)
-	if err != nil {
-		return p.breach("snapshot %s cannot be read: %w", keys[i], err)
+	mark := k.Mark()
+	rebuilt, before, err := p.newestBefore(part, key, mark, using)
+	if err != nil || rebuilt == nil {
+		return err
 	}
 	if k.Filling() || rebuilt.Filling() {
 		return nil // it has cells that the other has not
 	}
-	mark := k.Mark()
 	rebuilt.HistoryEnds(mark.Bootstrap) // as a recovery does: of two processes that began, the other may have written it
-	for j := part.after(ids[i].N); err == nil && j < len(part.outputs) && part.outputs[j].Item.N <= mark.N; j++ {
+	for j := part.after(rebuilt.Mark().N); err == nil && j < len(part.outputs) && part.outputs[j].Item.N <= mark.N; j++ {
 		it := &part.outputs[j].Item
 		if p.opt.Sets { // its numbers are of other rules
 			it, err = p.decode(&part.outputs[j])
@@ -86,20 +78,39 @@ func (p *process) checkState(part *part, key string, k *worker.Worker, using rul
 		}
 	}
 	if err != nil {
-		return p.breach("snapshot %s and what was said after it do not fit: %w", keys[i], err)
+		return p.breach("snapshot %s and what was said after it do not fit: %w", before, err)
 	}
 	want, err := part.future(rebuilt, mark, p.family == constant)
 	if err != nil {
-		return p.breach("snapshot %s does not become %s: %w", keys[i], key, err)
+		return p.breach("snapshot %s does not become %s: %w", before, key, err)
 	}
 	got, err := part.future(k, mark, p.family == constant)
 	if err != nil {
 		return p.breach("snapshot %s does not become itself: %w", key, err)
 	}
 	if got != want {
-		return p.breach("snapshot %s and what %s becomes by replay see another future:\n%s\n%s", key, keys[i], got, want)
+		return p.breach("snapshot %s and what %s becomes by replay see another future:\n%s\n%s", key, before, got, want)
 	}
 	return nil
+}
+
+// newestBefore reads the newest snapshot of a partition that leads to a mark, but for the
+// one of that name; nil if there is none.
+func (p *process) newestBefore(part *part, but string, mark schemas.Mark, using rules) (*worker.Worker, string, error) {
+	keys, ids := p.bucket.sounds(part)
+	for i, id := range slices.Backward(ids) {
+		if id.Next > mark.Next || id.N > mark.N || keys[i] == but {
+			continue
+		}
+		w, err := p.read(part, p.bucket.objects[keys[i]], using)
+		if err != nil {
+			return nil, keys[i], p.breach("snapshot %s cannot be read: %w", keys[i], err)
+		}
+		if w.Mark().Clock <= mark.Clock { // of two owners the second may have published first
+			return w, keys[i], nil
+		}
+	}
+	return nil, "", nil
 }
 
 // future brings a worker to life at a mark and lets things happen to it: the last
