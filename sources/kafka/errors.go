@@ -165,3 +165,23 @@ func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context
 		}
 	}
 }
+
+// newsTries is how often a broker is asked again that knows no such topic, of one that is
+// known to be there: some three seconds.
+const newsTries = 11
+
+// insistOnTopic is insist for what is asked about topics that are there. A broker may not
+// know at once what another has created.
+func insistOnTopic(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	for tries := 0; ; tries++ {
+		err := insist(ctx, limit, f)
+		if !unknownTopic(err) || tries == newsTries {
+			return err
+		}
+		select {
+		case <-time.After(backoff(tries)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

@@ -21,8 +21,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"footfall/pipeline"
@@ -216,6 +218,22 @@ func TestPartitionOfIsJavas(t *testing.T) {
 			t.Errorf("%q: got partition %d, want %d", key, got, want)
 		}
 	}
+}
+
+// A broker may not know at once what another has created: it is asked again.
+func TestTopicsNotKnownYet(t *testing.T) {
+	e := local(t, 2)
+	unheard := func(key kmsg.Key) {
+		e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownTopicOrPartition, Count: 3})
+	}
+	unheard(kmsg.DescribeConfigs)
+	plan := TopicPlan{Input: e.input + "-n", Outputs: []string{e.input + "-o"}, Partitions: 2}
+	if problems, err := CreateTopics(t.Context(), e.cl, plan); err != nil || len(problems) != 0 {
+		t.Errorf("got %v, error %v", problems, err)
+	}
+	unheard(kmsg.DescribeConfigs)
+	unheard(kmsg.Metadata)
+	assigned(t, e.session(e.config("a")), 2)
 }
 
 // The topics are made alike; what exists is not changed but told.

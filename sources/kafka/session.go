@@ -403,7 +403,7 @@ func maxMessageBytes(ctx context.Context, cl *kgo.Client, topics []string) (map[
 		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, name, []string{key}
 		req.Resources = append(req.Resources, r)
 	}
-	err := insist(ctx, 3*requestTimeout, func(ctx context.Context) error {
+	err := insistOnTopic(ctx, 3*requestTimeout, func(ctx context.Context) error {
 		resp, err := req.RequestWith(ctx, cl)
 		if err != nil {
 			return err

@@ -155,16 +155,24 @@ func checkSettings(ctx context.Context, adm *kadm.Client, plan TopicPlan, topics
 	if len(names) == 0 {
 		return nil, nil
 	}
-	configs, err := adm.DescribeTopicConfigs(ctx, names...)
+	var configs kadm.ResourceConfigs
+	err := insistOnTopic(ctx, 3*requestTimeout, func(ctx context.Context) (err error) {
+		if configs, err = adm.DescribeTopicConfigs(ctx, names...); err != nil {
+			return fmt.Errorf("kafka: read the configuration of %s: %w", strings.Join(names, ", "), err)
+		}
+		for _, rc := range configs {
+			if rc.Err != nil {
+				return fmt.Errorf("kafka: read the configuration of %s: %w", rc.Name, rc.Err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("kafka: read the configuration of %s: %w", strings.Join(names, ", "), err)
+		return nil, err
 	}
 	slices.SortFunc(configs, func(a, b kadm.ResourceConfig) int { return strings.Compare(a.Name, b.Name) })
 	var problems []Problem
 	for _, rc := range configs {
-		if rc.Err != nil {
-			return problems, fmt.Errorf("kafka: read the configuration of %s: %w", rc.Name, rc.Err)
-		}
 		set := make(map[string]string)
 		for _, c := range rc.Configs {
 			set[c.Key] = c.MaybeValue()
