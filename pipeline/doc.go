@@ -125,6 +125,9 @@
 // eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	e247eea  topics create failed, and run refused to begin,   three brokers        kafka.TestTopicsNotKnownYet
+//	         where the broker that was asked had not heard of
+//	         the topics that another had just made
 //	5cb2d24  somebody who had lost a partition and went on     sim, seed 87186      make sim SEED=87186, on 9e69908
 //	         replaced a snapshot that others had built upon:
 //	         theirs could not be read any more
