@@ -54,7 +54,7 @@ func (part *partition) snapshot(now schemas.Millis) error {
 			// A recovery from the one before would have to look for it all again.
 			part.beginSnapshot(now)
 			part.refresh = part.snapping == nil
-		} else if due && part.worker.Mark().Next > part.lastSnap.Next {
+		} else if due && part.moved() {
 			part.beginSnapshot(now)
 		}
 		return nil
@@ -62,6 +62,14 @@ func (part *partition) snapshot(now schemas.Millis) error {
 		return part.endSnapshot()
 	}
 	return part.slice()
+}
+
+// moved tells whether a recovery from the last snapshot would have anything to read: input,
+// or what was said since. A partition that nobody writes to goes on saying what silence
+// means, and retention removes that.
+func (part *partition) moved() bool {
+	mark := part.worker.Mark()
+	return mark.Next > part.lastSnap.Next || mark.N > part.lastSnap.N
 }
 
 // beginSnapshot takes the one place for a snapshot, if it is free.
@@ -233,7 +241,7 @@ func (part *partition) abandonSnapshot() {
 // handOver publishes a last snapshot, so that who takes over has nothing to
 // replay. It is a help: a failure is reported and no more.
 func (part *partition) handOver() {
-	if part.worker.Mark().Next == part.lastSnap.Next {
+	if !part.moved() {
 		return
 	}
 	if err := part.publishNow(); err != nil {
