@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -331,5 +332,40 @@ func forget(t *testing.T, addr, id string, producer int64, epoch int16) {
 	r := &kgo.Record{Topic: topic, Partition: groupPartition(id, int32(len(infos[topic].leaders))), Key: key, Value: value}
 	if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A proxy that takes connections and closes them at once, because nobody is behind it, is
+// no answer either.
+func TestClosedAtOnceIsNoAnswer(t *testing.T) {
+	e := local(t, 1)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	var proxy atomic.Bool
+	connections := newSwitch()
+	conf := e.config("a")
+	conf.Options = []kgo.Opt{kgo.RetryTimeout(500 * time.Millisecond), kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if proxy.Load() {
+			addr = listener.Addr().String()
+		}
+		return connections.dial(ctx, network, addr)
+	})}
+	s := e.session(conf)
+	proxy.Store(true)
+	connections.sever()
+	if _, err := s.listOffsets(t.Context(), e.input, []int32{0}, offsetStart); !errors.Is(err, pipeline.ErrAway) {
+		t.Errorf("got %v, want one that wraps %q", err, pipeline.ErrAway)
 	}
 }

@@ -69,7 +69,7 @@ func unanswered(err error) bool {
 		return ke.Retriable
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err)
+	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err) || closedAtOnce(err)
 }
 
 // closedAtOnce tells of a broker that has closed a connection before it answered anything on
