@@ -4,13 +4,16 @@ import (
 	"context"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"footfall/pipeline"
 )
 
 // tick asks once an interval where the partitions being read end, and leaves the
 // answers for Poll, the newest of each partition. The wall is taken before asking:
-// what was published before it lies before the end. A question that fails is asked
-// again at the next tick; the clock waits that long. It ends with ctx.
+// what was published before it lies before the end. A partition of which there is no answer
+// is asked for again at the next tick; its clock waits that long, and no other's: one
+// without a leader only makes the ticks rarer. It ends with ctx.
 func (s *Session) tick(ctx context.Context) {
 	ticker := time.NewTicker(s.conf.TickInterval)
 	defer ticker.Stop()
@@ -30,13 +33,21 @@ func (s *Session) ask(ctx context.Context) {
 		return
 	}
 	wall := s.conf.Now()
-	stable, err := s.listOffsets(ctx, s.conf.Topic, partitions, offsetStable)
-	if err != nil {
-		return
-	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	answers := s.admin.RequestSharded(ctx, offsetsRequest(s.conf.Topic, partitions, offsetStable))
 	s.mu.Lock()
-	for p, offset := range stable {
-		s.ends[p] = pipeline.End{Partition: p, Offset: offset, Wall: wall}
+	for _, answer := range answers {
+		if answer.Err != nil {
+			continue
+		}
+		for _, t := range answer.Resp.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range t.Partitions {
+				if p.ErrorCode == 0 {
+					s.ends[p.Partition] = pipeline.End{Partition: p.Partition, Offset: p.Offset, Wall: wall}
+				}
+			}
+		}
 	}
 	s.mu.Unlock()
 	s.owns.interrupt()

@@ -63,8 +63,8 @@ func (s *Session) offset(ctx context.Context, topic string, partition int32, at 
 	return offset, err
 }
 
-// listOffsets asks for one kind of offset of partitions of a topic.
-func (s *Session) listOffsets(ctx context.Context, topic string, partitions []int32, at int64) (map[int32]int64, error) {
+// offsetsRequest asks for one kind of offset of partitions of a topic.
+func offsetsRequest(topic string, partitions []int32, at int64) *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
 	req.TimeoutMillis = int32(requestTimeout.Milliseconds())
@@ -79,6 +79,12 @@ func (s *Session) listOffsets(ctx context.Context, topic string, partitions []in
 		t.Partitions = append(t.Partitions, part)
 	}
 	req.Topics = append(req.Topics, t)
+	return req
+}
+
+// listOffsets asks for one kind of offset of partitions of a topic.
+func (s *Session) listOffsets(ctx context.Context, topic string, partitions []int32, at int64) (map[int32]int64, error) {
+	req := offsetsRequest(topic, partitions, at)
 	offsets := make(map[int32]int64, len(partitions))
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

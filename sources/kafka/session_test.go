@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -381,4 +384,38 @@ func commitUntilDone(t *testing.T, s *Session, records []*kgo.Record, out *worke
 		}
 	}
 	t.Fatal("not committed after 100 tries")
+}
+
+// A partition without a leader keeps no other's end back.
+func TestEndsBesideAPartitionWithoutALeader(t *testing.T) {
+	e := local(t, 2, kfake.NumBrokers(2))
+	for p := range int32(2) {
+		if err := e.cluster.MoveTopicPartition(e.input, p, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := e.config("a")
+	conf.Options = []kgo.Opt{kgo.RetryTimeout(time.Second)}
+	s := e.session(conf)
+	assigned(t, s, 2)
+	e.cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, topic := range req.(*kmsg.ListOffsetsRequest).Topics {
+			to := kmsg.ListOffsetsResponseTopic{Topic: topic.Topic}
+			for _, p := range topic.Partitions {
+				if p.Partition != 1 {
+					return nil, nil, false
+				}
+				part := kmsg.NewListOffsetsResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
+				to.Partitions = append(to.Partitions, part)
+			}
+			resp.Topics = append(resp.Topics, to)
+		}
+		return resp, nil, true
+	})
+	s.Start(0, 0)
+	s.Start(1, 0)
+	poll(t, s, func(b *pipeline.Batch) bool { return len(b.Ends) > 0 && b.Ends[0].Partition == 0 })
 }
