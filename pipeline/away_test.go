@@ -65,6 +65,36 @@ func TestRecoveryWaitsForWhoIsAway(t *testing.T) {
 	}
 }
 
+// Partitions whose log is away, a broker's say, take nobody's turn to recover.
+func TestRecoveriesThatWaitTakeNobodysTurn(t *testing.T) {
+	inBubble(t, 4, func(t *testing.T, b *bubble) {
+		b.member.Give(0, 1, 2, 3)
+		l := b.run()
+		synctest.Wait()
+		for n := range int32(4) {
+			b.log.Publish(n, users(3)...)
+			b.committed(n)
+			b.member.Lose(n)
+		}
+		synctest.Wait()
+		b.member.BeforeSaid.Set(func(_ context.Context, partition int32) error {
+			if partition < 3 {
+				return pipeline.ErrAway
+			}
+			return nil
+		})
+		b.member.Give(0, 1, 2)
+		synctest.Wait()
+		b.member.Give(3)
+		b.log.Publish(3, view("late", 0))
+		b.committed(3)
+		b.said(3, 4)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A snapshot that can't be read now is passed over for the one before; where there is
 // none it is waited for, and nothing is rebuilt meanwhile.
 func TestASnapshotThatCannotBeReadNow(t *testing.T) {

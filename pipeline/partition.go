@@ -120,7 +120,7 @@ func (part *partition) run() error {
 			return nil
 		}
 	}
-	if err := part.recoverInTurn(); err != nil {
+	if err := part.recover(); err != nil {
 		if part.ctx.Err() != nil || part.stream.isLost() {
 			return nil // no longer ours: not a failure
 		}
@@ -138,17 +138,6 @@ func (part *partition) run() error {
 			return err
 		}
 	}
-}
-
-// recoverInTurn keeps the number of recoveries at once bounded.
-func (part *partition) recoverInTurn() error {
-	select {
-	case part.p.recoveries <- struct{}{}:
-		defer func() { <-part.p.recoveries }()
-	case <-part.ctx.Done():
-		return part.ctx.Err()
-	}
-	return part.recover()
 }
 
 // receive waits for a task, or gives an empty one when there is something to do

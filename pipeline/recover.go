@@ -18,7 +18,7 @@ import (
 // process would take the live partitions down with it.
 func (part *partition) recover() error {
 	for attempt := 1; ; attempt++ {
-		err := part.recoverOnce()
+		err := part.recoverInTurn()
 		switch {
 		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
 			return err
@@ -30,6 +30,19 @@ func (part *partition) recover() error {
 		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
 		part.p.cfg.Backoff(part.ctx, attempt)
 	}
+}
+
+// recoverInTurn keeps the number of recoveries at once bounded. One that waits for who is
+// away waits outside: a broker that is gone may have led more partitions than there are
+// places, and all others would never come to life.
+func (part *partition) recoverInTurn() error {
+	select {
+	case part.p.recoveries <- struct{}{}:
+		defer func() { <-part.p.recoveries }()
+	case <-part.ctx.Done():
+		return part.ctx.Err()
+	}
+	return part.recoverOnce()
 }
 
 // errMoved says that a mark was committed between the two questions, what is committed
