@@ -65,34 +65,60 @@ func TestRecoveryWaitsForWhoIsAway(t *testing.T) {
 	}
 }
 
-// Partitions whose log is away, a broker's say, take nobody's turn to recover.
+// Partitions whose log is away, a broker's say, or whose mark is not decided, take nobody's
+// turn to recover.
 func TestRecoveriesThatWaitTakeNobodysTurn(t *testing.T) {
-	inBubble(t, 4, func(t *testing.T, b *bubble) {
-		b.member.Give(0, 1, 2, 3)
-		l := b.run()
-		synctest.Wait()
-		for n := range int32(4) {
-			b.log.Publish(n, users(3)...)
-			b.committed(n)
-			b.member.Lose(n)
-		}
-		synctest.Wait()
-		b.member.BeforeSaid.Set(func(_ context.Context, partition int32) error {
-			if partition < 3 {
-				return pipeline.ErrAway
-			}
-			return nil
+	for name, away := range map[string]func(b *bubble, away func(partition int32) error){
+		"the log": func(b *bubble, away func(int32) error) {
+			b.member.BeforeSaid.Set(func(_ context.Context, partition int32) error { return away(partition) })
+		},
+		"the mark": func(b *bubble, away func(int32) error) { b.cfg.Committer.(*undecided).away.Store(&away) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 4, func(t *testing.T, b *bubble) {
+				b.cfg.Committer = &undecided{Member: b.member}
+				b.member.Give(0, 1, 2, 3)
+				l := b.run()
+				synctest.Wait()
+				for n := range int32(4) {
+					b.log.Publish(n, users(3)...)
+					b.committed(n)
+					b.member.Lose(n)
+				}
+				synctest.Wait()
+				away(b, func(partition int32) error {
+					if partition < 3 {
+						return errors.Join(errTest, pipeline.ErrAway)
+					}
+					return nil
+				})
+				b.member.Give(0, 1, 2)
+				synctest.Wait()
+				b.member.Give(3)
+				b.log.Publish(3, view("late", 0))
+				b.committed(3)
+				b.said(3, 4)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
 		})
-		b.member.Give(0, 1, 2)
-		synctest.Wait()
-		b.member.Give(3)
-		b.log.Publish(3, view("late", 0))
-		b.committed(3)
-		b.said(3, 4)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
+	}
+}
+
+// undecided is a member that is not told some marks.
+type undecided struct {
+	*pipelinetest.Member
+	away atomic.Pointer[func(partition int32) error]
+}
+
+func (u *undecided) Committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
+	if away := u.away.Load(); away != nil {
+		if err := (*away)(partition); err != nil {
+			return schemas.Mark{}, false, err
 		}
-	})
+	}
+	return u.Member.Committed(ctx, partition)
 }
 
 // A snapshot that can't be read now is passed over for the one before; where there is

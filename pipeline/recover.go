@@ -57,7 +57,7 @@ func (part *partition) recoverOnce() error {
 	}
 	// In this order: brokers have been seen to answer with an old mark (sources/kafka,
 	// doc.go). What is seen to be said afterwards tells, in the other order it need not.
-	mark, found, err := part.p.commits.committed(part.ctx, part.number)
+	mark, found, err := part.committed()
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,19 @@ func (part *partition) recoverOnce() error {
 	//failpoint:recover.done
 	part.p.startReading(part)
 	return nil
+}
+
+// committed asks for the partition's mark, once: one that a transaction holds undecided
+// may stay so until a person has ended that.
+func (part *partition) committed() (schemas.Mark, bool, error) {
+	mark, found, err := part.p.cfg.Committer.Committed(part.ctx, part.number)
+	switch {
+	case err == nil:
+		return mark, found, nil
+	case part.ctx.Err() == nil && !errors.Is(err, ErrPermanent) && !errors.Is(err, ErrFenced):
+		err = fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	return mark, false, fmt.Errorf("ask for the committed mark of partition %d: %w", part.number, err)
 }
 
 // doubtsMax is how many times a recovery begins again because what it was told cannot
@@ -183,7 +196,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		return err
 	}
 	if last > mark.N {
-		if now, _, err := part.p.commits.committed(part.ctx, part.number); err != nil {
+		if now, _, err := part.committed(); err != nil {
 			return err
 		} else if !same(now, mark) {
 			return errMoved
