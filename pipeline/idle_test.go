@@ -57,3 +57,39 @@ func TestSnapshotsFollowWhatSilenceSays(t *testing.T) {
 		})
 	}
 }
+
+// A partition that hears nothing any more, not even where it ends, keeps no other from
+// taking snapshots.
+func TestASnapshotIsOverWhenItIsWritten(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		b.member.Give(0, 1)
+		l := b.run()
+		time.Sleep(2 * time.Minute)
+		b.log.Publish(0, users(3)...) // with a snapshot that is due
+		synctest.Wait()
+		for i := range 5 {
+			b.log.Publish(1, view("u", i))
+			synctest.Wait()
+			time.Sleep(2 * time.Minute)
+		}
+		for p, least := range map[int32]int{0: 1, 1: 4} {
+			if n := snapshotsOf(b, p); n < least {
+				t.Errorf("partition %d: got %d snapshots, want %d or more", p, n, least)
+			}
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func snapshotsOf(b *bubble, partition int32) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.facts {
+		if f, ok := f.(pipeline.SnapshotPublished); ok && f.Partition == partition {
+			n++
+		}
+	}
+	return n
+}

@@ -89,7 +89,10 @@ func (part *partition) beginSnapshot(now schemas.Millis) {
 		return
 	}
 	s.chunks, s.done = make(chan []byte, 4), make(chan published, 1)
-	part.p.wg.Go(func() { s.done <- part.writeSnapshot(s) })
+	part.p.wg.Go(func() {
+		s.done <- part.writeSnapshot(s)
+		part.wake() // or it would keep the place for as long as nothing else happens to it
+	})
 }
 
 // cut has the worker begin a snapshot: one of what has changed since the last, or a whole
