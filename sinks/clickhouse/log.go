@@ -267,6 +267,9 @@ func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 	l.wake = nil
 	lost, assigned, again := l.lost, l.assigned, l.again
 	l.lost, l.assigned, l.again = nil, nil, map[archive.Partition]bool{}
+	for _, p := range assigned { // what was polled of it may be of the ownership that is over
+		again[p] = again[p] || slices.Contains(lost, p)
+	}
 	if r := l.going; r != nil {
 		into.Revoked, r.reported = append(into.Revoked, r.partitions...), true
 	}

@@ -3,9 +3,11 @@ package clickhouse
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline/archive"
@@ -63,5 +65,47 @@ func TestRewindAsksAgain(t *testing.T) {
 	}
 	if asked.Load() != 1 || len(*waited) != 1 {
 		t.Errorf("asked %d times in vain, waited %d times; want 1 and 1", asked.Load(), len(*waited))
+	}
+}
+
+// A partition that is lost and given again while what was polled of it is on its way here is
+// read again from where it is committed: what lies between is nobody else's to send.
+func TestLostAndGivenAgainBehindAPoll(t *testing.T) {
+	k := startKafka(t)
+	for i := range 10 {
+		k.produce(&kgo.Record{Topic: "in", Value: []byte{byte('0' + i)}})
+	}
+	l, err := NewLog("shop-archive", []string{"in"}, k.opts, now, func(archive.Fact) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := archive.Partition{Topic: "in"}
+	next := func() (b archive.Batch) {
+		t.Helper()
+		for range 50 {
+			if err := l.Poll(t.Context(), now()+pollMax, &b); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range b.Runs {
+				if r.Partition == p {
+					return b
+				}
+			}
+		}
+		t.Fatal("nothing is polled")
+		return b
+	}
+	if b := next(); len(b.Runs[0].Records) != 10 {
+		t.Fatalf("got %d records, want 10", len(b.Runs[0].Records))
+	}
+	k.produce(&kgo.Record{Topic: "in", Value: []byte("late")})
+	for l.client.BufferedFetchRecords() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	l.lose(map[string][]int32{"in": {0}}) // as if its client had called back behind the poll
+	l.gain(memberOf(l.client), map[string][]int32{"in": {0}})
+	if b := next(); b.Runs[0].Records[0].Offset != 0 {
+		t.Errorf("got offset %d, and nothing is committed: want 0", b.Runs[0].Records[0].Offset)
 	}
 }
