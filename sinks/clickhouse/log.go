@@ -503,20 +503,32 @@ func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 
 // Bounds returns a partition's first offset and its last stable one.
 func (l *Log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
-	starts, err := l.admin.ListStartOffsets(ctx, p.Topic)
-	if err != nil {
+	const atStart, atEnd, committed = -2, -1, 1
+	if start, err = l.offset(ctx, p, atStart, 0); err != nil {
 		return 0, 0, err
 	}
-	ends, err := l.admin.ListCommittedOffsets(ctx, p.Topic)
+	end, err = l.offset(ctx, p, atEnd, committed)
+	return start, end, err
+}
+
+// offset asks for one partition alone: the answer for a whole topic is an error while one
+// of its partitions has no leader, and nothing would be archived of the others.
+func (l *Log) offset(ctx context.Context, p archive.Partition, at int64, isolation int8) (int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID, req.IsolationLevel = -1, isolation
+	topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+	part.Partition, part.Timestamp = p.Number, at
+	topic.Topic, topic.Partitions = p.Topic, append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, l.client)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	s, ok1 := starts.Lookup(p.Topic, p.Number)
-	e, ok2 := ends.Lookup(p.Topic, p.Number)
-	if !ok1 || !ok2 {
-		return 0, 0, fmt.Errorf("kafka: no offsets of %s/%d", p.Topic, p.Number)
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return 0, fmt.Errorf("kafka: no offsets of %s/%d", p.Topic, p.Number)
 	}
-	return s.Offset, e.Offset, errors.Join(s.Err, e.Err)
+	of := &resp.Topics[0].Partitions[0]
+	return of.Offset, kerr.ErrorForCode(of.ErrorCode)
 }
 
 // Read gives a range of records again, through a client of its own.

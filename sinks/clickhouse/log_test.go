@@ -1,12 +1,15 @@
 package clickhouse
 
 import (
+	"net"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -107,5 +110,51 @@ func TestLostAndGivenAgainBehindAPoll(t *testing.T) {
 	l.gain(memberOf(l.client), map[string][]int32{"in": {0}})
 	if b := next(); b.Runs[0].Records[0].Offset != 0 {
 		t.Errorf("got offset %d, and nothing is committed: want 0", b.Runs[0].Records[0].Offset)
+	}
+}
+
+// A partition without a leader keeps nobody from learning how far another one reaches.
+func TestBoundsBesideAPartitionWithoutALeader(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(2, "in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	for n := range int32(2) {
+		if err := cluster.MoveTopicPartition("in", n, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RetryTimeout(500*time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "in"}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	cluster.ControlKey(kmsg.Metadata.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		res := req.ResponseKind().(*kmsg.MetadataResponse)
+		for n, addr := range cluster.ListenAddrs() {
+			host, port, _ := net.SplitHostPort(addr)
+			number, _ := strconv.Atoi(port)
+			res.Brokers = append(res.Brokers, kmsg.MetadataResponseBroker{NodeID: int32(n), Host: host, Port: int32(number)})
+		}
+		res.Topics = []kmsg.MetadataResponseTopic{{Topic: kmsg.StringPtr("in"), TopicID: cluster.TopicInfo("in").TopicID, Partitions: []kmsg.MetadataResponseTopicPartition{
+			{Partition: 0, Leader: 0}, {Partition: 1, Leader: -1, ErrorCode: kerr.LeaderNotAvailable.Code},
+		}}}
+		return res, nil, true
+	})
+	if client, err = kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RetryTimeout(500*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	l := &Log{client: client, admin: kadm.NewClient(client)}
+	if start, end, err := l.Bounds(t.Context(), archive.Partition{Topic: "in"}); start != 0 || end != 1 || err != nil {
+		t.Errorf("got %d, %d, %v, want 0, 1", start, end, err)
+	}
+	if _, _, err := l.Bounds(t.Context(), archive.Partition{Topic: "in", Number: 1}); err == nil {
+		t.Error("nobody answers for the other one, and there is no error")
 	}
 }
