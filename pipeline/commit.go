@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"footfall/pipeline/worker"
@@ -24,6 +25,7 @@ type commits struct {
 
 	mu      sync.Mutex
 	streams []*stream // in order of assignment; lost ones are removed by collect
+	first   int       // whose turn it is to begin a transaction
 	lazyAt  schemas.Millis
 	wake    chan struct{} // capacity 1
 }
@@ -227,18 +229,17 @@ func (c *commits) collect() []sending {
 	if lazy {
 		c.lazyAt = now + c.cfg.LazyCommit
 	}
+	c.streams = slices.DeleteFunc(c.streams, func(s *stream) bool { return s.lost })
 	var all []sending
-	total, alive := 0, c.streams[:0]
-	for _, s := range c.streams {
-		if s.lost {
-			continue
-		}
-		alive = append(alive, s)
+	total, first, n := 0, c.first, len(c.streams)
+	for i := range n {
+		s := c.streams[(first+i)%n]
 		part := sending{stream: s}
 		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
 			part.outs = append(part.outs, s.outs[0])
 			total += len(s.outs[0].Items)
 			s.outs = s.outs[1:]
+			c.first = first + i + 1 // one that always has as much to say would else keep the others back
 		}
 		if len(s.outs) == 0 && s.idle != nil && (lazy || s.demanded || len(part.outs) > 0) {
 			part.outs = append(part.outs, s.idle)
@@ -248,7 +249,7 @@ func (c *commits) collect() []sending {
 			all = append(all, part)
 		}
 	}
-	c.streams = alive
+	c.first %= max(1, n)
 	return all
 }
 

@@ -1,0 +1,34 @@
+package pipeline
+
+import (
+	"testing"
+
+	"footfall/pipeline/worker"
+	"footfall/schemas"
+)
+
+// A partition that always has a whole transaction's worth to say, as of a long backfill,
+// lets the others have their say.
+func TestEveryPartitionIsCommittedInTurn(t *testing.T) {
+	const most, partitions = 4, 3
+	c := newCommits(&Config{Now: func() schemas.Millis { return 0 }, LazyCommit: 1, TransactionMax: most})
+	say := func(s *stream, n int) { s.push(&worker.Output{Items: make([]worker.Item, n)}) }
+	for n := range int32(partitions) {
+		say(c.stream(Assignment{Partition: n, Epoch: 1}), 1)
+	}
+	busy := c.streams[0]
+	committed := map[int32]int{}
+	for range 2 * partitions {
+		for range most {
+			say(busy, 1)
+		}
+		for _, s := range c.collect() {
+			committed[s.number]++
+		}
+	}
+	for n := range int32(partitions) {
+		if committed[n] == 0 {
+			t.Errorf("partition %d is in none of %d transactions", n, 2*partitions)
+		}
+	}
+}
