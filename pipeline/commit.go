@@ -193,9 +193,14 @@ func (c *commits) run(ctx context.Context) error {
 func (c *commits) nudge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cfg.Now() >= c.lazyAt {
+	if c.lazy(c.cfg.Now()) {
 		signal(c.wake)
 	}
+}
+
+// lazy tells that marks have waited long enough, or the clock went back.
+func (c *commits) lazy(now schemas.Millis) bool {
+	return now >= c.lazyAt || now < c.lazyAt-c.cfg.LazyCommit
 }
 
 // step makes transactions until nothing is left that has to be committed now.
@@ -225,7 +230,7 @@ func (c *commits) collect() []sending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.cfg.Now()
-	lazy := now >= c.lazyAt || now < c.lazyAt-c.cfg.LazyCommit // or the clock went back
+	lazy := c.lazy(now)
 	if lazy {
 		c.lazyAt = now + c.cfg.LazyCommit
 	}

@@ -32,3 +32,21 @@ func TestEveryPartitionIsCommittedInTurn(t *testing.T) {
 		}
 	}
 }
+
+// A clock that is set back lets marks wait no longer than one that is not.
+func TestMarksDoNotWaitForAClockThatWentBack(t *testing.T) {
+	clock := 10 * schemas.Hour
+	c := newCommits(&Config{Now: func() schemas.Millis { return clock }, LazyCommit: schemas.Second, TransactionMax: 1})
+	c.collect()
+	clock = schemas.Hour
+	c.stream(Assignment{}).push(&worker.Output{})
+	c.nudge()
+	select {
+	case <-c.wake:
+	default:
+		t.Error("nobody looks at them")
+	}
+	if all := c.collect(); len(all) != 1 {
+		t.Errorf("got %d parts of a transaction, want 1", len(all))
+	}
+}
