@@ -83,12 +83,13 @@ func newUnpacker(opts []kgo.Opt) (*unpacker, error) {
 	return u, nil
 }
 
-// learn follows the ratio: upwards at once, so that what is taken mostly suffices, and
-// slowly downwards.
+// learn follows the ratio: upwards soon, so that what is taken mostly suffices, and slowly
+// downwards. A batch of one event again and again expands two hundred times, and the next
+// ones do not: by its ratio they would take gigabytes.
 func (u *unpacker) learn(packed, unpacked int) {
 	now := int64(unpacked)<<8/int64(packed) + 8
 	if ratio := u.ratio.Load(); now > ratio {
-		u.ratio.Store(now)
+		u.ratio.Store(min(now, 2*ratio))
 	} else {
 		u.ratio.Store(ratio - (ratio-now)>>5)
 	}

@@ -137,6 +137,30 @@ func TestUnpackKeepsToTheLimit(t *testing.T) {
 
 // FuzzUnpack holds our reading of a frame against the library's: what that reads we read
 // likewise or leave to it, and what we read it reads too, but for the checksum at the end.
+// A batch that expands very much does not have those after it take as much memory.
+func TestUnpackAfterABatchOfNothing(t *testing.T) {
+	u := unpackerOf(t, 64<<20)
+	if _, err := u.Decompress(frame(t, make([]byte, 1<<20)), kgo.CodecLz4); err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, 256<<10)
+	for i := range noise {
+		noise[i] = byte(r.IntN(256))
+	}
+	taken := 0
+	for range 10 {
+		out, err := u.Decompress(frame(t, noise), kgo.CodecLz4)
+		if err != nil || !bytes.Equal(out, noise) {
+			t.Fatalf("got %d bytes, %v", len(out), err)
+		}
+		taken += cap(out)
+	}
+	if most := 10 * 10 * len(noise); taken > most {
+		t.Errorf("10 batches of %d bytes take %d, want %d at most", len(noise), taken, most)
+	}
+}
+
 func FuzzUnpack(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	theirs, err := kgo.DefaultCompressor(kgo.Lz4Compression())
