@@ -135,8 +135,6 @@ func TestUnpackKeepsToTheLimit(t *testing.T) {
 	}
 }
 
-// FuzzUnpack holds our reading of a frame against the library's: what that reads we read
-// likewise or leave to it, and what we read it reads too, but for the checksum at the end.
 // A batch that expands very much does not have those after it take as much memory.
 func TestUnpackAfterABatchOfNothing(t *testing.T) {
 	u := unpackerOf(t, 64<<20)
@@ -161,6 +159,8 @@ func TestUnpackAfterABatchOfNothing(t *testing.T) {
 	}
 }
 
+// FuzzUnpack holds our reading of a frame against the library's: what that reads we read
+// likewise or leave to it, and what we read it reads too, but for the checksum at the end.
 func FuzzUnpack(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	theirs, err := kgo.DefaultCompressor(kgo.Lz4Compression())
