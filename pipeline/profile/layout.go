@@ -364,10 +364,14 @@ func (c *Cell) from(clock schemas.Millis) schemas.Millis {
 func (r *Rows) foldRecent(c *Cell, w []uint32, ev *schemas.Event) bool {
 	list := r.lists.get(w[0])
 	at, _ := slices.BinarySearchFunc(list, ev.At, func(e Entry, t schemas.Millis) int { return cmp.Compare(int64(t), e.A) })
-	if at == c.K {
+	if at >= c.K {
 		return false
 	}
 	r.undo.save(w, list)
+	if len(list) > c.K { // rules before these kept more of them
+		w[0] = r.lists.cut(w[0], c.K, len(list))
+		list = r.lists.get(w[0])
+	}
 	if len(list) == c.K {
 		copy(list[at+1:], list[at:c.K-1])
 		list[at] = Entry{A: int64(ev.At)}

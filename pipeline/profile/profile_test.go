@@ -90,3 +90,29 @@ func TestFoldRefusesAnUnknownKind(t *testing.T) {
 	p := Profile{}
 	p.Fold(&schemas.Event{At: base, Kind: schemas.Kinds})
 }
+
+// A list that was kept for rules that asked for more times does not grow any further: it is
+// cut to what is asked for now.
+func TestRecentIsCutToWhatIsAskedFor(t *testing.T) {
+	keeping := func(k int) *Layout {
+		return NewLayout([]Cell{{Name: "recent(any)", Keeps: Recent, Kinds: AllKinds, Keep: Forever, K: k}})
+	}
+	r := NewRows(keeping(10))
+	r.Append()
+	for i := range 12 {
+		r.Fold(0, &schemas.Event{At: base + schemas.Millis(i)}, base)
+	}
+	if empty := r.Relayout(keeping(5), nil); len(empty) > 0 {
+		t.Fatalf("cells %v are empty, and ten times hold five", empty)
+	}
+	for i := range 5 {
+		at := base + schemas.Millis(20+i)
+		r.Fold(0, &schemas.Event{At: at}, base)
+		if list := r.View(0).List(0); len(list) != 5 || list[0].A != int64(at) {
+			t.Fatalf("after event %d: got %v, want the five newest", i, list)
+		}
+	}
+	if r.Fold(0, &schemas.Event{At: base + 15}, base) != 0 {
+		t.Error("a late event changed a list of newer ones")
+	}
+}
