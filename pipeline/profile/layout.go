@@ -94,11 +94,14 @@ type Layout struct {
 	byKind [schemas.Kinds][]uint8 // cells that an event of a kind may change
 }
 
+// CellsMax is how many cells a Layout has at most (R4): their numbers are bytes.
+const CellsMax = 255
+
 // NewLayout lays cells out. Their names are different, and sorted by the caller's
-// order of need; there are at most 255.
+// order of need; there are at most CellsMax.
 func NewLayout(cells []Cell) *Layout {
-	if len(cells) > 255 {
-		panic(fmt.Sprintf("profile: %d cells, and 255 are the most", len(cells)))
+	if len(cells) > CellsMax {
+		panic(fmt.Sprintf("profile: %d cells, and %d are the most", len(cells), CellsMax))
 	}
 	l := &Layout{cells: cells, at: make([]int, len(cells))}
 	for i := range cells {

@@ -2,17 +2,28 @@ package segment
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"footfall/pipeline/profile"
 	"footfall/schemas/segments"
 )
 
 // everybody is a set of one rule.
 func everybody(rule string) File {
 	return File{Name: "set.yaml", Text: []byte("set: a\nsegments:\n  - name: b\n    when: " + strconv.Quote(rule) + "\n  - name: c\n    otherwise: true\n")}
+}
+
+// alternatives is a set of n rules, each of which asks for something else.
+func alternatives(n int) File {
+	text := "set: a\nsegments:\n"
+	for i := range n {
+		text += fmt.Sprintf("  - {name: s%d, when: 'count(\"view\", event.url == \"%d\") > 0'}\n", i, i)
+	}
+	return File{Name: "set.yaml", Text: []byte(text + "  - {name: rest, otherwise: true}\n")}
 }
 
 // A set that is too large or too deep is refused for that, before it can take time.
@@ -22,6 +33,8 @@ func TestLimits(t *testing.T) {
 		file File
 		want string
 	}{
+		"CellsMax":            {alternatives(profile.CellsMax), ""},
+		"above CellsMax":      {alternatives(profile.CellsMax + 1), "set.yaml: the rules of all sets ask for 256 different things to be kept of every user, and at most 255 are"},
 		"bytes":               {File{Name: "set.yaml", Text: make([]byte, 1<<20+1)}, "set.yaml: more than 1048576 bytes"},
 		"words":               {File{Name: "set.yaml", Text: []byte(strings.Repeat("a: 1\n", 7_000))}, "set.yaml: more than 20000 words"},
 		"brackets":            {File{Name: "set.yaml", Text: []byte(strings.Repeat("[", 1<<20))}, "set.yaml: more than 20000 words"},

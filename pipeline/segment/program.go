@@ -129,10 +129,14 @@ func Compile(opt Options, files ...File) (*Program, error) {
 	if len(c.errs) == 0 {
 		c.arrange()
 	}
+	var p *Program
+	if len(c.errs) == 0 {
+		p = c.program()
+	}
 	if len(c.errs) > 0 {
 		return nil, sorted(c.errs)
 	}
-	return c.program(), nil
+	return p, nil
 }
 
 // compilation is a Compile under way.
@@ -322,10 +326,12 @@ func (c *compilation) arrange() {
 	}
 }
 
-// program compiles what is checked.
+// program compiles what is checked, unless it asks for too much.
 func (c *compilation) program() *Program {
 	p := &Program{sets: c.sets, nodes: len(c.graph.nodes), exponent: c.opt.Exponent}
-	p.layout, p.cells = c.layout()
+	if p.layout, p.cells = c.layout(); p.layout == nil {
+		return nil
+	}
 	compile := &compiler{numbers: map[*node]number{}, conditions: map[*node]condition{}}
 	for i := range p.sets {
 		s := &p.sets[i]
@@ -378,7 +384,7 @@ func (c *compilation) program() *Program {
 	return p
 }
 
-// layout lays out the cells that rules look at, those that most sets share first.
+// layout lays out the cells that rules look at, unless there are too many.
 func (c *compilation) layout() (*profile.Layout, []*cell) {
 	seen := map[*node]bool{}
 	var used []*cell
@@ -423,6 +429,10 @@ func (c *compilation) layout() (*profile.Layout, []*cell) {
 	if c.contact != nil {
 		walk(c.contact.hours)
 		walk(c.contact.told)
+	}
+	if len(used) > profile.CellsMax {
+		c.errs = append(c.errs, &Error{File: c.written[len(c.written)-1].file, What: fmt.Sprintf("the rules of all sets ask for %d different things to be kept of every user, and at most %d are", len(used), profile.CellsMax)})
+		return nil, nil
 	}
 	slices.SortFunc(used, func(a, b *cell) int { return strings.Compare(a.Name, b.Name) })
 	cells := make([]profile.Cell, len(used))
