@@ -73,11 +73,15 @@ func (w window) String() string {
 func (w window) bounds(now schemas.Millis) (from, to, ends schemas.Millis) {
 	switch {
 	case w.unit != unitNone:
-		start := time.UnixMilli(int64(now)).In(w.zone.loc)
+		start, n := time.UnixMilli(int64(now)).In(w.zone.loc), 0
 		next := schemas.Millis(period(start, w.unit, 1).UnixMilli())
-		from = schemas.Millis(period(start, w.unit, -w.back).UnixMilli())
+		for next <= now { // the clocks went back over midnight: it is the day before once more
+			n++
+			next = schemas.Millis(period(start, w.unit, 1+n).UnixMilli())
+		}
+		from = schemas.Millis(period(start, w.unit, n-w.back).UnixMilli())
 		if to = schemas.Never; w.back > 0 {
-			to = schemas.Millis(period(start, w.unit, 1-w.back).UnixMilli())
+			to = schemas.Millis(period(start, w.unit, 1+n-w.back).UnixMilli())
 		}
 		return from, to, next
 	case w.span > 0:
@@ -132,8 +136,8 @@ func midnight(y int, m time.Month, d int, loc *time.Location) time.Time {
 	want := time.Date(y, m, d, 12, 0, 0, 0, loc).Day()
 	if t.Day() == want {
 		// Where the clocks go back over midnight, 00:00 is there twice: the first.
-		if before := t.Add(-time.Hour); before.Day() == want {
-			return before
+		for before := t.Add(-30 * time.Minute); before.Day() == want; before = before.Add(-30 * time.Minute) {
+			t = before
 		}
 		return t
 	}

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"testing"
+	"time"
 
 	"footfall/pipeline/profile"
 	"footfall/schemas"
@@ -91,5 +92,43 @@ func TestEvalAllocatesNothing(t *testing.T) {
 	e, pr, into := Lifecycle(0).Evaluator(), shopper(2, 0, 40*day), make([]uint16, 1)
 	if n := testing.AllocsPerRun(100, func() { e.Eval(pr, profile.View{}, start, into) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
+	}
+}
+
+// Where the clocks go back over midnight, also by less or more than an hour, or to a time
+// before it, each moment lies in the period that its window is of.
+func TestClocksThatGoBackOverMidnight(t *testing.T) {
+	for _, c := range []struct{ zone, at string }{
+		{"America/St_Johns", "2006-10-29T00:01:00-02:30"}, // to 23:01
+		{"America/St_Johns", "2010-11-07T00:01:00-02:30"},
+		{"America/Moncton", "2005-10-30T00:01:00-03:00"},
+		{"America/Havana", "2025-11-02T01:00:00-04:00"}, // to 00:00
+		{"Asia/Colombo", "2006-04-15T00:30:00+06:00"},   // to 00:00
+		{"Asia/Chita", "2014-10-26T02:00:00+10:00"},     // to 00:00
+		{"America/Santiago", "2025-04-06T00:00:00-03:00"},
+		{"Europe/Berlin", "2025-10-26T03:00:00+02:00"},
+	} {
+		z, err := loadZone(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, err := time.Parse(time.RFC3339, c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for minutes := schemas.Millis(-60 * 27); minutes <= 60*27; minutes++ {
+			for u := unitDay; u <= unitYear; u++ {
+				for back := range 2 {
+					now := schemas.Millis(changed.UnixMilli()) + minutes*schemas.Minute
+					from, to, ends := window{unit: u, back: back, zone: z}.bounds(now)
+					if back > 0 {
+						from = to // where the period begins that now is in
+					}
+					if from > now || ends <= now {
+						t.Errorf("%s, %s, %d before: at %d in [%d, %d)", c.zone, units()[u], back, now, from, ends)
+					}
+				}
+			}
+		}
 	}
 }
