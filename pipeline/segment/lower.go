@@ -436,11 +436,23 @@ func (l *lowerer) binary(e ast.Expr, o op, a, b *node) (*node, error) {
 	x, xOK := a.isConst()
 	y, yOK := b.isConst()
 	if xOK && yOK {
-		v := compute(o, x, y)
-		return l.g.constant(t, v, fmt.Sprint(v)), nil
+		return l.computed(t, compute(o, x, y)), nil
 	}
 	sign := map[op]string{opAdd: " + ", opSub: " - ", opMul: " * ", opDiv: " / "}[o]
 	return l.g.add(&node{op: o, typ: t, args: []*node{a, b}, source: "(" + a.source + sign + b.source + ")"}), nil
+}
+
+// computed is a constant that was worked out. Its source is in the units of a literal's:
+// by their sources filters, cells and rules are told apart.
+func (l *lowerer) computed(t typ, v int64) *node {
+	switch t {
+	case money:
+		return l.g.constant(t, v, decimal(v, l.exponent))
+	case span:
+		return l.g.constant(t, v, spanSource(v))
+	default:
+		return l.g.constant(t, v, fmt.Sprint(v))
+	}
 }
 
 // sum is a + b for spans and moments.

@@ -132,3 +132,40 @@ func TestClocksThatGoBackOverMidnight(t *testing.T) {
 		}
 	}
 }
+
+// Constants that were worked out are told apart by what they are worth, as others are:
+// 2.50 + 2.50 is not 500.
+func TestWorkedOutConstants(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"revenue() >= 2.5 + 2.5", "revenue() >= 500"},
+		{`count("purchase", event.amount >= 2.5 + 2.5) > 1`, `count("purchase", event.amount >= 500) > 1`},
+		{"since(last()) >= days(1) + hours(1)", "since(last()) >= days(1) + hours(2)"},
+	} {
+		var hashes [2]uint64
+		for i, rule := range pair {
+			p, err := Compile(Options{Exponent: 2}, everybody(rule))
+			if err != nil {
+				t.Fatal(err)
+			}
+			hashes[i] = p.Hash()
+		}
+		if hashes[0] == hashes[1] {
+			t.Errorf("%s and %s are the same rules", pair[0], pair[1])
+		}
+	}
+	p, err := Compile(Options{Exponent: 2}, File{"set.yaml", []byte(`set: a
+segments:
+  - {name: five, when: 'count("purchase", event.amount >= 2.5 + 2.5) > count("purchase", event.amount >= 500)'}
+  - {name: rest, otherwise: true}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := profile.NewRows(p.Layout())
+	rows.Append()
+	rows.Fold(0, &schemas.Event{At: start, Kind: schemas.Purchase, Amount: 1000}, start)
+	into := make([]uint16, 1)
+	if p.Evaluator().Eval(&profile.Profile{First: start, Last: start}, rows.View(0), start, into); into[0] != 0 {
+		t.Error("an order of 10.00 counts for both, or for neither")
+	}
+}
