@@ -253,13 +253,9 @@ func HashText(b []byte) uint64 {
 // set of the first 64 (all above are one bit, the last). Entries of lists that no
 // evaluation at or after clock can see any more are dropped.
 func (r *Rows) Fold(i int32, ev *schemas.Event, clock schemas.Millis) (changed Changed) {
-	cells := r.layout.byKind[ev.Kind]
-	if len(cells) == 0 {
-		return 0
-	}
 	words := r.row(i)
-	r.undo.begin(words)
-	for _, n := range cells {
+	r.undo.begin(words) // also where nothing is asked of the kind: Before is of this row
+	for _, n := range r.layout.byKind[ev.Kind] {
 		c := &r.layout.cells[n]
 		if c.Filter != nil && !c.Filter(ev) {
 			continue

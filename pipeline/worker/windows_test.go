@@ -106,3 +106,46 @@ func TestWhatAWindowHasLetGoIsNotAddedToIt(t *testing.T) {
 		}
 	}
 }
+
+// Of a kind of event that no cell keeps, the evidence is of the user's own cells, as they
+// were and are: also where nothing was folded before it, or a row of other rules.
+func TestEvidenceOfAKindThatNoCellKeeps(t *testing.T) {
+	rules := func(text string) *segment.Program {
+		p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "set.yaml", Text: []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	cfg := config(t)
+	cfg.Rules = rules("set: keen\nsegments:\n  - {name: keen, when: 'count(\"view\", days(7)) >= 2 && orders() >= 1'}\n  - {name: rest, otherwise: true}\n")
+	log := []Record{view(0, "ann", base), view(1, "ann", base+1), view(2, "bob", base+2), order(3, "ann", base+3, 100)}
+	buys := func(w *world, how string) {
+		t.Helper()
+		for _, it := range w.apply(log[3:], Conditions{Wall: base + schemas.Hour}) {
+			if tr := it.Transition; tr.User != "ann" || tr.Evidence.Clause != "orders() >= 1" {
+				t.Errorf("%s: got %+v of %s, want that ann has ordered", how, tr.Evidence, tr.User)
+			}
+		}
+	}
+	w := newWorld(t, cfg, 0)
+	w.log = log
+	w.apply(log[:3], Conditions{Wall: base + schemas.Hour})
+	w.snapshot(t, base, 1<<20)
+	w.commit()
+	buys(w, "live")
+
+	w.crash(t, 1, cfg, Conditions{Wall: base + schemas.Hour})
+	buys(w, "after a recovery")
+
+	other := cfg
+	other.Rules = rules("set: keen\nsegments:\n  - {name: keen, when: 'orders() >= 1'}\n  - {name: rest, otherwise: true}\n")
+	w = newWorld(t, other, 0)
+	w.log = log
+	w.apply(log[:3], Conditions{Wall: base + schemas.Hour})
+	w.worker.Switch(cfg.Rules)
+	l := &life{world: w, t: t, wall: base + schemas.Hour}
+	l.fill()
+	l.rest()
+	buys(w, "after other rules")
+}
