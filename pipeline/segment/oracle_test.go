@@ -312,11 +312,11 @@ func (o *naive) test(ev *schemas.Event, e ast.Expr) bool {
 	case "@in":
 		return slices.Contains(o.eval(args[1]).([]any), o.field(ev, args[0]))
 	case "_==_":
-		return equal(o.field(ev, args[0]), o.eval(args[1]))
+		return equal(o.field(ev, args[0]), o.field(ev, args[1]))
 	case "_!=_":
-		return !equal(o.field(ev, args[0]), o.eval(args[1]))
+		return !equal(o.field(ev, args[0]), o.field(ev, args[1]))
 	case "_<_", "_<=_", "_>_", "_>=_":
-		a, b := asNumber(o.field(ev, args[0])), asNumber(o.eval(args[1]))
+		a, b := asNumber(o.field(ev, args[0])), asNumber(o.field(ev, args[1]))
 		if math.Abs(a-b) < 1e-6 {
 			return name == "_<=_" || name == "_>=_"
 		}
@@ -327,7 +327,11 @@ func (o *naive) test(ev *schemas.Event, e ast.Expr) bool {
 }
 
 func (o *naive) field(ev *schemas.Event, e ast.Expr) any {
-	switch name := strings.TrimPrefix(o.ast.ReferenceMap()[e.ID()].Name, "event."); name {
+	ref := o.ast.ReferenceMap()[e.ID()]
+	if ref == nil || !strings.HasPrefix(ref.Name, "event.") {
+		return o.eval(e)
+	}
+	switch name := strings.TrimPrefix(ref.Name, "event."); name {
 	case "amount":
 		return float64(ev.Amount) / 100
 	case "quantity":
@@ -439,7 +443,7 @@ func (o *naive) aggregate(name string, args []ast.Expr) any {
 			gaps = append(gaps, time.Duration(picked[i].At-picked[i-1].At)*time.Millisecond)
 		}
 		if len(gaps) == 0 {
-			return eternity
+			return eternity / 2
 		}
 		slices.Sort(gaps)
 		return gaps[(len(gaps)-1)/2]

@@ -100,8 +100,23 @@ func TestAnEpochBegunIsTakenBack(t *testing.T) {
 	})
 }
 
-// switchedLife is a life in which rules are switched, among those that random gives.
+// switchedLife is a life in which rules are switched, among those that random gives, and
+// that ends as if the last had always been in force.
 func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
+	t.Helper()
+	l := lifeOfRules(t, rng, random)
+	always := newLife(t, rng, l.cfg, l.log, 0)
+	always.apply(l.log, Conditions{Wall: l.wall})
+	always.rest()
+	if diff := cmp.Diff(always.worker.memberships(), l.worker.memberships()); diff != "" {
+		t.Errorf("(-always these rules +switched):\n%s", diff)
+	}
+	l.checkChains()
+	return l
+}
+
+// lifeOfRules is a life in which rules are switched.
+func lifeOfRules(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
 	t.Helper()
 	cfg := randomConfig(t, rng)
 	cfg.DedupBudget = 1 << 20
@@ -137,13 +152,6 @@ func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) 
 	l.rest()
 	l.fill()
 	l.rest()
-	always := newLife(t, rng, l.cfg, log, 0)
-	always.apply(log, Conditions{Wall: l.wall})
-	always.rest()
-	if diff := cmp.Diff(always.worker.memberships(), l.worker.memberships()); diff != "" {
-		t.Errorf("(-always these rules +switched):\n%s", diff)
-	}
-	l.checkChains()
 	return l
 }
 
