@@ -36,7 +36,7 @@ func setMutants() []mutant {
 		},
 		{
 			"the search for history skips the first record", "pipeline/filling.go",
-			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1),
+			"history.Input(ctx, part.number, start, to,", "history.Input(ctx, part.number, start+map[bool]int64{true: 1}[ON], to,", seedsFrom(1005),
 		},
 		{
 			"a month that has just begun is taken for all that a month may hold", "pipeline/profile/layout.go",
