@@ -40,10 +40,24 @@ func (r *Rows) foldMoment(c *Cell, w []uint32, ev *schemas.Event, clock schemas.
 	}
 	w[0] = r.lists.insert(w[0], at, Entry{A: int64(ev.At), B: value})
 	if list = r.lists.get(w[0]); len(list) > c.K {
-		list[1].B += list[0].B // the oldest are told apart no longer
-		w[0] = r.lists.cut(w[0], 0, 1)
+		at := crowded(list)
+		list[at+1].B += list[at].B
+		w[0] = r.lists.cut(w[0], at, at+1)
 	}
 	return true
+}
+
+// crowded finds the entry whose neighbours are nearest to each other: it goes, and what it
+// holds is the later one's. Were it always the oldest, the next would gather all that
+// windows have long let go, and never leave them.
+func crowded(list []Entry) (at int) {
+	least := int64(math.MaxInt64)
+	for i := 1; i < len(list)-1; i++ {
+		if span := list[i+1].A - list[i-1].A; span < least {
+			at, least = i, span
+		}
+	}
+	return at
 }
 
 func byHash(e Entry, hash int64) int { return cmp.Compare(e.A, hash) }

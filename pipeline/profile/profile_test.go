@@ -116,3 +116,46 @@ func TestRecentIsCutToWhatIsAskedFor(t *testing.T) {
 		t.Error("a late event changed a list of newer ones")
 	}
 }
+
+// Of more moments than are told apart, what windows let go leaves them, about when it should.
+func TestMomentsThatAreTooManyStillPass(t *testing.T) {
+	const keep, every = 30 * schemas.Day, 20 * schemas.Minute // 2,160 within a window
+	one := func(*schemas.Event) int64 { return 1 }
+	for name, steps := range map[string]func(i int) schemas.Millis{
+		"regular":  func(int) schemas.Millis { return every },
+		"in pairs": func(i int) schemas.Millis { return every + every*9/10*schemas.Millis(1-2*(i&1)) },
+		"bursts":   func(i int) schemas.Millis { return schemas.Millis(1 + 100*int(every)*(1-min(1, i%100))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewRows(NewLayout([]Cell{{Name: "moments(any)", Keeps: Moments, Kinds: AllKinds, Keep: keep, K: MomentsMax, Value: one}}))
+			r.Append()
+			var all []schemas.Millis
+			at := schemas.Millis(base)
+			for i := range 10_000 {
+				at += steps(i)
+				all = append(all, at)
+				r.Fold(0, &schemas.Event{At: at}, at)
+				if i%500 < 499 {
+					continue
+				}
+				list := r.View(0).List(0)
+				for _, back := range []schemas.Millis{keep, keep / 3, keep / 30} {
+					var got, want int64
+					for _, e := range list {
+						if e.A >= int64(at-back) {
+							got += e.B
+						}
+					}
+					for _, m := range all {
+						if m >= at-back {
+							want++
+						}
+					}
+					if off := max(2, want/50); got < want-off || got > want+off {
+						t.Errorf("after %d: got %d in %d days, want %d, or %d more or less", i+1, got, back/schemas.Day, want, off)
+					}
+				}
+			}
+		})
+	}
+}

@@ -96,9 +96,9 @@ func (r *Rows) move(i int32) {
 	}
 }
 
-// Merge adds to a user's cells what the same cells of another user's row hold. Like
-// folding it does not depend on order: it comes to the same as if the events of both
-// had been folded into one row.
+// Merge adds to a user's cells what the same cells of another user's row hold. It comes to
+// the same as if the events of both had been folded into one row, in any order; of more
+// moments than are told apart, about to the same.
 func (r *Rows) Merge(i int32, other View, cells []int, clock schemas.Millis) {
 	row := r.row(i)
 	for _, n := range cells {
@@ -181,8 +181,9 @@ func (c *Cell) merged(a, b []Entry, clock schemas.Millis) []Entry {
 	from := int64(c.from(clock))
 	kept = slices.DeleteFunc(kept, func(e Entry) bool { return e.A < from })
 	for len(kept) > c.K {
-		kept[1].B += kept[0].B
-		kept = kept[1:]
+		at := crowded(kept)
+		kept[at+1].B += kept[at].B
+		kept = slices.Delete(kept, at, at+1)
 	}
 	return kept
 }

@@ -43,12 +43,16 @@ func setMutants() []mutant {
 			"\t\tfrom = min(from, c.Since(clock))\n", "\t\tif from = min(from, c.Since(clock)); ON {\n\t\t\tfrom = c.Since(clock)\n\t\t}\n", test("pipeline/worker", "TestAWindowThatHasJustBegunHoldsNoMore"),
 		},
 		{
-			"a replay adds what a window has let go to what is in it", "pipeline/worker/rebuild.go",
-			"w.table.Find(w.event.User), w.mark.Clock); user >= 0 {", "w.table.Find(w.event.User), map[bool]schemas.Millis{true: w.mark.Fired, false: w.mark.Clock}[ON]); user >= 0 {", test("pipeline/worker", "TestWhatAWindowHasLetGoIsNotAddedToIt"),
+			"of too many moments the oldest gathers what windows have let go", "pipeline/profile/fold.go",
+			"at := crowded(list)\n", "at := crowded(list)\n\t\tif ON {\n\t\t\tat = 0\n\t\t}\n", test("pipeline/profile", "TestMomentsThatAreTooManyStillPass"),
 		},
 		{
-			"a history that was found is added to what a window has in it", "pipeline/worker/switch.go",
-			"w.filling, w.mark.Clock)", "w.filling, map[bool]schemas.Millis{true: 0, false: w.mark.Clock}[ON])", test("pipeline/worker", "TestWhatAWindowHasLetGoIsNotAddedToIt"),
+			"a replay crowds a window with what it has let go", "pipeline/worker/rebuild.go",
+			"w.table.Find(w.event.User), w.mark.Clock); user >= 0 {", "w.table.Find(w.event.User), map[bool]schemas.Millis{true: w.mark.Fired, false: w.mark.Clock}[ON]); user >= 0 {", test("pipeline/worker", "TestWhatAWindowHasLetGoCrowdsNothingOut"),
+		},
+		{
+			"a history that is found crowds a window with what it has let go", "pipeline/worker/switch.go",
+			"w.filling, w.mark.Clock)", "w.filling, map[bool]schemas.Millis{true: 0, false: w.mark.Clock}[ON])", test("pipeline/worker", "TestWhatAWindowHasLetGoCrowdsNothingOut"),
 		},
 		{
 			"the search for history leaves the archive out", "pipeline/filling.go",
