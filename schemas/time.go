@@ -169,12 +169,17 @@ func civil(year, month, day int) int {
 	return era*146_097 + dayOfEra - 719_468 - 146_097
 }
 
-// appendTime appends t as RFC 3339 in UTC with milliseconds, between quotes. The
-// years 0 to 9999 are all that RFC 3339 can say; a time outside is brought to the
-// nearest that can be said.
+// Earliest and Latest are the first and the last moment that RFC 3339 can say, of the years
+// 0 and 9999.
+const (
+	Earliest Millis = -62_167_219_200_000
+	Latest   Millis = 253_402_300_799_999
+)
+
+// appendTime appends t as RFC 3339 in UTC with milliseconds, between quotes. A time before
+// Earliest or after Latest is brought to these.
 func appendTime(dst []byte, t Millis) []byte {
-	const first, last Millis = -62_167_219_200_000, 253_402_300_799_999
-	t = min(max(t, first), last) - first // from the year 0 on
+	t = min(max(t, Earliest), Latest) - Earliest // from the year 0 on
 	year, month, day := calendar(int(t / Day))
 	hour, minute, second, milli := int(t/Hour%24), int(t/Minute%60), int(t/Second%60), int(t%Second)
 	return append(dst, '"',

@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"math"
+
 	"footfall/pipeline/profile"
 	"footfall/schemas"
 )
@@ -66,11 +68,21 @@ func (p *Program) eval(set int, fr *frame) uint16 {
 }
 
 // Expected gives the next transition of a set that silence alone would bring after
-// now, when the user is in segment current. segments is scratch of [sets].
+// now, when the user is in segment current; none where more than a few moments have to be
+// looked at for it. segments is scratch of [sets].
 func (e *Evaluator) Expected(pr *profile.Profile, v profile.View, now schemas.Millis, set int, current uint16, segments []uint16) schemas.Expected {
+	return e.expected(pr, v, now, schemas.Latest, expectedMost, set, current, segments)
+}
+
+// Foreseen is Expected up to a moment, however much has to be looked at.
+func (e *Evaluator) Foreseen(pr *profile.Profile, v profile.View, now, until schemas.Millis, set int, current uint16, segments []uint16) schemas.Expected {
+	return e.expected(pr, v, now, min(until, schemas.Latest), math.MaxInt, set, current, segments)
+}
+
+func (e *Evaluator) expected(pr *profile.Profile, v profile.View, now, until schemas.Millis, most, set int, current uint16, segments []uint16) schemas.Expected {
 	at := e.evalSet(pr, v, now, set, segments)
-	for range expectedMost {
-		if at == schemas.Never {
+	for range most {
+		if at > until {
 			break
 		}
 		next := e.evalSet(pr, v, at, set, segments)

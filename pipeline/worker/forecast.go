@@ -39,8 +39,8 @@ func (w *Worker) foresee(row int32, until schemas.Millis, dues []Due) []Due {
 		}
 		at := w.mark.Clock
 		for range duesMost {
-			e := w.eval.Expected(pr, v, at, set, in, w.others)
-			if e.To == schemas.NoSegment || e.At > until {
+			e := w.eval.Foreseen(pr, v, at, until, set, in, w.others)
+			if e.To == schemas.NoSegment {
 				break
 			}
 			dues = append(dues, Due{uint16(set), in, e.To, e.At})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"footfall/pipeline/segment"
 	"footfall/schemas"
 )
 
@@ -52,4 +53,26 @@ func TestForecastComesTrue(t *testing.T) {
 			t.Errorf("(-foreseen +said):\n%s", d)
 		}
 	})
+}
+
+// However many of a user's views pass before one moves, that is foreseen.
+func TestForecastOfMuchThatPasses(t *testing.T) {
+	rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "set.yaml", Text: []byte(
+		"set: keen\nsegments:\n  - {name: keen, when: 'count(\"view\", days(30)) > 70'}\n  - {name: rest, otherwise: true}\n",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t)
+	cfg.Rules = rules
+	w := newWorld(t, cfg, 0)
+	for i := range int64(200) {
+		w.log = append(w.log, view(i, "ann", base+schemas.Millis(i)*schemas.Minute))
+	}
+	w.apply(w.log, Conditions{Wall: base + schemas.Day})
+	var dues []Due
+	w.worker.Forecast(0, 1, base+40*schemas.Day, func(_ []byte, d []Due) { dues = slices.Clone(d) })
+	if want := base + 30*schemas.Day + 129*schemas.Minute; len(dues) != 1 || dues[0].At/schemas.Minute != want/schemas.Minute {
+		t.Errorf("got %+v, want one at %d", dues, want)
+	}
 }
