@@ -78,11 +78,11 @@ func (w *sqlWriter) set(index int, s *set) string {
 	return b.String()
 }
 
-// aggregate names a value of the inner query.
+// aggregate names a value of the inner query, as no set can be named: with a capital.
 func (w *sqlWriter) aggregate(sql string) string {
 	name, known := w.alias[sql]
 	if !known {
-		name = fmt.Sprintf("a%d", len(w.aggregates))
+		name = fmt.Sprintf("A%d", len(w.aggregates))
 		w.alias[sql] = name
 		w.aggregates = append(w.aggregates, sql)
 	}

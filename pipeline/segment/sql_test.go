@@ -100,6 +100,23 @@ func TestQuantitiesInSQL(t *testing.T) {
 	}
 }
 
+// A set may have any name, also one like those that the statement gives of its own.
+func TestSetNamesInSQL(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	const row = "(SELECT 'u' AS user_id, 'view' AS type, toDateTime64('2026-01-01', 3, 'UTC') AS time)"
+	for _, name := range []string{"a0", "a1", "t", "type", "x"} {
+		p, err := Compile(Options{Exponent: 2},
+			File{"one.yaml", []byte("set: " + name + "\nsegments:\n  - name: in\n    when: ever(\"view\") && !ever(\"purchase\")\n  - name: out\n    otherwise: true\n")},
+			File{"two.yaml", []byte("set: other\nsegments:\n  - name: both\n    when: segment(\"" + name + "\") == \"in\" && orders() == 0\n  - name: out\n    otherwise: true\n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := chdbtest.Exec(t, dsn, "SELECT user_id, "+name+", other FROM ("+p.SQLOver(row, 1767312000000, "")+") FORMAT TSV"); got != "u\tin\tboth" {
+			t.Errorf("set %s: got %q, want u in both", name, got)
+		}
+	}
+}
+
 func date(t *testing.T, text string) int64 {
 	t.Helper()
 	at, err := time.Parse("2006-01-02", text)

@@ -186,7 +186,7 @@ func (p *Parity) Ask(ctx context.Context, q *parity.Question) (*parity.Answer, e
 func (p *Parity) ask(ctx context.Context, q *parity.Question, some []string, out *parity.Answer) error {
 	var asked, said, asking, saying, one, same, differ, columns []string
 	for i, set := range q.Sets {
-		a, s := fmt.Sprintf("a%d", i), fmt.Sprintf("s%d", i)
+		a, s := fmt.Sprintf("A%d", i), fmt.Sprintf("S%d", i) // names of no set
 		asked = append(asked, fmt.Sprintf("toString(`%s`) AS %s, '' AS %s", set, a, s))
 		said = append(said, fmt.Sprintf("'' AS %s, argMaxIf(toString(to_segment), n, segment_set = {sets:Array(String)}[%d]) AS %s", a, i+1, s))
 		asking, saying = append(asking, a), append(saying, s)

@@ -243,6 +243,28 @@ func TestParityNamesSome(t *testing.T) {
 	}
 }
 
+// Sets may have names like those that the statement gives of its own.
+func TestParityOfAnySetName(t *testing.T) {
+	db, dsn := open(t)
+	insert(t, dsn, row{1, 0, "e", "view", "u", "2026-01-20 10:00:00", ""})
+	var files []segment.File
+	sets := []string{"a1", "s0", "s1"}
+	for i, set := range sets {
+		files = append(files, segment.File{Name: set + ".yaml", Text: fmt.Appendf(nil, "set: %s\nsegments:\n  - name: seen%d\n    when: ever(\"view\") && orders() == 0\n  - name: other\n    otherwise: true\n", set, i)})
+		say(t, dsn, i+1, "u", 1, "", fmt.Sprintf("seen%d", i), "")
+		chdbtest.Exec(t, dsn, fmt.Sprintf("ALTER TABLE transitions UPDATE segment_set = '%s' WHERE n = %d SETTINGS mutations_sync = 1", set, i+1))
+	}
+	rules, err := segment.Compile(segment.Options{Exponent: 2}, files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := schemas.Mark{Partition: 1, Next: 1, N: 3, Rules: rules.Hash(), Clock: millisAt(t, "2026-02-01 00:00:00"), Fired: millisAt(t, "2026-02-01 00:00:00")}
+	r, err := parity.Compare(t.Context(), parity.Config{Rules: rules, Tables: parityOf(db), Named: 7}, mark, parity.Selection{Sets: sets})
+	if err != nil || r.Users != 1 || len(r.Differences) != 0 {
+		t.Errorf("got %+v, %v; want one user without a difference", r, err)
+	}
+}
+
 // say puts a transition into the table.
 func say(t testing.TB, dsn string, n int, user string, seq int, from, to, more string) {
 	t.Helper()
