@@ -162,7 +162,7 @@ func (s *session) result(q *proto.Query) error {
 	}
 	defer answer.Close()
 	if strings.HasPrefix(q.Body, "SELECT") {
-		head, err := s.describe("("+q.Body+")", nil)
+		head, err := s.describe("("+q.Body+")", nil, q.Parameters...)
 		if err != nil {
 			return s.fail(err)
 		}
@@ -249,6 +249,9 @@ func (s *session) fail(err error) error {
 	return s.flush()
 }
 
+// unquoted takes back what the driver escapes between the quotes of a parameter.
+var unquoted = strings.NewReplacer(`\\`, `\`, `\'`, `'`, `\n`, "\n", `\r`, "\r", `\t`, "\t", `\0`, "\x00")
+
 // ask has the engine run a query; body, if any, is the data of an insert.
 func (s *session) ask(q *proto.Query, body []byte) (io.ReadCloser, error) {
 	p := url.Values{"database": {s.hello.Database}, "default_format": {"Native"}, "query_id": {q.ID}}
@@ -256,7 +259,7 @@ func (s *session) ask(q *proto.Query, body []byte) (io.ReadCloser, error) {
 		p.Set(set.Key, set.Value)
 	}
 	for _, param := range q.Parameters {
-		p.Set("param_"+param.Key, param.Value)
+		p.Set("param_"+param.Key, unquoted.Replace(param.Value[1:len(param.Value)-1]))
 	}
 	send := io.Reader(strings.NewReader(q.Body))
 	if body != nil {
@@ -292,10 +295,11 @@ func (s *session) ask(q *proto.Query, body []byte) (io.ReadCloser, error) {
 
 // describe gives an empty block of what a table or a query has: of all its columns, or
 // of those named.
-func (s *session) describe(what string, names []string) (*columns, error) {
+func (s *session) describe(what string, names []string, params ...proto.Parameter) (*columns, error) {
 	answer, err := s.ask(&proto.Query{
-		Body:     "DESCRIBE " + what + " FORMAT TabSeparatedRaw",
-		Settings: []proto.Setting{{Key: "print_pretty_type_names", Value: "0"}}, // a type is within its line
+		Body:       "DESCRIBE " + what + " FORMAT TabSeparatedRaw",
+		Settings:   []proto.Setting{{Key: "print_pretty_type_names", Value: "0"}}, // a type is within its line
+		Parameters: params,
 	}, nil)
 	if err != nil {
 		return nil, err
