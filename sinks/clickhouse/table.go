@@ -197,7 +197,8 @@ func (t *tables) Settle(ctx context.Context) error {
 
 // Epoch returns when the server was started, as far as it is known to a few
 // seconds: one that answers the same as before within those has not been
-// restarted.
+// restarted. Of several replicas, of which now one answers and now another, it is the
+// one that was started last: what is restarted is that.
 func (t *tables) Epoch(ctx context.Context) (string, error) {
 	const jitter = 3
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
@@ -206,7 +207,7 @@ func (t *tables) Epoch(ctx context.Context) (string, error) {
 	if err := t.db.QueryRow(ctx, "SELECT toInt64(toUnixTimestamp(now())) - toInt64(uptime())").Scan(&started); err != nil {
 		return "", plain(err)
 	}
-	if d := started - t.started; d < -jitter || d > jitter {
+	if started > t.started+jitter {
 		t.started = started
 	}
 	return fmt.Sprint(t.started), nil
