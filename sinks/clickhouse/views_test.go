@@ -120,6 +120,26 @@ func TestFunnel(t *testing.T) {
 		"1\tview\t0\t0\t\\N\t\\N\t0\t0\n2\tadd_to_cart\t0\t0\t\\N\t\\N\t0\t0\n3\tpurchase\t0\t0\t\\N\t\\N\t0\t0")
 }
 
+// An order that is sent again under another event_id is not bought again: not in the
+// funnel of a day, and neither in those of a time.
+func TestOrdersOnceInFunnels(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "purchase", "u1", "2026-01-01 10:00:00", "order_id='o1';product_id='p';category='c'"},
+		row{0, 2, "b", "view", "u1", "2026-01-01 11:00:00", "product_id='p';category='c'"},
+		row{0, 3, "c", "add_to_cart", "u1", "2026-01-01 11:05:00", "product_id='p';category='c'"},
+		row{0, 4, "d", "purchase", "u1", "2026-01-01 11:10:00", "order_id='o1';product_id='p';category='c'"},
+		row{0, 5, "e", "purchase", "u2", "2026-01-01 10:00:00", "order_id='o1';product_id='p';category='c'"},
+		row{0, 6, "e", "view", "u2", "2026-01-01 10:00:00", ""},
+	)
+	const args = "(from = '2026-01-01', to = '2026-01-02', window = 86400)"
+	expect(t, dsn, "SELECT cart_users, purchase_users, carted_in_order, bought_in_order FROM funnel_daily", "1\t2\t1\t0")
+	expect(t, dsn, "SELECT groupArray(users), groupArray(in_order) FROM (SELECT * FROM funnel"+args+" ORDER BY step)", "[1,1,2]\t[1,1,0]")
+	for _, by := range []string{"product", "category", "channel"} {
+		expect(t, dsn, "SELECT cart_users, purchase_users, carted_in_order, bought_in_order FROM funnel_by_"+by+args, "1\t2\t1\t0")
+	}
+}
+
 // An order whose items name no category is of the event's, or of none.
 func TestCategoryOfItems(t *testing.T) {
 	_, dsn := open(t)
