@@ -174,6 +174,8 @@ func TestSegments(t *testing.T) {
 			"2026-01-02\tnew\t1\t0\t0\n2026-01-02\tprospect\t1\t1\t0\n"+
 			"2026-01-03\tnew\t1\t0\t0\n2026-01-03\tprospect\t1\t0\t0\n"+
 			"2026-01-04\tnew\t0\t0\t1\n2026-01-04\tprospect\t2\t1\t0")
+	// Whoever joins as the standard says gets the same.
+	expect(t, dsn, "SELECT segment, members, entries FROM segment_daily WHERE day = '2026-01-03' ORDER BY segment SETTINGS join_use_nulls = 1", "new\t1\t0\nprospect\t1\t0")
 }
 
 func TestCohorts(t *testing.T) {
