@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -214,5 +215,29 @@ func TestZonesOfRowsFromBefore(t *testing.T) {
 		if got := chdbtest.Exec(t, dsn, "SELECT _offset, timezone, birthday FROM "+view+" ORDER BY _offset"); got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", view, got, want)
 		}
+	}
+}
+
+// The TTL that the README gives deletes what is old, and nothing else: what is stamped far
+// ahead, by a wrong clock, would be sent again for ever.
+func TestTTLOfTheReadme(t *testing.T) {
+	_, dsn := open(t)
+	readme, err := os.ReadFile("../../schemas/clickhouse/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statements := 0
+	for line := range strings.Lines(string(readme)) {
+		if sql := strings.TrimSpace(line); strings.HasPrefix(sql, "ALTER TABLE events MODIFY") && strings.Contains(sql, "ttl") || strings.Contains(sql, "MODIFY TTL") {
+			chdbtest.Exec(t, dsn, strings.TrimSuffix(sql, ";"))
+			statements++
+		}
+	}
+	for range 2 { // one part alone would not be merged
+		chdbtest.Exec(t, dsn, "INSERT INTO events (_topic, _offset, _time) VALUES ('in', 1, '2262-04-11 23:47:16.854'), ('in', 2, '2106-02-07 06:28:16'), ('in', 3, now64(3)), ('in', 4, '1995-01-01')")
+	}
+	chdbtest.Exec(t, dsn, "OPTIMIZE TABLE events FINAL")
+	if got := chdbtest.Exec(t, dsn, "SELECT groupArray(_offset) FROM (SELECT DISTINCT _offset FROM events ORDER BY _offset)"); got != "[1,2,3]" || statements != 2 {
+		t.Errorf("after %d statements: kept %s, want [1,2,3]", statements, got)
 	}
 }
