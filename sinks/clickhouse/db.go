@@ -67,6 +67,9 @@ func Open(dsn string) (*DB, error) {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = dialMax
 	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = parityMax // the longest that a statement is given; over HTTP the driver's 5 min would end it
+	}
 	if o.Compression == nil {
 		o.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 	}

@@ -62,10 +62,17 @@ func (db *DB) CountEvents(ctx context.Context, s EventSelection) (n uint64, err 
 // timestamp so far in each partition. What the contract means by a record is the same as
 // of the record in Kafka; its bytes are not.
 func (db *DB) EachEvent(ctx context.Context, s EventSelection, each func(*Event) error) error {
-	// Without a deadline the driver has one of its own for all that a query gives: 5 min.
-	ctx, cancel := context.WithTimeout(ctx, historyMax)
-	defer cancel()
-	return db.records(ctx, "events_accepted WHERE "+s.where()+`
+	// The driver gives up when the first row, or over the native protocol the last, takes
+	// longer than its read timeout: this has a connection of its own.
+	o := db.options
+	o.ReadTimeout = historyMax
+	conn, err := clickhouse.Open(&o)
+	if err != nil {
+		return fmt.Errorf("clickhouse: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // it was only read
+	patient := &DB{Conn: conn, options: o, database: db.database}
+	return patient.records(ctx, "events_accepted WHERE "+s.where()+`
 		ORDER BY max(_time) OVER (PARTITION BY _partition ORDER BY _offset ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), _partition, _offset`, s.args(), each)
 }
 
