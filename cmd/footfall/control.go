@@ -114,7 +114,12 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...
 	if err != nil {
 		return fmt.Errorf("kafka: end of topic %s: %w", topic, err)
 	}
+	starts, err := topicStarts(ctx, cl, topic)
+	if err != nil {
+		return err
+	}
 	end, _ := ends.Lookup(topic, 0)
+	empty := starts[0] >= end.Offset // nothing was written, or retention has removed it
 	cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}})
 
 	caughtUp := func() {
@@ -122,10 +127,10 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...
 			f.caughtUp()
 		}
 	}
-	if end.Offset == 0 {
+	if empty {
 		caughtUp()
 	}
-	for told := end.Offset == 0; ; {
+	for told := empty; ; {
 		fetches := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
 			return nil

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"footfall/schemas"
+)
+
+// told is a follower that passes on that it has been told everything.
+type told chan struct{}
+
+func (told) record(*kgo.Record) {}
+
+func (f told) caughtUp() { f <- struct{}{} }
+
+// A control topic whose records retention has removed, as one does that is not compacted,
+// is read to its end all the same: the instance would wait for the last of them for ever.
+func TestControlTopicThatRetentionHasEmptied(t *testing.T) {
+	h := prepareHouse(t, localKafka(t), "http://127.0.0.1:8123/none", schemas.Live)
+	h.run("topics", "create")
+	if err := throw(t.Context(), h.conf, control{Paused: true, At: 1}); err != nil {
+		t.Fatal(err)
+	}
+	cl, err := h.conf.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var all kadm.Offsets
+	all.AddOffset(h.conf.controlTopic(), 0, 1, -1)
+	if _, err := kadm.NewClient(cl).DeleteRecords(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	caughtUp, ended := make(told, 1), make(chan error, 1)
+	go func() { ended <- watchControl(ctx, h.conf, zap.NewNop(), caughtUp) }()
+	select {
+	case <-caughtUp:
+	case <-time.After(10 * time.Second):
+		t.Error("nothing after 10 s, want to be told that there is nothing to wait for")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
