@@ -10,12 +10,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// hangups gives a value for each SIGHUP until ctx ends.
-func hangups(ctx context.Context) <-chan os.Signal {
+// hangups gives a value for each SIGHUP until stop is called. Before and after that one
+// ends the process: an instance asks for them before it connects, and until it has left
+// the group.
+func hangups() (asked <-chan os.Signal, stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
-	context.AfterFunc(ctx, func() { signal.Stop(signals) })
-	return signals
+	return signals, func() { signal.Stop(signals) }
 }
 
 // reloadOn goes by the segment sets as they are written by then, each time that it is

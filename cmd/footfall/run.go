@@ -52,6 +52,8 @@ lines go to standard error.`,
 			if err != nil {
 				return err
 			}
+			asked, stop := hangups()
+			defer stop()
 			listener, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", c.HTTP.Listen)
 			if err != nil {
 				return fmt.Errorf("http.listen %s: %w; choose another address, or port 0 for any", c.HTTP.Listen, err)
@@ -77,7 +79,7 @@ lines go to standard error.`,
 			all.Go(func() error { return e.run(ctx) })
 			all.Go(func() error { paceGC(ctx); return nil })
 			all.Go(func() error {
-				e.reloadOn(ctx, hangups(ctx), func() (*Config, error) { return g.config(b.settings()...) })
+				e.reloadOn(ctx, asked, func() (*Config, error) { return g.config(b.settings()...) })
 				return nil
 			})
 			if err := all.Wait(); err != nil {
