@@ -80,7 +80,9 @@ func eachSnapshot(cmd *cobra.Command, g *global, verify bool) error {
 	var verdicts map[snapshot.ID]string
 	if verify {
 		header += "\tVERDICT"
-		verdicts = verdictsOf(ctx, store, found)
+		if found, verdicts, err = judged(ctx, bucket, store, found); err != nil {
+			return fmt.Errorf("snapshots.bucket %s: %w", c.Snapshots.Bucket, err)
+		}
 	}
 	fmt.Fprintln(w, header)
 	damaged := 0
@@ -117,6 +119,25 @@ func kindOf(ctx context.Context, store *snapshot.Store, id snapshot.ID) string {
 
 // verdictWhole is that of a snapshot that a recovery can begin with.
 const verdictWhole = "whole"
+
+// judged reads snapshots to their ends, and leaves out those that are there no more: an
+// instance that runs drops old ones meanwhile, and what it drops is no loss.
+func judged(ctx context.Context, bucket *blob.Bucket, store *snapshot.Store, found []foundSnapshot) (there []foundSnapshot, verdicts map[snapshot.ID]string, err error) {
+	verdicts = verdictsOf(ctx, store, found)
+	now, err := listSnapshots(ctx, bucket)
+	if err == nil {
+		err = ctx.Err() // else the verdicts are of that
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range found {
+		if verdicts[f.id] == verdictWhole || slices.ContainsFunc(now, func(n foundSnapshot) bool { return n.id == f.id }) {
+			there = append(there, f)
+		}
+	}
+	return there, verdicts, nil
+}
 
 // verdictsOf reads snapshots to their ends, each once, and tells what reading each and
 // those that it builds upon said.
