@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,13 +246,7 @@ func (v *validation) mapped(path, mapping string) error {
 		if err != nil {
 			return err
 		}
-		var id struct {
-			ID string `json:"event_id"`
-		}
-		if err := json.Unmarshal(ev.Value, &id); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		v.event(id.ID, ev.Key, ev.Value, &ev.Time)
+		v.event(idOf(ev.Value), ev.Key, ev.Value, &ev.Time)
 	}
 	stats := r.Stats()
 	v.skipped = stats.Skipped
@@ -261,6 +256,18 @@ func (v *validation) mapped(path, mapping string) error {
 		}
 	}
 	return nil
+}
+
+// idOf names an event in a report: by its id or, where that is no text, as it is written.
+func idOf(event []byte) string {
+	var members struct {
+		ID json.RawMessage `json:"event_id"`
+	}
+	var id string
+	if json.Unmarshal(event, &members) != nil || json.Unmarshal(members.ID, &id) != nil {
+		return fmt.Sprintf("event_id %.60s", cmp.Or(string(members.ID), "missing"))
+	}
+	return id
 }
 
 // openMapped opens a recorded file by the name of a mapping, or by a file that is one.
