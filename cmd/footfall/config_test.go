@@ -34,6 +34,22 @@ func TestPrintedConfigReadsBack(t *testing.T) {
 	first.Kafka.Brokers = []string{"a:1", "b:2"}
 	first.Shop.Rates = map[string]string{"USD": "0.910", "GBP": "1.17"}
 	first.Clock.MaxAge = 36 * time.Hour
+	readsBack(t, first)
+
+	for _, odd := range []string{
+		"[::1]:9464", ":9464", "0.0.0.0:9464", "a: b", "a:", "- a", "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "?", "{a}", "[a]", "a, b", " a ",
+		"null", "~", "true", "no", "0123", "1_000", "1e3", "0x1F", "2024-05-01", "#a", "a #b", "it's", `a"b`, "a\\b", "a\tb", "\n", "", "-", "---", "eu/1", "file://./a?b=c&d=%20",
+	} {
+		c := defaultConfig()
+		c.Kafka.Group, c.HTTP.Listen, c.Kafka.SASL.Username = odd, odd, odd
+		c.Kafka.Brokers, c.Segments.Sets = []string{odd, "b:2"}, []string{"lifecycle", odd}
+		readsBack(t, c)
+	}
+}
+
+// readsBack reads a configuration back from what is printed of it.
+func readsBack(t *testing.T, first *Config) {
+	t.Helper()
 	var printed bytes.Buffer
 	if err := writeConfig(&printed, first); err != nil {
 		t.Fatal(err)
@@ -45,7 +61,7 @@ func TestPrintedConfigReadsBack(t *testing.T) {
 	a, b := first.options(), second.options()
 	for i := range a {
 		if text(a[i].target) != text(b[i].target) {
-			t.Errorf("%s: got %s, want %s", a[i].key, text(b[i].target), text(a[i].target))
+			t.Errorf("%s: got %q, want %q", a[i].key, text(b[i].target), text(a[i].target))
 		}
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,7 +92,7 @@ func writeConfig(to io.Writer, c *Config) error {
 			}
 			fmt.Fprintf(w, "%s# %s: only in the environment: %s (%s)\n", indent, name, variable(o.key), state)
 		default:
-			fmt.Fprintf(w, "%s%s: %s%s\n", indent, name, quote(text(o.target)), from)
+			fmt.Fprintf(w, "%s%s: %s%s\n", indent, name, quote(o.target), from)
 		}
 	}
 	return w.Flush()
@@ -125,11 +128,30 @@ file that the key ending in `+"`_file`"+` names, and are never printed.
 	return w.Flush()
 }
 
-// quote writes a scalar so that YAML reads the same back: lists and maps are flow
-// YAML already.
-func quote(value string) string {
-	if value == "" || strings.ContainsAny(value, "#'\"") && !strings.HasPrefix(value, "{") {
-		return fmt.Sprintf("%q", value)
+// plain is a scalar that YAML takes as it stands, whatever else it may be: no sign of its
+// own in the beginning, and neither a colon nor a number sign that could be one.
+var plain = regexp.MustCompile(`^[A-Za-z0-9./_-]([A-Za-z0-9./_+=?&%:@-]*[A-Za-z0-9./_+=?&%-])?$`)
+
+// quote writes a scalar so that YAML reads the same back: lists and maps are flow YAML
+// already.
+func quote(target any) string {
+	value := text(target)
+	switch t := target.(type) {
+	case *[]string:
+		quoted := make([]string, len(*t))
+		for i, item := range *t {
+			quoted[i] = quoteText(item)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case *string:
+		return quoteText(value)
+	}
+	return value
+}
+
+func quoteText(value string) string {
+	if !plain.MatchString(value) || slices.Contains([]string{"null", "Null", "NULL", "-", "---", "..."}, value) {
+		return strconv.Quote(value)
 	}
 	return value
 }
