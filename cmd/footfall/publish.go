@@ -43,8 +43,9 @@ that time itself is lived again; it needs an events topic of its own, made by "t
 create" with kafka.lane replay.
 
 When interrupted, start it again the same way: it goes on where it was, which it keeps in
-the offsets of the consumer group GROUP-publish-NAME. Rows that are no event are counted by
-reason.`,
+the offsets of the consumer group GROUP-publish-NAME. Another file of the same name is told
+from one that goes on, and refused: give it a --name of its own. Rows that are no event are
+counted by reason.`,
 		Example: `  footfall publish 2019-Oct.csv.gz --mapping rees46
   footfall publish orders.csv --mapping ./our-orders.yaml --lane replay --topic history`,
 		Args: oneArg("file"),
@@ -166,6 +167,9 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 			err = errors.New("interrupted")
 		}
 		n := pub.Counts()
+		if other, ok := errors.AsType[*storefront.OtherSeriesError](err); ok {
+			return fmt.Errorf("%w; if that was another file, give this one a name of its own by --name; --again publishes all of it (%s published now)", other, counted(n.Acked, "event"))
+		}
 		return fmt.Errorf("%w; published so far: %s; start it again to go on", err, counted(n.Acked+n.Skipped, "event"))
 	}
 	n, stats := pub.Counts(), r.Stats()
@@ -191,7 +195,7 @@ func (p *publication) all(ctx context.Context, r *file.Reader, pub *storefront.P
 		}
 		bar.step()
 	}
-	return nil
+	return pub.Whole()
 }
 
 func (s *published) print(out io.Writer, reports []string) error {

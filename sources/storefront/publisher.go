@@ -107,6 +107,8 @@ type Publisher struct {
 	ids         []int // of the topic's partitions, 0 to n-1
 	compression kafka.Compression
 	number      int64 // of the next record
+	resumed     int64 // number of the last record an earlier run published anywhere, or -1
+	before      records
 	pace        pace
 
 	mu      sync.Mutex
@@ -141,7 +143,7 @@ func NewPublisher(ctx context.Context, cfg PublisherConfig) (*Publisher, error) 
 	if cfg.Wall == nil {
 		cfg.Wall = func() schemas.Millis { return schemas.Millis(time.Now().UnixMilli()) }
 	}
-	p := &Publisher{cfg: cfg, pace: pace{rate: cfg.Rate}}
+	p := &Publisher{cfg: cfg, resumed: -1, before: records{}, pace: pace{rate: cfg.Rate}}
 	p.changed.L = &p.mu
 	if name := cmp.Or(cfg.Compression, "lz4"); name != "none" {
 		if err := p.compression.UnmarshalText([]byte(name)); err != nil {
@@ -236,6 +238,9 @@ func (p *Publisher) Partition(key []byte, number int64) int {
 // may be that of an earlier record, and is final.
 func (p *Publisher) Publish(ctx context.Context, rec Record) error {
 	number := p.number
+	if err := p.same(number, &rec); err != nil {
+		return err
+	}
 	p.number++
 	o := p.parts[p.Partition(rec.Key, number)]
 	if number <= o.resumed {

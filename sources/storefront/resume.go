@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/segmentio/kafka-go"
 )
 
@@ -46,10 +47,60 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
+// records are those of a series that were seen in a partition: by their numbers, sums of
+// what they are.
+type records map[int64]uint64
+
+// sum is of what a record is.
+func sum(key, value []byte) uint64 {
+	d := xxhash.New()
+	_, _ = d.Write(key) // it takes all
+	_, _ = d.Write([]byte{0})
+	_, _ = d.Write(value)
+	return d.Sum64()
+}
+
+// OtherSeriesError says that what was published under a series' name is not what is given
+// to Publish now: another file of that name, or one that has changed.
+type OtherSeriesError struct {
+	Name   string
+	Number int64 // of the first record that is known to be another
+	fewer  bool
+}
+
+func (e *OtherSeriesError) Error() string {
+	if e.fewer {
+		return fmt.Sprintf("%s has been published before, and had more than these %d records", e.Name, e.Number)
+	}
+	return fmt.Sprintf("%s has been published before, and its record %d was another", e.Name, e.Number+1)
+}
+
+// same refuses a record that is not the one that an earlier run published under its number,
+// as far as that is known: of the last one in each partition.
+func (p *Publisher) same(number int64, rec *Record) error {
+	if number > p.resumed {
+		return nil
+	}
+	if was, ok := p.before[number]; ok && was != sum(rec.Key, rec.Value) {
+		return &OtherSeriesError{Name: p.cfg.Name, Number: number}
+	}
+	return nil
+}
+
+// Whole refuses a series that has ended before it has come to where an earlier run was.
+// It comes after the last Publish.
+func (p *Publisher) Whole() error {
+	if p.number <= p.resumed {
+		return &OtherSeriesError{Name: p.cfg.Name, Number: p.number, fewer: true}
+	}
+	return nil
+}
+
 // Resume finds out how far an earlier run published the series Name: from the places
 // that were kept, and from what follows them in every partition. Publish then skips what
 // is there, given the same records in the same order. Nothing is lost and nothing doubled:
-// each partition is published in order, so its last record says which ones it has. It
+// each partition is published in order, so its last record says which ones it has. Other
+// records than that are an *OtherSeriesError of Publish. It
 // returns how many partitions had a record of the series, and must come before the first
 // Publish.
 func (p *Publisher) Resume(ctx context.Context) (found int, err error) {
@@ -63,9 +114,11 @@ func (p *Publisher) Resume(ctx context.Context) (found int, err error) {
 	for _, o := range p.parts {
 		from, known := places[o.id]
 		var at place
+		var seen records
 		// The whole search again after an error: a new topic has no leader yet, say.
 		err := p.persist(ctx, func() (err error) {
-			at, err = p.last(ctx, o.id, from, known)
+			seen = records{}
+			at, err = p.last(ctx, o.id, from, known, seen)
 			return err
 		})
 		if err != nil {
@@ -79,6 +132,10 @@ func (p *Publisher) Resume(ctx context.Context) (found int, err error) {
 		p.mu.Unlock()
 		if at.number >= 0 {
 			found++
+			p.resumed = max(p.resumed, at.number)
+			if sum, ok := seen[at.number]; ok { // else retention has deleted it
+				p.before[at.number] = sum
+			}
 		}
 	}
 	return found, p.keep(ctx)
@@ -105,13 +162,14 @@ func (p *Publisher) Restart(ctx context.Context) error {
 
 // last returns how far the series is in a partition: at from, if that is known and still
 // true, or further; else by what is found near the end.
-func (p *Publisher) last(ctx context.Context, partition int, from place, known bool) (place, error) {
+// seen takes the record at the place, if it is still there.
+func (p *Publisher) last(ctx context.Context, partition int, from place, known bool, seen records) (place, error) {
 	first, end, err := p.bounds(ctx, partition)
 	if err != nil {
 		return place{}, err
 	}
 	if known {
-		if known, err = p.holds(ctx, partition, from, first, end); err != nil {
+		if known, err = p.holds(ctx, partition, from, first, end, seen); err != nil {
 			return place{}, err
 		}
 	}
@@ -120,9 +178,11 @@ func (p *Publisher) last(ctx context.Context, partition int, from place, known b
 		at, found = max(first, from.offset), from
 	}
 	for at < end {
-		next, err := p.scan(ctx, partition, at, func(offset, number int64) {
+		next, err := p.scan(ctx, partition, at, func(offset, number int64, sum uint64) {
 			if number >= found.number { // a batch that was sent twice is there twice
 				found = place{offset + 1, number}
+				clear(seen)
+				seen[number] = sum
 			}
 		})
 		if err != nil {
@@ -141,14 +201,17 @@ func (p *Publisher) last(ctx context.Context, partition int, from place, known b
 
 // holds tells whether a place is one of this topic, and not of another of its name that
 // was here before: the record before it is the series' own.
-func (p *Publisher) holds(ctx context.Context, partition int, from place, first, end int64) (ok bool, err error) {
+func (p *Publisher) holds(ctx context.Context, partition int, from place, first, end int64, seen records) (ok bool, err error) {
 	switch before := from.offset - 1; {
 	case from.offset > end:
 		return false, nil
 	case from.number < 0, before < first: // nothing was published, or retention has deleted it
 		return true, nil
 	default:
-		_, err = p.scan(ctx, partition, before, func(offset, number int64) {
+		_, err = p.scan(ctx, partition, before, func(offset, number int64, sum uint64) {
+			if number == from.number {
+				seen[number] = sum
+			}
 			ok = ok || offset == before && number == from.number
 		})
 		return ok, err
@@ -175,7 +238,7 @@ func (p *Publisher) bounds(ctx context.Context, partition int) (first, end int64
 
 // scan fetches from an offset, calls each with every record of the series, and returns
 // the next offset.
-func (p *Publisher) scan(ctx context.Context, partition int, at int64, each func(offset, number int64)) (next int64, err error) {
+func (p *Publisher) scan(ctx context.Context, partition int, at int64, each func(offset, number int64, sum uint64)) (next int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	res, err := p.client.Fetch(ctx, &kafka.FetchRequest{
@@ -200,7 +263,15 @@ func (p *Publisher) scan(ctx context.Context, partition int, at int64, each func
 			return 0, err
 		}
 		if here && rec.Offset >= at { // a batch may begin before
-			each(rec.Offset, n)
+			key, err := kafka.ReadAll(rec.Key)
+			if err != nil {
+				return 0, err
+			}
+			value, err := kafka.ReadAll(rec.Value)
+			if err != nil {
+				return 0, err
+			}
+			each(rec.Offset, n, sum(key, value))
 		}
 		next = max(next, rec.Offset+1)
 		for _, b := range []io.Closer{rec.Key, rec.Value} {

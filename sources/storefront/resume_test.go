@@ -82,6 +82,53 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Another series under the name of one that was published is refused, and not taken for
+// the rest of it: a file that has changed, or one of another folder.
+func TestResumeOfAnotherSeries(t *testing.T) {
+	c := broker(t, 2)
+	series := PublisherConfig{Name: "orders.csv", Group: "shop-publish"}
+	records := func(n int, value string) (recs []Record) {
+		for i := range n {
+			recs = append(recs, Record{Key: []byte(strconv.Itoa(i % 97)), Value: []byte(value + strconv.Itoa(i))})
+		}
+		return recs
+	}
+	// again publishes a series of the same name, and tells what became of it.
+	again := func(recs []Record) (Counts, error) {
+		p := publisher(t, c, series)
+		if _, err := p.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := error(nil)
+		for i := 0; i < len(recs) && err == nil; i++ {
+			err = p.Publish(t.Context(), recs[i])
+		}
+		if err == nil {
+			err = p.Whole()
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return p.Counts(), err
+	}
+	if n, err := again(records(500, "a")); err != nil || n.Acked != 500 {
+		t.Fatalf("got %+v, %v, want 500 published", n, err)
+	}
+	if n, err := again(records(600, "a")); err != nil || n.Acked != 100 {
+		t.Errorf("longer than before: got %+v, %v, want the 100 that are new", n, err)
+	}
+	var other *OtherSeriesError
+	if n, err := again(records(700, "b")); !errors.As(err, &other) || n.Acked > 0 {
+		t.Errorf("other records: got %+v, %v, want none published", n, err)
+	}
+	if n, err := again(records(300, "b")); !errors.As(err, &other) || n.Acked > 0 {
+		t.Errorf("fewer records: got %+v, %v, want none published", n, err)
+	}
+	if n, err := again(records(600, "a")); err != nil || n.Skipped != 600 {
+		t.Errorf("the same again: got %+v, %v, want all skipped", n, err)
+	}
+}
+
 // Others may write as much as they like meanwhile: a series goes on where it was, whether
 // it was ended or killed, and a restarted one from its new beginning.
 func TestResumeBehindOthers(t *testing.T) {
