@@ -121,7 +121,7 @@ of them, whole, one a line, to be mended and given to "footfall deadletters repu
 			if output == "json" {
 				encoder := json.NewEncoder(out)
 				_, err = f.read(cmd.Context(), c, func(p *schemas.ParsedDeadLetter, _ *kgo.Record) error {
-					return encoder.Encode(lineOf(p))
+					return encoder.Encode(lineOf(p, c.Kafka.Lane))
 				})
 				return errors.Join(err, out.Flush())
 			}
@@ -150,6 +150,7 @@ type deadLetterLine struct {
 	Partition   int32           `json:"partition"`
 	Offset      int64           `json:"offset"`
 	Time        Moment          `json:"time"` // record timestamp
+	Lane        string          `json:"lane"`
 	Key         *string         `json:"key"`
 	Value       json.RawMessage `json:"value"` // text, an event, or null
 	ValueBase64 []byte          `json:"value_base64,omitempty"`
@@ -158,10 +159,12 @@ type deadLetterLine struct {
 	Size        int64           `json:"size,omitempty"`
 }
 
-func lineOf(p *schemas.ParsedDeadLetter) deadLetterLine {
+// usual is the lane of records without a header.
+func lineOf(p *schemas.ParsedDeadLetter, usual schemas.Lane) deadLetterLine {
+	lane, _ := schemas.LaneOf(p.Headers, usual) // of one that is none, the usual one
 	l := deadLetterLine{
 		Reason: p.Reason.String(), Detail: p.Detail, Topic: p.Topic, Partition: p.Pos.Partition, Offset: p.Pos.Offset,
-		Time: Moment(p.Time), Cut: p.Cut, SHA256: p.SHA256, Size: p.Size, Value: json.RawMessage("null"),
+		Time: Moment(p.Time), Lane: lane.String(), Cut: p.Cut, SHA256: p.SHA256, Size: p.Size, Value: json.RawMessage("null"),
 	}
 	if p.Key != nil {
 		key := string(p.Key)

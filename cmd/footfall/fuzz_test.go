@@ -91,7 +91,7 @@ func FuzzDeadLetterLine(f *testing.F) {
 	f.Add([]byte("u"), []byte("\"\\ud800\u2028"))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		for _, value := range [][]byte{value, nil} {
-			l := lineOf(&schemas.ParsedDeadLetter{DeadLetter: schemas.DeadLetter{Key: key, Value: value}, Topic: "events"})
+			l := lineOf(&schemas.ParsedDeadLetter{DeadLetter: schemas.DeadLetter{Key: key, Value: value}, Topic: "events"}, schemas.Live)
 			text, err := json.Marshal(l)
 			if err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,9 @@ func newRepublish(g *global) *cobra.Command {
 		Long: `Reads lines as "deadletters ls --output json" prints them, mended by hand or by a program,
 or plain events one a line, and publishes each as a new record to the events topic: key =
 user_id, timestamp = now, header "republished" = where the original was. A line that would
-be refused again is not published, but told.
+be refused again is not published, but told. Each goes by the lane that it came by, so that
+history mutes what changes by it, as it would have; in lane replay the timestamp is the
+event's time, since one of now would be the time of all.
 
 With --same instead of a file, the dead letters themselves are published again, unchanged:
 for when what refused them has been mended elsewhere (a rate configured, a clock set right).
@@ -62,7 +65,7 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 			r.out = cmd.OutOrStdout()
 			if same {
 				_, err = f.read(cmd.Context(), c, func(p *schemas.ParsedDeadLetter, _ *kgo.Record) error {
-					return r.line(cmd.Context(), fmt.Sprintf("%s/%d offset %d", p.Topic, p.Pos.Partition, p.Pos.Offset), lineOf(p))
+					return r.line(cmd.Context(), fmt.Sprintf("%s/%d offset %d", p.Topic, p.Pos.Partition, p.Pos.Offset), lineOf(p, c.Kafka.Lane))
 				})
 			} else {
 				err = r.file(cmd.Context(), args[0], cmd.InOrStdin())
@@ -77,7 +80,7 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 	f.add(cmd)
 	cmd.Flags().BoolVar(&same, "same", false, "publish the dead letters themselves again, as chosen by --reason, --since, --key")
 	cmd.Flags().BoolVar(&r.dry, "dry-run", false, "publish nothing, tell what would be")
-	cmd.Flags().StringVar(&r.lane, "lane", "live", "live, or backfill: whatever changes by it is muted")
+	cmd.Flags().StringVar(&r.lane, "lane", "", "live; backfill: whatever changes by it is muted; or replay (default the original's; of plain events kafka.lane)")
 	return cmd
 }
 
@@ -85,7 +88,8 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 type republisher struct {
 	client    *kgo.Client
 	topic     string
-	lane      string
+	lane      string       // of all; "": each one's own
+	usual     schemas.Lane // of those that tell none
 	dry       bool
 	decoder   *schemas.Decoder
 	out       io.Writer
@@ -95,9 +99,12 @@ type republisher struct {
 }
 
 func (r *republisher) open(ctx context.Context, c *Config) (err error) {
-	if err := oneOf("lane", r.lane, "live", "backfill"); err != nil {
-		return err
+	if r.lane != "" {
+		if err := oneOf("lane", r.lane, "live", "backfill", "replay"); err != nil {
+			return err
+		}
 	}
+	r.usual = c.Kafka.Lane
 	if r.decoder, err = schemas.NewDecoder(c.contract()); err != nil {
 		return &usageError{err}
 	}
@@ -176,6 +183,11 @@ func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) 
 		r.refuse(where, schemas.TooLarge.String(), "its bytes were not kept; publish it again from where it came")
 		return nil
 	}
+	lane, ok := schemas.ParseLane(cmp.Or(r.lane, l.Lane, r.usual.String()))
+	if !ok {
+		r.refuse(where, schemas.WrongType.String(), fmt.Sprintf("lane: got %.60q, want live, backfill or replay", l.Lane))
+		return nil
+	}
 	key := userOf(value)
 	var ev schemas.Event
 	var refused *schemas.RefusedError
@@ -193,7 +205,10 @@ func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) 
 		fmt.Fprintf(r.out, "%s: would publish %s %s of user %s\n", where, ev.Kind, shown(ev.ID, 60), shown(ev.User, 60))
 		return nil
 	}
-	rec := &kgo.Record{Topic: r.topic, Key: key, Value: value, Headers: []kgo.RecordHeader{{Key: schemas.LaneHeader, Value: []byte(r.lane)}}}
+	rec := &kgo.Record{Topic: r.topic, Key: key, Value: value, Headers: []kgo.RecordHeader{{Key: schemas.LaneHeader, Value: []byte(lane.String())}}}
+	if lane == schemas.Replay {
+		rec.Timestamp = time.UnixMilli(int64(ev.At))
+	}
 	if l.Topic != "" {
 		origin := fmt.Sprintf("%s/%d/%d", l.Topic, l.Partition, l.Offset)
 		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: RepublishedHeader, Value: []byte(origin)})

@@ -111,11 +111,11 @@ func scriptClient(ts *testscript.TestScript, opts ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
-// refuse ("refuse FILE") writes each line of a file that the contract refuses to the
+// refuse ("refuse FILE [LANE]") writes each line of a file that the contract refuses to the
 // dead-letter topic, as the engine does. An empty line stands for a tombstone.
 func refuse(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: refuse FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: refuse FILE [LANE]")
 	}
 	decoder, err := schemas.NewDecoder(defaultConfig().contract())
 	ts.Check(err)
@@ -124,6 +124,9 @@ func refuse(ts *testscript.TestScript, neg bool, args []string) {
 	lines := bufio.NewScanner(strings.NewReader(ts.ReadFile(args[0])))
 	for n := int64(0); lines.Scan(); n++ {
 		d := schemas.DeadLetter{Pos: schemas.Position{Offset: n}, Time: 1714557600000, Key: []byte("u"), Headers: []schemas.Header{{Key: "trace", Value: []byte("1")}}}
+		for _, lane := range args[1:] {
+			d.Headers = append(d.Headers, schemas.Header{Key: schemas.LaneHeader, Value: []byte(lane)})
+		}
 		if lines.Text() != "" {
 			d.Value = []byte(lines.Text())
 		}
@@ -142,7 +145,8 @@ func refuse(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // records ("records TOPIC FILE") writes a topic's records into a file, one a line:
-// key, value, and headers other than "sent", which tells the real time.
+// key, value, and headers other than "sent", which tells the real time; of lane replay also
+// the timestamp.
 func records(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: records TOPIC FILE")
@@ -155,6 +159,9 @@ func records(ts *testscript.TestScript, neg bool, args []string) {
 		for _, h := range r.Headers {
 			if h.Key != "sent" {
 				line += fmt.Sprintf(" %s=%s", h.Key, h.Value)
+			}
+			if h.Key == schemas.LaneHeader && string(h.Value) == "replay" {
+				line += " at=" + clock(schemas.Millis(r.Timestamp.UnixMilli()))
 			}
 		}
 		lines = append(lines, line)
