@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -298,15 +299,23 @@ func variable(key string) string {
 	return "FOOTFALL_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
+// serviceVariable is what Kubernetes sets in every container for each service of its
+// namespace, of which some may be named footfall, footfall-metrics or, by a chart of that
+// name, footfall-kafka.
+var serviceVariable = regexp.MustCompile(`^FOOTFALL_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// serviceAddress is the value of one whose name tells too little: FOOTFALL_METRICS_PORT.
+var serviceAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
 // foreignVariable tells variables that begin with FOOTFALL_ and are not keys: our own
-// other ones, and those that Kubernetes sets for a service of the name "footfall".
-func foreignVariable(name string) bool {
+// other ones, and those that Kubernetes sets.
+func foreignVariable(name, value string) bool {
 	switch name {
 	case "FOOTFALL_CONFIG", "FOOTFALL_CACHE", "FOOTFALL_CLICKHOUSE_HELPER", "FOOTFALL_REQUIRE_CLICKHOUSE":
 		return true
 	}
-	return strings.HasPrefix(name, "FOOTFALL_SERVICE_") || name == "FOOTFALL_PORT" ||
-		strings.HasPrefix(name, "FOOTFALL_PORT_") || strings.HasPrefix(name, "FOOTFALL_TEST_")
+	return strings.HasPrefix(name, "FOOTFALL_TEST_") || serviceVariable.MatchString(name) ||
+		name == "FOOTFALL_PORT" || strings.HasSuffix(name, "_PORT") && serviceAddress.MatchString(value)
 }
 
 func (c *Config) readEnv(env []string, table []option) (errs []error) {
@@ -320,7 +329,7 @@ func (c *Config) readEnv(env []string, table []option) (errs []error) {
 	sort.Strings(env)
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, "FOOTFALL_") || value == "" || foreignVariable(name) {
+		if !strings.HasPrefix(name, "FOOTFALL_") || value == "" || foreignVariable(name, value) {
 			continue // an empty variable is as good as none: compose files set them so
 		}
 		o, ok := byName[name]

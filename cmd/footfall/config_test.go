@@ -84,6 +84,31 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// What Kubernetes tells of services of a namespace is none of our keys, whatever the
+// services are named: the next restart would be refused.
+func TestVariablesOfServices(t *testing.T) {
+	var env []string
+	for _, service := range []string{"FOOTFALL", "FOOTFALL_METRICS", "FOOTFALL_KAFKA", "FOOTFALL_CLICKHOUSE_HEADLESS"} {
+		for _, v := range []string{
+			"SERVICE_HOST=10.0.0.7", "SERVICE_PORT=9092", "SERVICE_PORT_TCP_CLIENT=9092", "PORT=tcp://10.0.0.7:9092", "PORT_9092_TCP=tcp://10.0.0.7:9092",
+			"PORT_9092_TCP_PROTO=tcp", "PORT_9092_TCP_PORT=9092", "PORT_9092_TCP_ADDR=10.0.0.7",
+		} {
+			env = append(env, service+"_"+v)
+		}
+	}
+	if _, err := load(sources{env: env}); err != nil {
+		t.Error(err)
+	}
+	if _, err := load(sources{env: []string{"FOOTFALL_HTTP_PORT=9464"}}); err == nil {
+		t.Error("FOOTFALL_HTTP_PORT is no key, and was taken")
+	}
+	for _, o := range defaultConfig().options() {
+		if foreignVariable(variable(o.key), "tcp://10.0.0.7:9092") {
+			t.Errorf("%s could not be set by %s", o.key, variable(o.key))
+		}
+	}
+}
+
 // The later place wins: file, environment, flags.
 func TestPrecedence(t *testing.T) {
 	path := t.TempDir() + "/f.yaml"
