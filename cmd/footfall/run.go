@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,7 @@ lines go to standard error.`,
 				return fmt.Errorf("http.listen %s: %w; choose another address, or port 0 for any", c.HTTP.Listen, err)
 			}
 			if c.HTTP.Advertise == "" {
-				c.HTTP.Advertise = listener.Addr().String()
+				c.HTTP.Advertise = reachable(listener.Addr().String())
 			}
 			e, err := newEngine(cmd.Context(), c, log, c.tempo(), rebuild)
 			if err != nil && cmd.Context().Err() != nil {
@@ -93,6 +94,21 @@ lines go to standard error.`,
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false,
 		"bring partitions without a usable snapshot back to life from what the topics still have; differences are muted")
 	return cmd
+}
+
+// reachable is under which address others may reach one that is listened on. One of all
+// interfaces ([::]:9464) is for nobody: on each machine it would be that machine's own
+// instance that is asked.
+func reachable(listened string) string {
+	host, port, err := net.SplitHostPort(listened)
+	if ip, errIP := netip.ParseAddr(host); err != nil || errIP != nil || !ip.IsUnspecified() {
+		return listened
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return listened
+	}
+	return net.JoinHostPort(name, port)
 }
 
 // newLogger makes the log of a long-running command, on standard error.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -35,5 +36,22 @@ func TestHangupWhileStarting(t *testing.T) {
 	}
 	if <-p.done; p.err != nil {
 		t.Errorf("got %v, want it to go on after a SIGHUP, and to stop cleanly", p.err)
+	}
+}
+
+// The address that an instance commits is one that others can ask: that of all interfaces
+// would be everyone's own.
+func TestReachable(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	for listened, want := range map[string]string{
+		"[::]:9464": name + ":9464", "0.0.0.0:9464": name + ":9464",
+		"127.0.0.1:9464": "127.0.0.1:9464", "[::1]:9464": "[::1]:9464", "10.0.0.7:9464": "10.0.0.7:9464",
+	} {
+		if got := reachable(listened); got != want {
+			t.Errorf("%s: got %s, want %s", listened, got, want)
+		}
 	}
 }
