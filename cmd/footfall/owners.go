@@ -99,20 +99,20 @@ func ask(ctx context.Context, c *Config, address, path string, query url.Values,
 }
 
 // askAll asks every instance that has committed for its status, and returns also why
-// some don't answer. One that no longer owns anything says so by its answer.
-func askAll(ctx context.Context, c *Config) (answers []StatusAnswer, unreachable []error, err error) {
+// some don't answer, and how many members the group has. One that no longer owns anything
+// says so by its answer.
+func askAll(ctx context.Context, c *Config) (answers []StatusAnswer, unreachable []error, members int, err error) {
 	cl, err := c.connect(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	defer cl.Close()
 	committed, err := marks(ctx, c, cl)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	members, err := memberCount(ctx, c, cl)
-	if err != nil || members == 0 {
-		return nil, nil, err
+	if members, err = memberCount(ctx, c, cl); err != nil || members == 0 {
+		return nil, nil, 0, err
 	}
 	var addresses []string
 	for _, m := range committed {
@@ -129,7 +129,7 @@ func askAll(ctx context.Context, c *Config) (answers []StatusAnswer, unreachable
 		}
 		answers = append(answers, a)
 	}
-	return answers, unreachable, nil
+	return answers, unreachable, members, nil
 }
 
 // memberCount is how many members the group has now, by whichever protocol. Each of

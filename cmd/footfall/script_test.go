@@ -63,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"refuse":   refuse,
 			"records":  records,
 			"instance": instance,
+			"member":   member,
 			"misplace": misplace,
 			"snapshot": writeSnapshot,
 		},
@@ -216,18 +217,35 @@ func instance(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ts.Check(adm.CommitAllOffsets(ctx, "footfall", offsets)) // a group without members takes anyone's
 
+	join(ctx, ts, adm, protocol, 1)
+}
+
+// member ("member") joins the group beside an instance, and answers nobody.
+func member(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: member")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cl := scriptClient(ts)
+	defer cl.Close()
+	join(ctx, ts, kadm.NewClient(cl), kafka.Classic, 2)
+}
+
+// join makes another member of the group, and waits until there are so many.
+func join(ctx context.Context, ts *testscript.TestScript, adm *kadm.Client, protocol kafka.Protocol, want int) {
 	member := scriptClient(ts, append(protocol.Options(), kgo.ConsumerGroup("footfall"), kgo.ConsumeTopics("events"), kgo.DisableAutoCommit())...)
 	ts.Defer(member.Close)
 	for {
 		// Joining takes some round trips.
 		groups, err := adm.DescribeGroups(ctx, "footfall")
 		ts.Check(err)
-		if len(groups["footfall"].Members) > 0 {
+		if len(groups["footfall"].Members) >= want {
 			return
 		}
 		consumers, err := adm.DescribeConsumerGroups(ctx, "footfall")
 		ts.Check(err)
-		if len(consumers["footfall"].Members) > 0 {
+		if len(consumers["footfall"].Members) >= want {
 			return
 		}
 		ts.Check(ctx.Err())

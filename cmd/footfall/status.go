@@ -112,7 +112,7 @@ func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
 	} else {
 		s.Unreachable = append(s.Unreachable, err.Error())
 	}
-	answers, unreachable, err := askAll(ctx, c)
+	answers, unreachable, _, err := askAll(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, ou
 	defer cancel()
 	told := "no answer in time; the instances read the switch all the same"
 	for {
-		answers, unreachable, err := askAll(ctx, c)
+		answers, unreachable, members, err := askAll(ctx, c)
 		if ctx.Err() != nil {
 			fmt.Fprintln(out, told)
 			return nil
@@ -131,8 +131,12 @@ func confirm(ctx context.Context, c *Config, paused bool, wait time.Duration, ou
 			}
 		}
 		switch {
-		case all == 0:
+		case members == 0:
 			fmt.Fprintln(out, "no instance is running")
+			return nil
+		case agreed == all && members > all:
+			fmt.Fprintf(out, "confirmed by %d of %s; the rest have committed no address of their own (no partition yet, or see http.advertise), and read the switch all the same\n",
+				agreed, counted(members, "instance"))
 			return nil
 		case agreed == all && all == 1:
 			fmt.Fprintln(out, "confirmed by the running instance")
