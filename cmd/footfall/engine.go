@@ -389,6 +389,17 @@ func (e *engine) live() (partitions int, all bool) {
 	return len(status), e.state.Load() == "running"
 }
 
+// partitions gives what partitions last published, with their ends as they are known by now:
+// a partition that waits, such as for a transaction, publishes nothing, and what it does
+// not read is just what it lags behind.
+func (e *engine) partitions() []pipeline.Status {
+	all := e.pipe.Status()
+	for i := range all {
+		all[i].End = max(all[i].End, e.session.End(all[i].Partition))
+	}
+	return all
+}
+
 // population is how many users are in each segment of each set, in the partitions that
 // are live here.
 func (e *engine) population() (total []SetStatus) {

@@ -307,7 +307,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	refused := prometheus.NewDesc(deadLettersMetric, deadLettersHelp, []string{"partition", "reason"}, nil)
 	members := prometheus.NewDesc(segmentMetric, segmentHelp, []string{"partition", "set", "segment"}, nil)
-	for _, s := range m.engine.pipe.Status() {
+	for _, s := range m.engine.partitions() {
 		if s.Recovering {
 			continue
 		}

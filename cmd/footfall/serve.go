@@ -252,7 +252,7 @@ func (e *engine) status(ctx context.Context) StatusAnswer {
 		Started: Moment(e.started.UnixMilli()), Now: Moment(e.tempo.now()), State: e.state.Load().(string), //nolint:forcetypeassert // only strings are stored
 		Paused: e.paused.Load(), Rules: fmt.Sprintf("%016x", e.pipe.Rules().Hash()), Partitions: []PartitionStatus{},
 	}
-	for _, s := range e.pipe.Status() {
+	for _, s := range e.partitions() {
 		out.Partitions = append(out.Partitions, e.partitionStatus(&s))
 	}
 	if e.conf.ClickHouse.Enabled {

@@ -45,6 +45,7 @@ func (s *Session) ask(ctx context.Context) {
 			for _, p := range t.Partitions {
 				if p.ErrorCode == 0 {
 					s.ends[p.Partition] = pipeline.End{Partition: p.Partition, Offset: p.Offset, Wall: wall}
+					s.told[p.Partition] = p.Offset
 				}
 			}
 		}

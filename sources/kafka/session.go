@@ -51,6 +51,7 @@ type Session struct {
 
 	mu    sync.Mutex
 	ends  map[int32]pipeline.End // asked for, not yet polled
+	told  map[int32]int64        // ends as they were last told, polled or not
 	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
 
 	// life is the context of all clients: its end interrupts whatever they do.
@@ -84,6 +85,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		marking: make(chan *producer, 1),
 		reading: make(map[int32]*cursor),
 		ends:    make(map[int32]pipeline.End),
+		told:    make(map[int32]int64),
 		metas:   make(map[string]topicInfo),
 	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -318,6 +320,17 @@ func (s *Session) fetchError(f kgo.FetchTopicPartition) error {
 	default:
 		return fmt.Errorf("kafka: fetch %s/%d: %w%s", f.Topic, f.Partition, Unreadable(err), remedy(err))
 	}
+}
+
+// End returns a partition's end as the broker last told it, also while nobody polls;
+// -1: not yet.
+func (s *Session) End(partition int32) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if end, ok := s.told[partition]; ok {
+		return end
+	}
+	return -1
 }
 
 // takeEnds moves the ends that were asked for into the batch.
