@@ -95,8 +95,8 @@ func (k *killSwitch) record(r *kgo.Record) {
 func (k *killSwitch) caughtUp() { k.each(k.says) }
 
 // watchControl follows the control topic until ctx ends. It returns only when ctx has
-// ended, or when the topic does not exist; what else goes wrong is logged and tried
-// again, and everything stays as it was.
+// ended, or when the topic does not exist, or is not the one any more that it was; what
+// else goes wrong is logged and tried again, and everything stays as it was.
 func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...follower) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
@@ -130,16 +130,24 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...
 	if empty {
 		caughtUp()
 	}
+	failed := 0 // polls, one after the other
 	for told := empty; ; {
 		fetches := cl.PollFetches(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		for _, f := range fetches.Errors() {
-			if errors.Is(f.Err, kerr.UnknownTopicOrPartition) {
-				return fmt.Errorf("kafka: there is no topic %s; `footfall topics create` makes it", topic)
+		failed++
+		errs := fetches.Errors()
+		for _, f := range errs {
+			if errors.Is(f.Err, kerr.UnknownTopicOrPartition) || errors.Is(f.Err, kerr.UnknownTopicID) {
+				return fmt.Errorf("kafka: there is no topic %s as it was; `footfall topics create` makes it", topic)
 			}
 			log.Warn("the control topic can't be read; kill switch and epochs stay as they were", zap.String("topic", topic), zap.Error(f.Err))
+		}
+		if len(errs) == 0 {
+			failed = 0
+		} else {
+			backoff(ctx, failed)
 		}
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()

@@ -51,3 +51,27 @@ func TestControlTopicThatRetentionHasEmptied(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A control topic that was deleted and made again is followed again: else nobody could
+// stop the triggers of an instance until it is restarted.
+func TestControlTopicMadeAnew(t *testing.T) {
+	h := prepareHouse(t, localKafka(t), "http://127.0.0.1:8123/none", schemas.Live, "clickhouse.enabled=false", "kafka.partitions=1")
+	h.run("topics", "create")
+	h.start()
+	h.ready()
+	cl, err := h.conf.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), h.conf.controlTopic()); err != nil {
+		t.Fatal(err)
+	}
+	h.until("the log says that it is gone", time.Minute, func() bool { return h.logged("the control topic can't be read") })
+	h.run("topics", "create")
+	h.run("triggers", "pause", "--wait", "0s")
+	h.until("the instance is paused", time.Minute, func() bool {
+		all := h.status().Instances
+		return len(all) == 1 && all[0].Paused
+	})
+}

@@ -242,10 +242,14 @@ func (e *engine) run(ctx context.Context) error {
 		once.Do(func() { known <- nil })
 	}}
 	wg.Go(func() {
-		err := watchControl(beside, e.conf, log, e.epochs, turn)
-		once.Do(func() { known <- err })
-		if err != nil {
-			e.log.Error("the control topic can't be read; kill switch and epochs stay as they were", zap.Error(err))
+		for attempt := 1; ; attempt++ {
+			err := watchControl(beside, e.conf, log, e.epochs, turn)
+			once.Do(func() { known <- err })
+			if err == nil || beside.Err() != nil {
+				return
+			}
+			e.log.Error("the control topic can't be read; kill switch and epochs stay as they were, and it is looked for again", zap.Error(err))
+			backoff(beside, attempt)
 		}
 	})
 	wg.Go(func() { e.epochs.run(beside) })
