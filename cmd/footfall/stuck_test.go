@@ -59,7 +59,7 @@ func TestLagOfAPartitionThatIsStuck(t *testing.T) {
 	address := h.marks()[0].Address
 	lag := regexp.MustCompile(`footfall_lag_records\{partition="0"\} ([0-9.e+]+)`)
 	h.until("the lag is told", 30*time.Second, func() bool {
-		res, err := http.Get("http://" + address + "/metrics") //nolint:noctx // a test's, and it ends with the instance
+		res, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
