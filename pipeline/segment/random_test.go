@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"footfall/pipeline/pipelinetest/randomrules"
 	"footfall/pipeline/profile"
-	"footfall/pipeline/segment/randomrules"
 	"footfall/schemas"
 )
 

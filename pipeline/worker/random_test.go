@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"footfall/pipeline/pipelinetest/randomrules"
 	"footfall/pipeline/segment"
-	"footfall/pipeline/segment/randomrules"
 	"footfall/schemas"
 )
 

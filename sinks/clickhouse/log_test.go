@@ -141,7 +141,7 @@ func TestBoundsBesideAPartitionWithoutALeader(t *testing.T) {
 			number, _ := strconv.Atoi(port)
 			res.Brokers = append(res.Brokers, kmsg.MetadataResponseBroker{NodeID: int32(n), Host: host, Port: int32(number)})
 		}
-		res.Topics = []kmsg.MetadataResponseTopic{{Topic: kmsg.StringPtr("in"), TopicID: cluster.TopicInfo("in").TopicID, Partitions: []kmsg.MetadataResponseTopicPartition{
+		res.Topics = []kmsg.MetadataResponseTopic{{Topic: new("in"), TopicID: cluster.TopicInfo("in").TopicID, Partitions: []kmsg.MetadataResponseTopicPartition{
 			{Partition: 0, Leader: 0}, {Partition: 1, Leader: -1, ErrorCode: kerr.LeaderNotAvailable.Code},
 		}}}
 		return res, nil, true
