@@ -233,7 +233,12 @@ func TestTopicsNotKnownYet(t *testing.T) {
 	}
 	unheard(kmsg.DescribeConfigs)
 	unheard(kmsg.Metadata)
-	assigned(t, e.session(e.config("a")), 2)
+	s := e.session(e.config("a"))
+	assigned(t, s, 2)
+	unheard(kmsg.Metadata)
+	if err := s.missing(t.Context()); err != nil {
+		t.Errorf("of topics that a broker does not know yet: %v", err)
+	}
 }
 
 // The topics are made alike; what exists is not changed but told.

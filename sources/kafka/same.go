@@ -113,13 +113,18 @@ func (s *Session) look(ctx context.Context) (gone, err error) {
 }
 
 // missing explains an error that says that a topic, or its id, is unknown: nil if all
-// topics are there as they were, so that it goes by itself.
+// topics are there as they were, so that it goes by itself. A broker that has just started
+// may not know them yet, and be the one that is asked.
 func (s *Session) missing(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
-	defer cancel()
-	gone, err := s.look(ctx)
-	if err == nil {
-		err = gone
+	var gone error
+	err := insistOnTopic(ctx, describeTimeout, func(ctx context.Context) (err error) {
+		if gone, err = s.look(ctx); gone != nil {
+			return kerr.UnknownTopicOrPartition
+		}
+		return err
+	})
+	if gone != nil {
+		return gone
 	}
 	return err
 }
