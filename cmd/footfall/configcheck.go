@@ -200,7 +200,11 @@ func (k *checker) spans() {
 	u, err := url.Parse(c.Snapshots.Bucket)
 	switch {
 	case err != nil || u.Scheme == "":
-		k.bad("snapshots.bucket", "%q is not a URL such as file:///var/lib/footfall/snapshots or s3://bucket?region=eu-west-1", c.Snapshots.Bucket)
+		_, shown, secret := strings.Cut(c.Snapshots.Bucket, "@") // before it may be a password
+		if !secret {
+			shown = c.Snapshots.Bucket
+		}
+		k.bad("snapshots.bucket", "%q is not a URL such as file:///var/lib/footfall/snapshots or s3://bucket?region=eu-west-1", shown)
 	case u.User != nil:
 		k.bad("snapshots.bucket", "holds a password; credentials come from the cloud's own environment")
 	}
@@ -235,6 +239,10 @@ func (k *checker) clickhouse() {
 	k.within("clickhouse.batch.age", c.Batch.Age, 10*time.Millisecond, 10*time.Minute)
 	if p := &k.c.Parity; p.Every != 0 {
 		k.within("parity.every", p.Every, time.Second, 24*time.Hour)
+	}
+	if f := &k.c.Forecast; f.Every != 0 {
+		k.within("forecast.every", f.Every, time.Second, 30*24*time.Hour)
+		k.within("forecast.for", f.For, time.Hour, 3650*24*time.Hour)
 	}
 	if n := k.c.Parity.Users; n < 1 || n > 10000 {
 		k.bad("parity.users", "%d is not within 1 and 10000", n)

@@ -234,10 +234,12 @@ func (m *metrics) fact(f pipeline.Fact) {
 // Describe is prometheus.Collector: what is collected depends on the partitions.
 func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 
-// The metrics with more labels than the partition.
+// The metrics with more labels than the partition, and that of those that are not live.
 const (
 	deadLettersMetric = "footfall_dead_letters_total"
 	deadLettersHelp   = "Records refused since the partition is here, by partition and reason."
+	recoveringMetric  = "footfall_recovering"
+	recoveringHelp    = "1 while a partition is here and not live yet: it recovers, or waits for what it needs for that, and says nothing. By partition."
 	segmentMetric     = "footfall_segment_users"
 	segmentHelp       = "Users by partition, set and segment."
 	archiveMetric     = "footfall_archive_rows_total"
@@ -251,7 +253,7 @@ const (
 func (m *metrics) reference() (string, error) {
 	help := map[string]string{
 		deadLettersMetric: deadLettersHelp, segmentMetric: segmentHelp, archiveMetric: archiveHelp, retentionMetric: retentionHelp,
-		parityDifferencesMetric: parityDifferencesHelp,
+		parityDifferencesMetric: parityDifferencesHelp, recoveringMetric: recoveringHelp,
 	}
 	for _, p := range partitionMetrics() {
 		help[p.name] = p.help + " By partition."
@@ -307,11 +309,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	refused := prometheus.NewDesc(deadLettersMetric, deadLettersHelp, []string{"partition", "reason"}, nil)
 	members := prometheus.NewDesc(segmentMetric, segmentHelp, []string{"partition", "set", "segment"}, nil)
+	recovering := prometheus.NewDesc(recoveringMetric, recoveringHelp, []string{"partition"}, nil)
 	for _, s := range m.engine.partitions() {
+		p := strconv.Itoa(int(s.Partition))
+		out <- prometheus.MustNewConstMetric(recovering, prometheus.GaugeValue, boolean(s.Recovering), p)
 		if s.Recovering {
 			continue
 		}
-		p := strconv.Itoa(int(s.Partition))
 		for i, v := range []float64{
 			float64(s.Mark.Next), float64(s.Committed.Next), float64(max(0, s.End-s.Mark.Next)),
 			seconds(s.Mark.Clock), seconds(s.Mark.Fired), float64(s.Users), boolean(s.Settled), s.Reviewed, boolean(s.Filling), float64(s.Epoch), seconds(s.Window), float64(s.Snapshot), seconds(s.SnapshotAt),

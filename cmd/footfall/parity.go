@@ -105,7 +105,7 @@ heard of a user who was named.`,
 	b.add(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&o.sets, "segment-set", nil, "only this segment `set`; repeatable (default all)")
-	f.StringSliceVar(&o.users, "user", nil, "only this `user`; repeatable")
+	f.StringArrayVar(&o.users, "user", nil, "only this `user`; repeatable")
 	f.StringSliceVar(&o.partitions, "partition", nil, "only this `partition`; repeatable")
 	f.IntVar(&o.sample, "sample", 1000, "so many users, drawn over all partitions")
 	f.BoolVar(&o.all, "all", false, "all users")

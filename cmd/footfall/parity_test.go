@@ -147,7 +147,7 @@ func (h *house) harmParity(users int64) {
 		h.t.Errorf("reasons (-want +got):\n%s", d)
 	}
 	var r parityReport
-	out, err := h.command("parity", "--output", "json", "--user", "nobody-"+poor).Output()
+	out, err := h.command("parity", "--output", "json", "--user", "nobody, "+poor).Output()
 	if json.Unmarshal(out, &r) != nil || err == nil || len(r.Partitions) != 1 || r.Partitions[0].Unknown != 1 {
 		h.t.Errorf("of a user whom nobody knows: got %v, %s; want unknown 1, and exit code 1", err, out)
 	}

@@ -178,9 +178,14 @@ func (p *publication) run(ctx context.Context, c *Config, out, progress io.Write
 		Before: n.Skipped, TooLarge: n.Refused, Skipped: stats.Skipped, Bytes: n.Bytes, Seconds: time.Since(began).Seconds(),
 	}
 	if p.output == "json" {
-		return json.NewEncoder(out).Encode(result)
+		err = json.NewEncoder(out).Encode(result)
+	} else {
+		err = result.print(out, stats.Reports)
 	}
-	return result.print(out, stats.Reports)
+	if err == nil && stats.Rows > 0 && stats.Events == 0 {
+		err = fmt.Errorf("%s: none of its rows is an event by %s; footfall validate --mapping shows why", p.path, p.mapping)
+	}
+	return err
 }
 
 // all publishes every event of the file.

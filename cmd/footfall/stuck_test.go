@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -70,6 +71,9 @@ func TestLagOfAPartitionThatIsStuck(t *testing.T) {
 		}
 		m := lag.FindSubmatch(text)
 		all := h.partitionsLive()
+		if !bytes.Contains(text, []byte("\n"+recoveringMetric+"{partition=\"0\"} 0\n")) {
+			t.Errorf("the partition is live, and %s is not 0 in\n%s", recoveringMetric, text)
+		}
 		return m != nil && string(m[1]) != "0" && len(all) == 1 && all[0].lag() > 0
 	})
 	instance.kill()
