@@ -110,7 +110,10 @@
 //	fuzzers                                     make fuzz         10 s    10^8 executions
 //	published numbers of real shops             make published    all     -
 //
-// The simulation and the oracle share no code with the worker. Chaos runs on a real Apache
+// The simulation and the oracle share no code with the worker. Its shoppers live by a dozen
+// families of rules; rules of the whole language are made by chance in property tests
+// (pipelinetest/randomrules): a naive reading of them answers as they do, in zones and at
+// moments where clocks change, and workers change from some to others and recover. Chaos runs on a real Apache
 // Kafka and the ClickHouse engine, and is judged by programs that share nothing with the
 // engine. A fault of the broker's own (sources/kafka, doc.go) is told apart and counted
 // beside the figures; a run that it cut short counts for nothing else. What the campaign
@@ -125,6 +128,56 @@
 // eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	632b229  a forecast missed who moves only after 64 others  read by a reviewer   worker.TestForecastOfMuchThatPasses
+//	         of their moments have passed
+//	e674248  of more than 1,024 moments in a window the oldest read by a reviewer   profile.TestMomentsThatAreTooManyStillPass
+//	         gathered what had long left it, and never left
+//	         itself
+//	2fce185  a first event after a recovery, of a kind that no rules made by chance worker.TestEvidenceOfAKindThatNoCellKeeps
+//	         cell keeps, was compared with no row: a panic
+//	         after every start, or somebody else's evidence
+//	69c2c21  2.5 + 2.5 was told apart from 5 and not from 500: rules made by chance segment.TestWorkedOutConstants
+//	         two counts shared one cell, two sets of rules one
+//	         hash
+//	60f7c45  where clocks went back over midnight a day had    all zones, 40 years  segment.TestClocksThatGoBackOverMidnight
+//	         ended before it ended: a panic, or events in no
+//	         day
+//	a085e73  rules that ask for more than 255 cells panicked   read by a reviewer   segment.TestLimits
+//	2ac0c5e  a list that other rules had kept longer grew by   read by a reviewer   profile.TestRecentIsCutToWhatIsAskedFor
+//	         every event, until a panic
+//	b39204e  one batch of zeros had those after it take        read by a reviewer   kafka.TestUnpackAfterABatchOfNothing
+//	         gigabytes
+//	914cfae  a partition that fills transactions, as in a      read by a reviewer   pipeline.TestEveryPartitionIsCommittedInTurn
+//	         backfill, kept the others' triggers out
+//	2032b46  a partition without a leader stopped the archive  read by a reviewer   clickhouse.TestBoundsBesideAPartitionWithout-
+//	         of all                                                                 ALeader
+//	da4e628  the archive skipped rows of a partition that was  read by a reviewer   clickhouse.TestLostAndGivenAgainBehindAPoll
+//	         lost and given again behind a poll
+//	1d09743  a snapshot of a partition that hears nothing more read by a reviewer   pipeline.TestASnapshotIsOverWhenItIsWritten
+//	         kept all others from taking theirs
+//	f25c27f  two marks that stay undecided, or two logs that   read by a reviewer   pipeline.TestRecoveriesThatWaitTakeNobodysTurn
+//	         are away, kept every other partition from
+//	         recovering (fade1f5, too)
+//	60031ac  a partition without a leader stopped the clocks   read by a reviewer   kafka.TestEndsBesideAPartitionWithoutALeader
+//	         of all: silence was not said
+//	9fe9cbb  a proxy that closes connections at once ended     read by a reviewer   kafka.TestClosedAtOnceIsNoAnswer
+//	         processes that should have waited
+//	d641948  a partition without input took no snapshots, and  read by a reviewer   pipeline.TestSnapshotsFollowWhatSilenceSays
+//	         went on speaking: when retention had removed
+//	         that, no recovery led there
+//	49a4797  a control topic that was deleted and made again:  read by a reviewer   TestControlTopicMadeAnew, TestControlTopic-
+//	         the kill switch did nothing, and the log filled                        ThatRetentionHasEmptied in cmd/footfall
+//	         up (f3d341d: one that retention had emptied was
+//	         waited for)
+//	e795ade  a partition whose transactions do not end lagged  read by a reviewer   TestLagOfAPartitionThatIsStuck in cmd/footfall
+//	         by 0
+//	b2e0709  a dead letter of a replay was sent again at the   read by a reviewer   cmd/footfall, testdata/script/deadletters.
+//	         wall's time, and moved the clock of all there by                       txtar
+//	         years
+//	0446a2d  another file of the same name was taken for one   read by a reviewer   cmd/footfall, testdata/script/publish.txtar
+//	         that had been published
+//	1c16c30  an order that was sent again was bought again in  read by a reviewer   clickhouse.TestOrdersOnceInFunnels
+//	         funnel views
 //	e247eea  topics create failed, and run refused to begin,   three brokers        kafka.TestTopicsNotKnownYet
 //	         where the broker that was asked had not heard of
 //	         the topics that another had just made
