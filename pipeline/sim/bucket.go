@@ -22,6 +22,7 @@ type bucket struct {
 	objects map[string][]byte
 	hashes  map[string]uint64 // of the outputs, as the snapshot says, where it was looked up
 	bad     map[string]bool   // torn, damaged, foreign or stray; recovery is owed one that is none of it
+	planted map[string]bool   // bad for what they are of, and not damaged
 	heads   map[string]head   // of partitions' objects
 	ever    map[uint64][]byte // all that was ever stored of a partition, by its sum
 	late    []latePut
@@ -50,7 +51,7 @@ type latePut struct {
 
 func newBucket(w *world) *bucket {
 	return &bucket{
-		world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{},
+		world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}, planted: map[string]bool{},
 		heads: map[string]head{}, ever: map[uint64][]byte{},
 	}
 }
@@ -155,7 +156,7 @@ func (b *bucket) links(key string) (keys []string, whole bool) {
 // plant stores one that recovery must not take.
 func (b *bucket) plant(key string, data []byte) {
 	b.put(key, data)
-	b.bad[key] = true
+	b.bad[key], b.planted[key] = true, true
 	b.world.trace("planted: %s", key)
 }
 
@@ -320,6 +321,17 @@ func (b *bucket) keys(prefix string) []string {
 		}
 	}
 	return keys
+}
+
+// damaged tells whether one is, unknown to who builds upon it: those of another cluster may
+// push out the sound ones then.
+func (b *bucket) damaged(prefix string) bool {
+	for k := range b.bad {
+		if strings.HasPrefix(k, prefix) && !b.planted[k] {
+			return true
+		}
+	}
+	return false
 }
 
 // spoilt tells whether there is one already that recovery must not take: it may push

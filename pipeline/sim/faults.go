@@ -282,6 +282,9 @@ func snapshotOf(k *worker.Worker, wall schemas.Millis, upon *snapshot.Link) []by
 // is no snapshot at all.
 func (w *world) foreign(p *part) {
 	prefix := snapshot.ID{Partition: p.number}.String()[:7]
+	if w.bucket.damaged(prefix) {
+		return
+	}
 	if w.rng.IntN(4) == 0 {
 		name := []string{"README", "tmp-17", "0000000000000000007-1.snap", "manifest.json"}[w.rng.IntN(4)]
 		w.bucket.objects[prefix+name] = []byte("nothing of ours")
