@@ -185,14 +185,24 @@ type Cart struct {
 	Value   int64          // minor units of the reporting currency
 }
 
+// balance is what a cart has of a product.
+type balance struct {
+	cart, product   int64
+	quantity, value int64
+}
+
 // Carts gives the open carts that have something in them, as of a clock, those first
 // whose last change is the newest, and the time of the oldest line that counts, Never
-// without one; into is used again. Lines from the near future count.
+// without one; into is used again. Lines from the near future count. Of no product is
+// there ever less than nothing: what is taken out beyond what was put in, because it was
+// bought or is forgotten, takes nothing else out.
 func (v View) Carts(cell int, clock schemas.Millis, into []Cart) (carts []Cart, oldest schemas.Millis) {
 	into, oldest = into[:0], schemas.Never
 	list := v.List(cell)
 	from := int64(v.rows.layout.cells[cell].from(clock))
-	for i := range len(list) / lineEntries {
+	var memory [CartLinesMax]balance
+	balances := memory[:0]
+	for i := range len(list) / lineEntries { // in the order of their times
 		l := lineAt(list, i)
 		if l.order() || l.at < from {
 			continue
@@ -205,10 +215,31 @@ func (v View) Carts(cell int, clock schemas.Millis, into []Cart) (carts []Cart, 
 		}
 		into[at].First = min(into[at].First, schemas.Millis(l.at))
 		into[at].Changed = max(into[at].Changed, schemas.Millis(l.at))
-		into[at].Items += l.quantity
-		into[at].Value += l.value
+		of := slices.IndexFunc(balances, func(b balance) bool { return b.cart == l.cart && b.product == l.product })
+		if of < 0 {
+			of = len(balances)
+			balances = append(balances, balance{cart: l.cart, product: l.product})
+		}
+		balances[of].add(&l)
+	}
+	for i := range into {
+		for _, b := range balances {
+			if uint64(b.cart) == into[i].ID {
+				into[i].Items += b.quantity
+				into[i].Value += b.value
+			}
+		}
 	}
 	into = slices.DeleteFunc(into, func(c Cart) bool { return c.Items <= 0 })
 	slices.SortFunc(into, func(a, b Cart) int { return cmp.Or(cmp.Compare(b.Changed, a.Changed), cmp.Compare(a.ID, b.ID)) })
 	return into, oldest
+}
+
+// add puts a line in, or takes it out.
+func (b *balance) add(l *cartLine) {
+	b.quantity += l.quantity
+	b.value += l.value
+	if b.quantity <= 0 {
+		b.quantity, b.value = 0, 0
+	}
 }

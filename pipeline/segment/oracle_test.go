@@ -539,10 +539,13 @@ func (o *naive) cart(name string) any {
 		id           string
 		changed      schemas.Millis
 		items, value int64
+		of           map[string][2]int64 // pieces and worth of each product
 	}
 	recent := func(at schemas.Millis) bool { return o.now-at < 30*schemas.Day }
 	var carts []cart
-	for _, line := range o.events {
+	events := slices.Clone(o.events)
+	slices.SortStableFunc(events, func(a, b schemas.Event) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Kind, b.Kind)) })
+	for _, line := range events {
 		if line.Kind != schemas.AddToCart && line.Kind != schemas.RemoveFromCart || !recent(line.At) {
 			continue
 		}
@@ -552,15 +555,24 @@ func (o *naive) cart(name string) any {
 		at := slices.IndexFunc(carts, func(c cart) bool { return c.id == string(line.CartID) })
 		if at < 0 {
 			at = len(carts)
-			carts = append(carts, cart{id: string(line.CartID)})
+			carts = append(carts, cart{id: string(line.CartID), of: map[string][2]int64{}})
 		}
 		sign := int64(1)
 		if line.Kind == schemas.RemoveFromCart {
 			sign = -1
 		}
 		carts[at].changed = max(carts[at].changed, line.At)
-		carts[at].items += sign * line.Quantity
-		carts[at].value += sign * line.Worth
+		of := carts[at].of[string(line.ProductID)]
+		if of[0], of[1] = of[0]+sign*line.Quantity, of[1]+sign*line.Worth; of[0] <= 0 { // no less than nothing
+			of = [2]int64{}
+		}
+		carts[at].of[string(line.ProductID)] = of
+	}
+	for i := range carts {
+		for _, of := range carts[i].of {
+			carts[i].items += of[0]
+			carts[i].value += of[1]
+		}
 	}
 	carts = slices.DeleteFunc(carts, func(c cart) bool { return c.items <= 0 })
 	slices.SortFunc(carts, func(a, b cart) int {

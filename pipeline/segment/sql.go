@@ -308,9 +308,13 @@ func (w *sqlWriter) cart(n *node) string {
 		"type IN ('add_to_cart', 'remove_from_cart', 'purchase') AND t >= " + fmt.Sprint(w.now-cartsKept+1) + ")")
 	orders := "arrayFilter(o -> o.2 = 'purchase', " + lines + ")"
 	open := "arrayFilter(l -> l.2 != 'purchase' AND NOT arrayExists(o -> o.1 >= l.1 AND ((o.3 != '' AND o.3 = l.3) OR has(o.7, l.4) OR (o.3 = '' AND empty(o.7))), " + orders + "), " + lines + ")"
+	// By product, in the order of time; what is put in sorts before what is taken out.
 	sign := "if(l.2 = 'add_to_cart', 1, -1)"
-	carts := "arrayMap(c -> (arrayMax(l -> if(l.3 = c, l.1, 0), ls), arraySum(l -> if(l.3 = c, " + sign + " * l.5, 0), ls), arraySum(l -> if(l.3 = c, " + sign + " * l.6, 0), ls), " +
-		"if(c = '', 0, xxHash64(c))), arrayDistinct(arrayMap(l -> l.3, ls)))"
+	balance := "arrayFold((b, l) -> if(b.1 + " + sign + " * l.5 <= 0, (toInt64(0), toInt64(0)), (toInt64(b.1 + " + sign + " * l.5), toInt64(b.2 + " + sign + " * l.6))), " +
+		"arraySort(l -> (l.1, l.2), arrayFilter(l -> l.3 = c AND l.4 = p, ls)), (toInt64(0), toInt64(0)))"
+	balances := "arrayMap(p -> " + balance + ", arrayDistinct(arrayMap(l -> l.4, arrayFilter(l -> l.3 = c, ls))))"
+	carts := "arrayMap(c -> arrayMap(bs -> (arrayMax(l -> if(l.3 = c, l.1, 0), ls), arraySum(b -> b.1, bs), arraySum(b -> b.2, bs), " +
+		"if(c = '', 0, xxHash64(c))), [" + balances + "])[1], arrayDistinct(arrayMap(l -> l.3, ls)))"
 	all := "arrayMap(ls -> arraySort(c -> (-c.1, c.4), arrayFilter(c -> c.2 > 0, if(empty(ls), [], " + carts + "))), [" + open + "])[1]"
 	switch {
 	case n.op == opCarts:
