@@ -136,6 +136,7 @@ func (a *Archive) trim(ctx context.Context) error {
 	}
 	turn.trimmed = now
 	turn.ledger.trim(start)
+	turn.since = max(turn.since, min(start, turn.committed)) // samples are of what is still there
 	return nil
 }
 

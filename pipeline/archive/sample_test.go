@@ -67,3 +67,33 @@ func TestSampleOfWhatRetentionHasTaken(t *testing.T) {
 		t.Errorf("got %d wrong samples, want 1", n)
 	}
 }
+
+// A partition may be ours for longer than its log keeps anything: what is drawn is of what
+// the log still has.
+func TestSamplesAreOfWhatTheLogHas(t *testing.T) {
+	log := &shrinking{start: 1_000_000, next: 1_000_300, read: true}
+	now := schemas.Day
+	a := New(Config{Log: log, Table: strange{}, Now: func() schemas.Millis { return now }, Report: func(Fact) {}})
+	p := &part{partition: Partition{Topic: "events"}, committed: 1_000_300}
+	p.ledger.spans = []entry{{first: 0, next: 1_000_000}, {first: 1_000_000, next: 1_000_300}}
+	a.parts[p.partition] = p
+	if err := a.trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for ; now < 2*schemas.Day; now += schemas.Hour {
+		if err := a.sample(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := a.stats.Sampled.Load(); n != 24*300 {
+		t.Errorf("got %d records sampled, want the log's 300 each time", n)
+	}
+	log.start = log.next + 100 // retention was faster than the archive
+	now += schemas.Day
+	if err := a.trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if of, _ := a.draw(now); of != nil {
+		t.Errorf("got a sample of %+v, want none", of)
+	}
+}
