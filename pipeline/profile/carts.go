@@ -28,7 +28,7 @@ const (
 
 const (
 	lineEntries = 3
-	// CartLinesMax is how many lines and orders of a user are kept; the oldest go first.
+	// CartLinesMax is how many lines and orders of a user are kept.
 	CartLinesMax = 96
 	// CartEntriesMax is how many entries of a list they take.
 	CartEntriesMax = CartLinesMax * lineEntries
@@ -100,14 +100,20 @@ func (r *Rows) foldCarts(c *Cell, w []uint32, ev *schemas.Event, clock schemas.M
 	return true
 }
 
-// write turns the last lines, as many as are kept, into entries.
+// write turns lines into entries. Of too many the products of orders go first, the oldest
+// of them: they close only what comes late. Then it is the oldest of all.
 func (s *cartScratch) write(lines []cartLine) []Entry {
 	s.entries = s.entries[:0]
-	for i := range lines[max(0, len(lines)-CartLinesMax):] {
-		e := lines[max(0, len(lines)-CartLinesMax)+i].entries()
+	surplus := len(lines) - CartLinesMax
+	for i := range lines {
+		if surplus > 0 && lines[i].what == orderProduct {
+			surplus--
+			continue
+		}
+		e := lines[i].entries()
 		s.entries = append(s.entries, e[:]...)
 	}
-	return s.entries
+	return s.entries[max(0, surplus)*lineEntries:]
 }
 
 // linesOf are the lines of one event.

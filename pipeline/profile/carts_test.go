@@ -1,0 +1,46 @@
+package profile
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"footfall/schemas"
+)
+
+// cartsOf are rows of one user that keep carts for 30 days, after some events.
+func cartsOf(events ...schemas.Event) (r *Rows, clock schemas.Millis) {
+	r = NewRows(NewLayout([]Cell{{
+		Name: "carts", Keeps: Carts, Kinds: KindsOf(schemas.AddToCart, schemas.RemoveFromCart, schemas.Purchase),
+		Value: func(ev *schemas.Event) int64 { return ev.Worth }, Keep: 30 * schemas.Day, K: CartEntriesMax,
+	}}))
+	r.Append()
+	for i := range events {
+		clock = max(clock, events[i].At)
+		r.Fold(0, &events[i], clock)
+	}
+	return r, clock
+}
+
+func addition(at schemas.Millis, cart, product string) schemas.Event {
+	return schemas.Event{Kind: schemas.AddToCart, At: at, CartID: []byte(cart), ProductID: []byte(product), Quantity: 1_000_000, Worth: 100}
+}
+
+// An order of more items than lines are kept takes no place from what it does not close,
+// and what comes late of its cart is closed by it all the same.
+func TestALargeOrderLeavesOtherCarts(t *testing.T) {
+	const at = 100 * schemas.Day
+	var items []string
+	for i := range CartLinesMax + 10 {
+		items = append(items, fmt.Sprintf(`{"product_id":"p%d"}`, i))
+	}
+	order := schemas.Event{Kind: schemas.Purchase, At: at + 10, CartID: []byte("bought"), Items: []byte("[" + strings.Join(items, ",") + "]")}
+	r, clock := cartsOf(addition(at, "left", "lamp"), addition(at+1, "bought", "p1"), order, addition(at+2, "bought", "late"))
+	carts, _ := r.View(0).Carts(0, clock, nil)
+	if len(carts) != 1 || carts[0].ID != HashText([]byte("left")) || carts[0].Items != 1_000_000 {
+		t.Errorf("got %+v, want the cart that was left", carts)
+	}
+	if n := len(r.View(0).List(0)); n > CartEntriesMax {
+		t.Errorf("got %d entries, want at most %d", n, CartEntriesMax)
+	}
+}
