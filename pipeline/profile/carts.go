@@ -185,7 +185,7 @@ func (s *cartScratch) settle(lines []cartLine) []cartLine {
 // Cart is an open cart.
 type Cart struct {
 	ID      uint64         // hash of its id; 0: lines without one
-	First   schemas.Millis // its first line
+	First   schemas.Millis // its first line since there was nothing in it
 	Changed schemas.Millis // its last change
 	Items   int64          // pieces in it, millionths
 	Value   int64          // minor units of the reporting currency
@@ -219,33 +219,34 @@ func (v View) Carts(cell int, clock schemas.Millis, into []Cart) (carts []Cart, 
 			at = len(into)
 			into = append(into, Cart{ID: uint64(l.cart), First: schemas.Never})
 		}
-		into[at].First = min(into[at].First, schemas.Millis(l.at))
-		into[at].Changed = max(into[at].Changed, schemas.Millis(l.at))
 		of := slices.IndexFunc(balances, func(b balance) bool { return b.cart == l.cart && b.product == l.product })
 		if of < 0 {
 			of = len(balances)
 			balances = append(balances, balance{cart: l.cart, product: l.product})
 		}
-		balances[of].add(&l)
-	}
-	for i := range into {
-		for _, b := range balances {
-			if uint64(b.cart) == into[i].ID {
-				into[i].Items += b.quantity
-				into[i].Value += b.value
-			}
-		}
+		into[at].add(&l, &balances[of])
 	}
 	into = slices.DeleteFunc(into, func(c Cart) bool { return c.Items <= 0 })
 	slices.SortFunc(into, func(a, b Cart) int { return cmp.Or(cmp.Compare(b.Changed, a.Changed), cmp.Compare(a.ID, b.ID)) })
 	return into, oldest
 }
 
-// add puts a line in, or takes it out.
-func (b *balance) add(l *cartLine) {
+// add puts a line in, or takes it out, of a product of which the cart has so much.
+func (c *Cart) add(l *cartLine, b *balance) {
+	c.Items -= b.quantity
+	c.Value -= b.value
 	b.quantity += l.quantity
 	b.value += l.value
 	if b.quantity <= 0 {
 		b.quantity, b.value = 0, 0
+	}
+	c.Items += b.quantity
+	c.Value += b.value
+	c.Changed = schemas.Millis(l.at)
+	if c.First == schemas.Never {
+		c.First = c.Changed
+	}
+	if c.Items == 0 {
+		c.First = schemas.Never
 	}
 }
