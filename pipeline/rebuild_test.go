@@ -362,6 +362,70 @@ func TestRebuildWithoutTheYoungestOutputs(t *testing.T) {
 	}
 }
 
+// Of a partition with many users retention has removed the outputs, and its snapshots are
+// gone: what a rebuild has to say goes out in transactions that have the time for it, and
+// one that was ended in the midst of it begins again.
+func TestARebuildSaysMuchInManyTransactions(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		const many, most = 50_000, 15_000
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, users(many)...)
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range b.bucket.Keys() {
+			b.bucket.Set(k, nil)
+		}
+		b.log.RetainOutputs(0, many)
+		life := func() *life {
+			b.next()
+			b.cfg.Rebuild = true
+			b.member.Give(0)
+			return b.run()
+		}
+		transactions := 0
+		limit := func(_ context.Context, outs []*worker.Output) error {
+			items := 0
+			for _, out := range outs {
+				items += len(out.Items)
+			}
+			if items > most {
+				return fmt.Errorf("%d outputs in one transaction: %w", items, pipeline.ErrPermanent)
+			}
+			if transactions++; transactions == 3 {
+				return fmt.Errorf("killed: %w", pipeline.ErrFenced)
+			}
+			return nil
+		}
+		l = life()
+		b.member.BeforeCommit.Set(limit)
+		if err := l.ended(t); !errors.Is(err, pipeline.ErrFenced) {
+			t.Fatalf("got %v, want it to end in the midst", err)
+		}
+		l = life()
+		b.member.BeforeCommit.Set(limit)
+		b.log.Publish(0, view("new", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		outs := b.log.Outputs(0)
+		for i, o := range outs {
+			if o.N != uint64(many+1+i) || o.Transition.Seq != 1 {
+				t.Fatalf("output %d has number %d and seq %d: %+v", i, o.N, o.Transition.Seq, o.Transition)
+			}
+		}
+		if len(outs) != many+1 {
+			t.Errorf("got %d outputs, want one of each of %d users and of the new one", len(outs), many)
+		}
+		if err := b.again(t, view("newer", 0)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // youngest has lost all outputs after a number.
 type youngest struct {
 	pipeline.History

@@ -388,12 +388,18 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if err != nil {
 		return err
 	}
-	out := &worker.Output{}
-	w.Rebuild(mark, part.conditions(), out)
-	part.worker = w
-	if err := part.push(out); err != nil {
+	differences := 0
+	err = w.Rebuild(mark, part.conditions(), func(out *worker.Output) error {
+		differences += len(out.Items)
+		if part.ctx.Err() != nil || part.stream.isLost() {
+			return errAbandoned
+		}
+		return part.push(out)
+	})
+	if err != nil {
 		return err
 	}
+	part.worker = w
 	//failpoint:rebuild.pushed
 	settled := w.Mark()
 	if err := part.settle(settled); err != nil {
@@ -408,7 +414,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	}
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: "none (--rebuild)", Next: mark.Next, N: mark.N,
-		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: len(out.Items),
+		Records: replayed, Outputs: mark.N, Users: w.Users(), Differences: differences,
 	})
 	return nil
 }

@@ -430,26 +430,40 @@ func (w *Worker) finishReview() {
 	}
 }
 
+// rebuildPiece is about how much a rebuild says at once.
+const rebuildPiece = 4096
+
 // Rebuild makes a worker live that was rebuilt without a snapshot, from what the
-// log still has and all committed outputs: the differences are said, muted.
-func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, out *Output) {
+// log still has and all committed outputs: the differences are said, muted. Where retention
+// has removed most outputs, that is something of nearly everybody, more than a transaction
+// has time for; so it is given to say in pieces, each an Output of its own. An error of say
+// ends it, and the worker is good for nothing then.
+func (w *Worker) Rebuild(mark schemas.Mark, at Conditions, say func(*Output) error) error {
 	w.mark.Next = max(w.mark.Next, mark.Next)
 	w.mark.Clock = max(w.mark.Clock, mark.Clock)
 	w.mark.N = max(w.mark.N, mark.N)
 	w.leave()
 	letters := w.replaying.letters
 	w.replaying = nil
-	out.Items = out.Items[:0]
 	w.wheel.restart(w.mark.Clock + 1)
-	for _, d := range letters {
+	out := &Output{}
+	for _, d := range letters { // with the first mark, or a rebuild after a crash would take them for said
 		w.stats.DeadLetters[d.Reason]++
 		w.dead.add(d.Pos.Offset)
 		w.number(&Item{DeadLetter: d}, out)
 	}
 	for user := range int32(w.rows.Len()) {
+		if len(out.Items) >= rebuildPiece {
+			out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
+			if err := say(out); err != nil {
+				return err
+			}
+			out = &Output{}
+		}
 		w.evaluate(user, w.mark.Clock, segment.Everything(), schemas.Cause{Kind: schemas.ByRecovery}, schemas.MutedBootstrap, at, out)
 	}
 	out.Mark, out.Sets = w.Mark(), w.cfg.Rules.Names()
+	return say(out)
 }
 
 // leave changes the running hash: what is said from here on belongs to another past

@@ -242,8 +242,7 @@ func TestRebuildRefusesTheFuture(t *testing.T) {
 	if m := w.Mark(); m.Clock != base-1 || m.Next != 3 || w.Users() != 1 {
 		t.Errorf("got %d users and the mark %+v, want u0 alone, at its clock", w.Users(), m)
 	}
-	var out Output
-	w.Rebuild(w.Mark(), Conditions{Wall: base}, &out)
+	out := rebuilt(t, w, w.Mark(), base)
 	var letters []int64
 	for _, it := range out.Items {
 		if d := it.DeadLetter; d != nil && d.Reason == schemas.Future {
@@ -253,6 +252,19 @@ func TestRebuildRefusesTheFuture(t *testing.T) {
 	if len(letters) != 2 || letters[0] != 1 || letters[1] != 2 || len(out.Items) != 3 {
 		t.Errorf("got %d outputs and dead letters of %v, want u0's transition and those of records 1 and 2", len(out.Items), letters)
 	}
+}
+
+// rebuilt is all that a rebuild says.
+func rebuilt(t *testing.T, w *Worker, mark schemas.Mark, wall schemas.Millis) (all Output) {
+	t.Helper()
+	err := w.Rebuild(mark, Conditions{Wall: wall}, func(out *Output) error {
+		all.Items, all.Mark = append(all.Items, out.Items...), out.Mark
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("rebuild: %v", err)
+	}
+	return all
 }
 
 // topicOf tells which of the three topics an output goes to.
@@ -300,8 +312,7 @@ func TestRebuildGoesOnFromWhatIsLeft(t *testing.T) {
 		} else if err != nil {
 			return
 		}
-		var out Output
-		r.Rebuild(last, Conditions{Wall: l.wall}, &out)
+		out := rebuilt(t, r, last, l.wall)
 		for _, it := range out.Items {
 			if tr := it.Transition; tr.Muted != schemas.MutedBootstrap || tr.Cause.Kind != schemas.ByRecovery {
 				t.Fatalf("got %+v, want it muted as bootstrap, by recovery", tr)
