@@ -101,7 +101,8 @@ func (e *LostError) Error() string {
 	return fmt.Sprintf("ownership lost of partitions %v", e.Partitions)
 }
 
-// ErrAway is wrapped by errors of a History that say only that nobody has answered. A
+// ErrAway is wrapped by errors of a History that say only that nobody has answered, or that
+// a transaction is not decided yet, which a person may have to end. A
 // recovery begins again then, until somebody does; the partitions beside it go on.
 var ErrAway = errors.New("no answer")
 
@@ -131,8 +132,8 @@ type History interface {
 
 	// Said gives the committed outputs of a partition with after < n <= to, in
 	// order of n. Commit markers come late: it waits for them, within a limit, and
-	// its error then names the transaction that hangs. It wraps ErrExpired where
-	// retention has removed some of them.
+	// its error then names the transaction that hangs, and wraps ErrAway. It wraps
+	// ErrExpired where retention has removed some of them.
 	Said(ctx context.Context, partition int32, after, to uint64, each func(*worker.Item) error) error
 
 	// SaidAll gives every committed output of a partition that the topics still
@@ -143,6 +144,6 @@ type History interface {
 
 	// Last is the greatest number among the partition's committed outputs, 0 where
 	// there is none. It waits until all that is written is decided, within a limit, and
-	// its error then names the transaction that hangs.
+	// its error then names the transaction that hangs, and wraps ErrAway.
 	Last(ctx context.Context, partition int32) (n uint64, err error)
 }

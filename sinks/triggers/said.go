@@ -29,6 +29,7 @@ type MissingError struct {
 	N         uint64 // not found
 	Why       string
 	Expired   bool // retention has removed outputs: it is pipeline.ErrExpired then
+	Undecided bool // a transaction hangs that may have it: pipeline.ErrAway, until somebody ends that
 }
 
 func (e *MissingError) Error() string {
@@ -36,8 +37,11 @@ func (e *MissingError) Error() string {
 }
 
 func (e *MissingError) Unwrap() error {
-	if e.Expired {
+	switch {
+	case e.Expired:
 		return pipeline.ErrExpired
+	case e.Undecided:
+		return pipeline.ErrAway
 	}
 	return nil
 }
@@ -357,7 +361,7 @@ func (m *merger) await(ctx context.Context, n uint64) (*worker.Item, error) {
 		case undecided == nil && waited > min(settled, m.sink.conf.Wait):
 			return nil, m.missing(n, item)
 		case undecided != nil && waited > m.sink.conf.Wait:
-			return nil, &MissingError{Partition: m.partition, N: n, Why: fmt.Sprintf("not visible after %v: %s",
+			return nil, &MissingError{Partition: m.partition, N: n, Undecided: true, Why: fmt.Sprintf("not visible after %v: %s",
 				m.sink.conf.Wait, m.sink.session.Hanging(ctx, undecided.topic, m.partition))}
 		}
 		select {
@@ -382,7 +386,8 @@ func (m *merger) undecided(ctx context.Context) (open *stream, err error) {
 	return open, nil
 }
 
-// decided waits until nothing is undecided, within the limit.
+// decided waits until nothing is undecided, within the limit. What hangs for longer hangs in
+// this partition: no other one has to end for it.
 func (m *merger) decided(ctx context.Context) error {
 	for began := time.Now(); ; {
 		open, err := m.undecided(ctx)
@@ -390,8 +395,8 @@ func (m *merger) decided(ctx context.Context) error {
 			return err
 		}
 		if time.Since(began) > m.sink.conf.Wait {
-			return fmt.Errorf("triggers: partition %d: %s is undecided from offset %d on, after %v: %s",
-				m.partition, open.topic, open.stable, m.sink.conf.Wait, m.sink.session.Hanging(ctx, open.topic, m.partition))
+			return fmt.Errorf("triggers: partition %d: %s is undecided from offset %d on, after %v: %s: %w",
+				m.partition, open.topic, open.stable, m.sink.conf.Wait, m.sink.session.Hanging(ctx, open.topic, m.partition), pipeline.ErrAway)
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):

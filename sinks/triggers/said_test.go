@@ -176,7 +176,9 @@ func TestLastWaitsForMarkers(t *testing.T) {
 	}
 }
 
-// If it never becomes visible, the error names the transaction.
+// If it never becomes visible, the error names the transaction. It is one to ask again after:
+// the process would else end, with all the partitions in which nothing hangs, and whoever is
+// given this one next would too.
 func TestSaidNamesWhatHangs(t *testing.T) {
 	m := newMemory()
 	s := newSink(t, m)
@@ -186,6 +188,13 @@ func TestSaidNamesWhatHangs(t *testing.T) {
 	var missing *MissingError
 	if !errors.As(err, &missing) || missing.N != 2 || !strings.Contains(err.Error(), "dead/0 hangs") {
 		t.Errorf("got %v, want output 2 missing because dead/0 hangs", err)
+	}
+	_, last := s.Last(t.Context(), 0)
+	all := s.SaidAll(t.Context(), 0, 0, func(*worker.Item) error { return nil })
+	for what, err := range map[string]error{"said": err, "last": last, "all": all} {
+		if !errors.Is(err, pipeline.ErrAway) {
+			t.Errorf("%s: got %v, want pipeline.ErrAway", what, err)
+		}
 	}
 }
 
