@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/cespare/xxhash/v2"
@@ -50,12 +51,21 @@ type offsets struct{ runs []offsetRun }
 
 type offsetRun struct{ from, to int64 }
 
+// add takes one more. It is the greatest, but for what a rebuild refuses, or reads back of
+// one before it: that is O(runs).
 func (o *offsets) add(offset int64) {
-	if n := len(o.runs); n > 0 && o.runs[n-1].to == offset {
-		o.runs[n-1].to++
-		return
+	i := len(o.runs)
+	for i > 0 && o.runs[i-1].from > offset {
+		i--
 	}
-	o.runs = append(o.runs, offsetRun{offset, offset + 1})
+	switch {
+	case i > 0 && o.runs[i-1].to > offset:
+		return
+	case i > 0 && o.runs[i-1].to == offset:
+		o.runs[i-1].to++
+	default:
+		o.runs = slices.Insert(o.runs, i, offsetRun{offset, offset + 1})
+	}
 }
 
 func (o *offsets) has(offset int64) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -265,6 +266,44 @@ func rebuilt(t *testing.T, w *Worker, mark schemas.Mark, wall schemas.Millis) (a
 		t.Fatalf("rebuild: %v", err)
 	}
 	return all
+}
+
+// What a rebuild refuses lies before what was refused already, and is known as refused all
+// the same: a snapshot knows it, and who reads back what was said.
+func TestRebuildRefusesOutOfOrder(t *testing.T) {
+	letter := func(n uint64, offset int64) *Item {
+		return &Item{N: n, Next: offset + 1, DeadLetter: &schemas.DeadLetter{Pos: schemas.Position{Partition: 7, Offset: offset}, Reason: schemas.NotJSON}}
+	}
+	w := New(7, config(t))
+	if err := w.Retell(letter(1, 5)); err != nil {
+		t.Fatal(err)
+	}
+	w.Skip(0, base, true)
+	bad := func(offset int64) Record { return Record{Offset: offset, Time: base, Key: []byte("u"), Value: []byte("?")} }
+	if err := w.Replay([]Record{view(0, "u0", base), bad(1), bad(2), bad(4), bad(5), view(6, "u0", base)}); err != nil {
+		t.Fatal(err)
+	}
+	said := rebuilt(t, w, w.Mark(), base).Items
+	r := New(7, config(t)) // rebuilds once more, after a crash
+	for _, it := range append([]Item{*letter(1, 5)}, said...) {
+		if it.Transition != nil {
+			continue
+		}
+		if err := r.Retell(&it); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, o := range map[string]*offsets{"said": &w.dead, "read back": &r.dead} {
+		var got []int64
+		for offset := range int64(8) {
+			if o.has(offset) {
+				got = append(got, offset)
+			}
+		}
+		if want := []int64{1, 2, 4, 5}; !slices.Equal(got, want) {
+			t.Errorf("%s: offsets %v are refused, want %v", what, got, want)
+		}
+	}
 }
 
 // topicOf tells which of the three topics an output goes to.
