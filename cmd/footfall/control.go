@@ -98,7 +98,9 @@ func (k *killSwitch) caughtUp() { k.each(k.says) }
 // ended, or when the topic does not exist, or is not the one any more that it was; what
 // else goes wrong is logged and tried again, and everything stays as it was.
 func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...follower) error {
-	cl, err := c.connect(ctx)
+	// The end may be a transaction's marker, of who copies topics between clusters: who
+	// waits for the last record has to see it.
+	cl, err := c.connect(ctx, kgo.KeepControlRecords())
 	if err != nil {
 		return err
 	}
@@ -152,7 +154,9 @@ func watchControl(ctx context.Context, c *Config, log *zap.Logger, followers ...
 		for it := fetches.RecordIter(); !it.Done(); {
 			r := it.Next()
 			for _, f := range followers {
-				f.record(r)
+				if !r.Attrs.IsControl() {
+					f.record(r)
+				}
 			}
 			// Before the end it had when we began, records are history: only the last counts.
 			if told = told || r.Offset >= end.Offset-1; told {

@@ -37,6 +37,35 @@ func TestControlTopicThatRetentionHasEmptied(t *testing.T) {
 	if _, err := kadm.NewClient(cl).DeleteRecords(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
+	isReadToItsEnd(t, h)
+}
+
+// One whose last records somebody has written in a transaction ends in a marker, which is
+// no record.
+func TestControlTopicThatEndsInAMarker(t *testing.T) {
+	h := prepareHouse(t, localKafka(t), "http://127.0.0.1:8123/none", schemas.Live)
+	h.run("topics", "create")
+	cl, err := h.conf.connect(t.Context(), kgo.TransactionalID("copies"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	copied := &kgo.Record{Topic: h.conf.controlTopic(), Key: []byte(controlKey), Value: []byte(`{"paused":true}`)}
+	if err := cl.ProduceSync(t.Context(), copied).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	isReadToItsEnd(t, h)
+}
+
+// isReadToItsEnd holds that who follows the control topic is told that there is no more.
+func isReadToItsEnd(t *testing.T, h *house) {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	caughtUp, ended := make(told, 1), make(chan error, 1)
