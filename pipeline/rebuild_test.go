@@ -426,6 +426,49 @@ func TestARebuildSaysMuchInManyTransactions(t *testing.T) {
 	})
 }
 
+// 1. A partition begins with a history, of which nothing is to be said aloud. 2. Before all
+// of it is applied the process ends, and the snapshots are lost. 3. A rebuild: what is left
+// of the history is history still.
+func TestARebuildAmidHistorySaysNothingOfItAloud(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.log.Publish(0, users(10)...)
+		b.member.Give(0)
+		b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
+			for _, out := range outs {
+				if len(out.Items) > 0 {
+					return fmt.Errorf("killed: %w", pipeline.ErrFenced)
+				}
+			}
+			return nil
+		})
+		if err := b.run().ended(t); !errors.Is(err, pipeline.ErrFenced) {
+			t.Fatal(err)
+		}
+		if m, found := b.log.Mark(0); !found || m.Next != 0 || m.Bootstrap != 10 {
+			t.Fatalf("got the mark %+v, found %t, want one amid the history", m, found)
+		}
+		for _, k := range b.bucket.Keys() {
+			b.bucket.Set(k, nil)
+		}
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Give(0)
+		l := b.run()
+		b.committed(0)
+		b.log.Publish(0, view("new", 0))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		b.said(0, 11)
+		for _, o := range b.log.Outputs(0) {
+			if old := o.Transition.User != "new"; old != (o.Transition.Muted == schemas.MutedBootstrap) {
+				t.Errorf("%q is muted %q, want that of the history alone", o.Transition.User, o.Transition.Muted)
+			}
+		}
+	})
+}
+
 // youngest has lost all outputs after a number.
 type youngest struct {
 	pipeline.History

@@ -206,7 +206,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		}
 		if cfg.Rebuild {
 			// The outputs themselves say how many there are; snapshots are not asked.
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start}, false, nil)
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap}, false, nil)
 		}
 		return part.overtaken(mark, last)
 	}
@@ -357,6 +357,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 		return err
 	}
 	w := worker.New(part.number, part.workerConfig())
+	w.HistoryEnds(mark.Bootstrap)
 	last := worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}
 	said := causes{}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {

@@ -204,7 +204,7 @@ func (rp *replay) leaveOut(partition int32, r *Record, reason schemas.Refusal, d
 	}
 }
 
-// HistoryEnds tells a worker made by Read at which input offset history ended when
+// HistoryEnds tells a worker that is not live at which input offset history ended when
 // the partition began, as the mark says to which it is rebuilt. A snapshot says it
 // too, but the empty one is published before anything is committed: of two
 // processes that begin a partition, one stopped while the other does, either may
