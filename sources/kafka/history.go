@@ -194,7 +194,14 @@ func (s *Session) fetch(ctx context.Context, topic string, partition int32, offs
 			return records, next, nil
 		}
 		var gone *GoneError
-		if ctx.Err() != nil || tries > 20 || errors.As(err, &gone) || errors.Is(err, kgo.ErrMaxDecompress) || !transient(err) {
+		again := transient(err) && !errors.As(err, &gone) && !errors.Is(err, kgo.ErrMaxDecompress)
+		if unknownTopic(err) { // a broker that has just started may not know it yet
+			if err := s.missing(ctx); err != nil {
+				return nil, offset, err
+			}
+			again = true
+		}
+		if ctx.Err() != nil || tries > 20 || !again {
 			return nil, offset, asked(err)
 		}
 		fresh = true // the leader may have moved

@@ -239,6 +239,18 @@ func TestTopicsNotKnownYet(t *testing.T) {
 	if err := s.missing(t.Context()); err != nil {
 		t.Errorf("of topics that a broker does not know yet: %v", err)
 	}
+	e.publish(0, "a", "b")
+	for _, unknown := range []*kerr.Error{kerr.UnknownTopicOrPartition, kerr.UnknownTopicID} {
+		e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: unknown, Count: 3})
+		n := 0
+		err := s.Input(t.Context(), 0, 0, 2, func(records []worker.Record) error {
+			n += len(records)
+			return nil
+		})
+		if err != nil || n != 2 {
+			t.Errorf("a recovery that a broker tells %v: read %d records, error %v, want both", unknown, n, err)
+		}
+	}
 }
 
 // The topics are made alike; what exists is not changed but told.
