@@ -21,7 +21,8 @@ const (
 
 // Acts tries, on a copy of a user, one event of each kind at the moment: what is bought,
 // viewed or put into the cart is something new, of any price, and nothing else is known
-// of it. Rules that ask for a category or a channel are thus not met. What is folded and
+// of it. Rules that ask for a category or a channel are thus not met. Nothing is taken out
+// of a cart: what that leads to depends on what it is. What is folded and
 // evaluated for it is bounded by the kinds, the sets and stepsMost: some milliseconds.
 func (e *Evaluator) Acts(m Moment) (acts []Act) {
 	into, rows := make([]uint16, e.p.Sets()), m.View.Copy()
@@ -37,6 +38,9 @@ func (e *Evaluator) Acts(m Moment) (acts []Act) {
 		return into
 	}
 	for kind := range schemas.Kinds {
+		if kind == schemas.RemoveFromCart {
+			continue
+		}
 		least := slices.Clone(try(kind, 0))
 		most := least
 		if priced(kind) {
@@ -91,7 +95,7 @@ func hypothetical(kind schemas.Kind, at schemas.Millis, amount int64) schemas.Ev
 		ev.Worth, ev.ProductID = amount, []byte{0}
 	case schemas.View:
 		ev.ProductID = []byte{0}
-	case schemas.RemoveFromCart, schemas.Search:
+	case schemas.Search:
 	default:
 	}
 	return ev

@@ -45,7 +45,7 @@ const (
 
 // semantics is part of the rules' hash: it grows when the same rules come to mean
 // something else.
-const semantics = 2
+const semantics = 3
 
 // rule puts a user into a segment.
 type rule struct {
