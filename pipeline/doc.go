@@ -128,6 +128,22 @@
 // eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	8e5e387  a broker that had just started and knew no topics read by a reviewer   kafka, local_test.go
+//	         ended recoveries, and processes with them
+//	7c9d7d6  a rebuild amid the history before a partition's   read by a reviewer   pipeline.TestARebuildAmidHistorySays-
+//	         beginning said the rest of it aloud                                    NothingOfItAloud
+//	2be1d6a  a control topic that ends in a transaction's      read by a reviewer   TestControlTopicThatEndsInAMarker in
+//	         marker was waited for at every start                                   cmd/footfall
+//	9a086cf  what a rebuild refused was not known as refused   read by a reviewer   worker.TestRebuildRefusesOutOfOrder
+//	5173052  one transaction that hangs in one output          read by a reviewer   triggers, said_test.go
+//	         partition ended every process that was given it
+//	4766be6  a rebuild said all in one transaction, which no   read by a reviewer   pipeline.TestARebuildSaysMuchIn-
+//	         broker takes in time where that is much                                ManyTransactions
+//	369ae63  what was taken out of a cart, and not in it any   read by a reviewer   schemas/segments/cart.test.yaml
+//	         more, took out something else: nobody was
+//	         reminded (3369ba6, 772a77b: nor of other carts)
+//	bd8d269  samples were more and more of what retention had  read by a reviewer   archive.TestSamplesAreOfWhatTheLogHas
+//	         taken: of nothing
 //	632b229  a forecast missed who moves only after 64 others  read by a reviewer   worker.TestForecastOfMuchThatPasses
 //	         of their moments have passed
 //	e674248  of more than 1,024 moments in a window the oldest read by a reviewer   profile.TestMomentsThatAreTooManyStillPass
