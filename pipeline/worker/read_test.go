@@ -55,7 +55,8 @@ const firstDeltas = 4
 
 // Every version of the format that was ever released is read. With -rewrite the files
 // of the present version are written anew. A change of the bytes is a new version, and
-// new files beside the old ones.
+// new files beside the old ones. Where the same rules come to mean something else
+// (segment.semantics), their new hash is put into the old files in place of theirs.
 func TestEveryVersionOfASnapshotIsRead(t *testing.T) {
 	w := goldenWorld(t)
 	w.snapshot(t, base+2*schemas.Hour, 50)
