@@ -279,7 +279,9 @@ func TestRebuildRefusesOutOfOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Skip(0, base, true)
-	bad := func(offset int64) Record { return Record{Offset: offset, Time: base, Key: []byte("u"), Value: []byte("?")} }
+	bad := func(offset int64) Record {
+		return Record{Offset: offset, Time: base, Key: []byte("u"), Value: []byte("?")}
+	}
 	if err := w.Replay([]Record{view(0, "u0", base), bad(1), bad(2), bad(4), bad(5), view(6, "u0", base)}); err != nil {
 		t.Fatal(err)
 	}
