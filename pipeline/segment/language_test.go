@@ -237,29 +237,37 @@ func TestLanguageIsTheOracles(t *testing.T) {
 			someSet(rng, "one", zone, qs),
 			someSet(rng, "two", zone, []string{`segment("one") == "rest" && orders() >= 1`, `segment("one") in ["s0", "rest"] || ever("refund")`}),
 		}
-		p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
-		if err != nil {
-			if strings.Contains(err.Error(), "nobody") || strings.Contains(err.Error(), "never hold") {
-				continue // what was drawn makes no sense
-			}
-			t.Fatalf("seed %d: %v\n%s", seed, err, sets[0])
-		}
-		againstOracle(t, seed, rng, p, sets, zone)
+		loc := location(t, zone)
+		againstOracle(t, seed, rng, sets, loc, someHistory(rng), moments)
 	}
 }
 
-func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, p *Program, sets []string, zone string) {
+func location(t *testing.T, zone string) *time.Location {
 	t.Helper()
 	loc, err := time.LoadLocation(zone)
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := someHistory(rng)
+	return loc
+}
+
+// againstOracle holds two sets against the oracle, over what a user did, at the moments
+// that are given for the first one's text, and what an event touches against all of it.
+func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, sets []string, loc *time.Location, events []schemas.Event, moments func([]schemas.Event, string, *time.Location, schemas.Millis) []schemas.Millis) {
+	t.Helper()
+	p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
+	if err != nil {
+		if strings.Contains(err.Error(), "nobody") || strings.Contains(err.Error(), "never hold") {
+			return // what was drawn makes no sense
+		}
+		t.Fatalf("seed %d: %v\n%s", seed, err, sets[0])
+	}
+	local := func(at schemas.Millis) time.Time { return time.UnixMilli(int64(at)).In(loc) }
 	fail := func(format string, args ...any) {
 		t.Helper()
 		for i := range events {
 			ev := &events[i]
-			t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", time.UnixMilli(int64(ev.At)).UTC(), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
+			t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", local(ev.At), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
 				ev.ProductID, ev.Category, ev.Brand, ev.Channel, ev.SessionID, ev.CartID, ev.Items)
 		}
 		t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), strings.Join(sets, "\n"))
@@ -272,29 +280,44 @@ func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, p *Program, sets [
 	shuffled := slices.Clone(events)
 	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	clock := start
+	if len(events) > 0 {
+		clock = events[0].At
+	}
 	for i := range events {
 		clock = max(clock, events[i].At)
 	}
 	clock -= schemas.Millis(rng.Int64N(int64(schemas.Minute))) // the last may be from the near future
+	oldest := clock
+	for i := range events {
+		oldest = min(oldest, events[i].At)
+	}
+	e := p.Evaluator()
+	got, touched := make([]uint16, p.Sets()), make([]uint16, p.Sets())
+	e.Eval(&pr, rows.View(1), clock, touched)
 	for i := range shuffled {
 		pr.Fold(&shuffled[i])
 		at := clock
 		if rng.IntN(2) == 0 { // as if the clock had still to come there
-			at = min(clock, events[0].At)
+			at = oldest
 		}
-		rows.Fold(1, &shuffled[i], at)
+		what := TouchedBy(shuffled[i].Kind, rows.Fold(1, &shuffled[i], at))
+		if i == 0 { // a user who was nobody is evaluated whole
+			what = Everything()
+		}
+		e.EvalTouched(&pr, rows.View(1), clock, what, touched)
+		if e.Eval(&pr, rows.View(1), clock, got); !slices.Equal(got, touched) {
+			fail("event %d: by what it touches %v, by all %v", i, touched, got)
+		}
 		if rng.IntN(4) == 0 {
 			rows.Fold(0, &shuffled[i], at)
 		}
 	}
 	read := readSets(t, sets)
-	e := p.Evaluator()
-	got := make([]uint16, p.Sets())
 	now := clock
 	o := &naive{t: t, events: events, now: now, loc: loc, others: map[string]string{}}
 	due := e.Eval(&pr, rows.View(1), now, got)
 	if want := known(read, o); !slices.Equal(got, want) {
-		fail("at %s: got %v, want %v", time.UnixMilli(int64(now)).UTC(), got, want)
+		fail("at %s: got %v, want %v", local(now), got, want)
 	}
 	before := slices.Clone(got)
 	for _, at := range moments(events, sets[0], loc, now) {
@@ -308,10 +331,10 @@ func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, p *Program, sets [
 			due = e.Eval(&pr, rows.View(1), now, before)
 		}
 		if !slices.Equal(before, want) {
-			fail("at %s: still in %v, want %v; the next due time is %s", time.UnixMilli(int64(at)).UTC(), before, want, time.UnixMilli(int64(due)).UTC())
+			fail("at %s: still in %v, want %v; the next due time is %s", local(at), before, want, local(due))
 		}
 		if e.Eval(&pr, rows.View(1), at, got); !slices.Equal(got, want) {
-			fail("at %s: got %v, want %v", time.UnixMilli(int64(at)).UTC(), got, want)
+			fail("at %s: got %v, want %v", local(at), got, want)
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"footfall/pipeline/pipelinetest/randomrules"
-	"footfall/pipeline/profile"
 	"footfall/schemas"
 )
 
@@ -34,14 +33,8 @@ func TestRandomRulesAreTheOracles(t *testing.T) {
 			randomrules.New(rng).Set("one", zone, 4, 3),
 			someSet(rng, "two", zone, []string{`segment("one") == "s0" && orders(days(30)) >= 1`, `segment("one") in ["s0", "rest"] || ever("refund")`}),
 		}
-		p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
-		if err != nil {
-			if strings.Contains(err.Error(), "nobody") || strings.Contains(err.Error(), "never hold") {
-				continue // what was drawn makes no sense
-			}
-			t.Fatalf("seed %d: %v\n%s", seed, err, sets[0])
-		}
-		randomAgainstOracle(t, seed, rng, p, sets, zone)
+		loc := location(t, zone)
+		againstOracle(t, seed, rng, sets, loc, edgyHistory(rng, loc), edges)
 	}
 }
 
@@ -117,92 +110,4 @@ func edges(events []schemas.Event, text string, loc *time.Location, from schemas
 	}
 	slices.Sort(all)
 	return slices.DeleteFunc(slices.Compact(all), func(at schemas.Millis) bool { return at <= from })
-}
-
-func randomAgainstOracle(t *testing.T, seed uint64, rng *rand.Rand, p *Program, sets []string, zone string) {
-	t.Helper()
-	loc, err := time.LoadLocation(zone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	events := edgyHistory(rng, loc)
-	fail := func(format string, args ...any) {
-		t.Helper()
-		for i := range events {
-			ev := &events[i]
-			t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", time.UnixMilli(int64(ev.At)).In(loc), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
-				ev.ProductID, ev.Category, ev.Brand, ev.Channel, ev.SessionID, ev.CartID, ev.Items)
-		}
-		t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), strings.Join(sets, "\n"))
-	}
-	rows := profile.NewRows(p.Layout())
-	rows.Append()
-	rows.Append()
-	var pr profile.Profile
-	shuffled := slices.Clone(events)
-	rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-	clock := start
-	if len(events) > 0 {
-		clock = events[0].At
-	}
-	for i := range events {
-		clock = max(clock, events[i].At)
-	}
-	clock -= schemas.Millis(rng.Int64N(int64(schemas.Minute)))
-	oldest := clock
-	for i := range events {
-		oldest = min(oldest, events[i].At)
-	}
-	e := p.Evaluator()
-	touchedIn := make([]uint16, p.Sets())
-	for i := range shuffled {
-		pr.Fold(&shuffled[i])
-		at := clock
-		if rng.IntN(2) == 0 {
-			at = oldest
-		}
-		if i == 0 {
-			e.Eval(&pr, rows.View(1), clock, touchedIn)
-		}
-		ch := rows.Fold(1, &shuffled[i], at)
-		touched := TouchedBy(shuffled[i].Kind, ch)
-		if i == 0 {
-			touched = Everything()
-		}
-		e.EvalTouched(&pr, rows.View(1), clock, touched, touchedIn)
-		full := make([]uint16, p.Sets())
-		if e.Eval(&pr, rows.View(1), clock, full); !slices.Equal(full, touchedIn) {
-			fail("event %d: touched %v, full %v", i, touchedIn, full)
-		}
-		if rng.IntN(4) == 0 {
-			rows.Fold(0, &shuffled[i], at)
-		}
-	}
-	read := readSets(t, sets)
-	got := make([]uint16, p.Sets())
-	now := clock
-	o := &naive{t: t, events: events, now: now, loc: loc, others: map[string]string{}}
-	due := e.Eval(&pr, rows.View(1), now, got)
-	if want := known(read, o); !slices.Equal(got, want) {
-		fail("at %s: got %v, want %v", time.UnixMilli(int64(now)).In(loc), got, want)
-		return
-	}
-	before := slices.Clone(got)
-	for _, at := range edges(events, sets[0], loc, now) {
-		o.now = at
-		want := known(read, o)
-		for due <= at {
-			if due <= now {
-				fail("at %d: due %d, which is not later", now, due)
-			}
-			now = due
-			due = e.Eval(&pr, rows.View(1), now, before)
-		}
-		if !slices.Equal(before, want) {
-			fail("at %s: still in %v, want %v; the next due time is %s", time.UnixMilli(int64(at)).In(loc), before, want, time.UnixMilli(int64(due)).In(loc))
-		}
-		if e.Eval(&pr, rows.View(1), at, got); !slices.Equal(got, want) {
-			fail("at %s: got %v, want %v", time.UnixMilli(int64(at)).In(loc), got, want)
-		}
-	}
 }
