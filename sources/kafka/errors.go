@@ -167,8 +167,8 @@ func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context
 }
 
 // newsTries is how often a broker is asked again that knows no such topic, of one that is
-// known to be there: some three seconds.
-const newsTries = 11
+// known to be there: some eight seconds.
+const newsTries = 20
 
 // insistOnTopic is insist for what is asked about topics that are there. A broker may not
 // know at once what another has created.

@@ -56,13 +56,8 @@ func (t topicInfo) changed(hash uint64, partitions int32, then string) error {
 
 // lookAround gets to know the topics.
 func (s *Session) lookAround(ctx context.Context) error {
-	err := insistOnTopic(ctx, 3*requestTimeout, func(ctx context.Context) (err error) {
-		if s.metas, err = lookUp(ctx, s.admin, s.names...); err != nil || len(s.metas) == len(s.names) {
-			return err
-		}
-		return kerr.UnknownTopicOrPartition // by this broker
-	})
-	if err != nil && !unknownTopic(err) {
+	var err error
+	if s.metas, err = lookUpMade(ctx, s.admin, s.names...); err != nil {
 		return err
 	}
 	s.topic = s.metas[s.conf.Topic]

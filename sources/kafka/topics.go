@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -87,20 +86,10 @@ func CreateTopics(ctx context.Context, cl *kgo.Client, plan TopicPlan) ([]Proble
 			return nil, err
 		}
 	}
-	// A broker may not know at once what another has created.
-	for tries := range 20 {
-		if existing, err = lookUp(ctx, cl, plan.names()...); err != nil || len(existing) == len(plan.names()) {
-			break
-		}
-		select {
-		case <-time.After(backoff(tries)):
-		case <-ctx.Done():
-		}
-	}
-	if err != nil {
+	if existing, err = lookUpMade(ctx, cl, plan.names()...); err != nil {
 		return nil, err
 	}
-	return CheckTopics(ctx, cl, plan)
+	return checkTopics(ctx, cl, plan, existing)
 }
 
 // create makes one topic. Brokers before 3.6 have one setting for both limits of
@@ -128,7 +117,10 @@ func CheckTopics(ctx context.Context, cl *kgo.Client, plan TopicPlan) ([]Problem
 	if err != nil {
 		return nil, err
 	}
-	var problems []Problem
+	return checkTopics(ctx, cl, plan, topics)
+}
+
+func checkTopics(ctx context.Context, cl *kgo.Client, plan TopicPlan, topics map[string]topicInfo) (problems []Problem, err error) {
 	for _, name := range plan.names() {
 		if _, ok := topics[name]; !ok {
 			problems = append(problems, Problem{"topic " + name + " does not exist", "footfall topics create"})
