@@ -200,10 +200,7 @@ func (k *checker) spans() {
 	u, err := url.Parse(c.Snapshots.Bucket)
 	switch {
 	case err != nil || u.Scheme == "":
-		_, shown, secret := strings.Cut(c.Snapshots.Bucket, "@") // before it may be a password
-		if !secret {
-			shown = c.Snapshots.Bucket
-		}
+		shown := c.Snapshots.Bucket[strings.LastIndex(c.Snapshots.Bucket, "@")+1:] // before it may be a password
 		k.bad("snapshots.bucket", "%q is not a URL such as file:///var/lib/footfall/snapshots or s3://bucket?region=eu-west-1", shown)
 	case u.User != nil:
 		k.bad("snapshots.bucket", "holds a password; credentials come from the cloud's own environment")
