@@ -470,6 +470,48 @@ func TestARebuildAmidHistorySaysNothingOfItAloud(t *testing.T) {
 	})
 }
 
+// A partition lives through a replay. Its snapshots are lost, and retention has removed what
+// it has read: a rebuild takes from the mark that the wall moves no clock there.
+func TestARebuildStaysInItsLane(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Ends = time.Minute
+		replayed := func(user string, at schemas.Millis) worker.Record {
+			r := view(user, 0)
+			r.Value = fmt.Appendf(nil, `{"event_id":%q,"type":"view","user_id":%q,"time":%d}`, user, user, at)
+			r.Time, r.Lane = at, schemas.Replay
+			return r
+		}
+		begin := now()
+		time.Sleep(30 * 24 * time.Hour)
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, replayed("first", begin))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range b.bucket.Keys() {
+			b.bucket.Set(k, nil)
+		}
+		b.log.Retain(0, 1)
+		b.next()
+		b.cfg.Rebuild = true
+		b.member.Ends = time.Minute
+		b.member.Give(0)
+		l = b.run()
+		time.Sleep(time.Hour)
+		b.log.Publish(0, replayed("second", begin+schemas.Day))
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		outs := b.log.Outputs(0)
+		if last := outs[len(outs)-1].Transition; last.User != "second" || last.At != begin+schemas.Day {
+			t.Errorf("%q is moved at %d, want the second user at the record's %d: the wall has moved the clock of a replay", last.User, last.At, begin+schemas.Day)
+		}
+	})
+}
+
 // A partition begins with a history. Amid it the process ends, and the group's offsets
 // expire. A rebuild, which has no mark to tell where history ended: what was said last is
 // of the history, so what the log holds by now is history still.

@@ -206,7 +206,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		}
 		if cfg.Rebuild {
 			// The outputs themselves say how many there are; snapshots are not asked.
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap}, false, nil)
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap, Lane: mark.Lane}, false, nil)
 		}
 		return part.overtaken(mark, last)
 	}
@@ -356,7 +356,11 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if err != nil {
 		return err
 	}
-	w := worker.New(part.number, part.workerConfig())
+	c := part.workerConfig()
+	if mark.Lane != schemas.Live {
+		c.Lane = mark.Lane // the record that tells it may be gone
+	}
+	w := worker.New(part.number, c)
 	w.HistoryEnds(mark.Bootstrap)
 	said := retold{causes: causes{}, last: worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
