@@ -11,6 +11,7 @@ import (
 
 	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/segments"
 )
 
 // memberships are where everyone is in every set of the rules, and what their cells
@@ -452,6 +453,37 @@ func (l *life) interrupted(t *testing.T) {
 	default:
 		for l.worker.snap != nil && l.rng.IntN(4) > 0 {
 			l.slice(t, 1+l.rng.IntN(300))
+		}
+	}
+}
+
+// A transition tells the user's segment in every set. One whose history is not found yet has
+// said nothing, and is not told of: wherever it stands among the others.
+func TestWhatIsSaidTellsOfNoSetWithoutHistory(t *testing.T) {
+	for at := range 2 {
+		cfg := config(t)
+		cfg.MaxAge = 1 << 60
+		cfg.Rules = shippedRules(t, "lifecycle")
+		l := &life{world: newWorld(t, cfg, 0), t: t, wall: base + 300*schemas.Day}
+		l.log = []Record{order(0, "ann", base, 1000), order(1, "ann", base+100*schemas.Day, 1)}
+		l.apply(l.log[:1], Conditions{Wall: l.wall})
+		l.rest()
+		lifecycle, err := segments.Read("lifecycle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := slices.Insert([]segment.File{{Name: "lifecycle.yaml", Text: lifecycle}}, at, segment.File{Name: "spenders.yaml", Text: []byte(
+			"set: spenders\nsegments:\n  - {name: spender, when: 'spend(days(200)) >= 150'}\n  - {name: rest, otherwise: true}\n")})
+		rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.worker.Switch(rules)
+		l.rest()
+		for _, it := range l.apply(l.log[1:], Conditions{Wall: l.wall}) {
+			if in := it.Transition.Segments[at]; in != schemas.NoSegment {
+				t.Errorf("set %d has no history, and %s is told to be in its %q", at, it.Transition.User, rules.Names()[at].Segments[in])
+			}
 		}
 	}
 }
