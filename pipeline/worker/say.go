@@ -137,6 +137,8 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	t.Cart = w.cartOf(user, t)
 	switch {
 	case t.Muted != schemas.NotMuted:
+	case w.mark.Bootstrap > 0 && t.Cause.Kind != schemas.ByEvent && t.Cause.Kind != schemas.ByTimer:
+		t.Muted = schemas.MutedBootstrap // of others it was looked at whether they are of the history
 	case at.Paused:
 		t.Muted = schemas.MutedPaused
 	case t.At < at.Wall-w.cfg.MaxAge:
