@@ -128,6 +128,20 @@
 // eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	c3515b0  a change of rules, or of quantiles' bounds, amid  read by a reviewer   worker.TestChangesAmidHistory-
+//	         the history before a partition's beginning was                         AreNotSaidAloud
+//	         said aloud where changes are
+//	fa6fd0e  500 users with a thousand views each kept events  read by a reviewer   worker.TestForecastInSlices
+//	         waiting for most of a second: a forecast looked
+//	         at all that passes at once
+//	990715e  transitions told of sets that had no history yet, read by a reviewer   worker.TestWhatIsSaidTellsOfNoSet-
+//	         where these stand behind theirs                                        WithoutHistory
+//	5684b9b  a rebuild of a replay of which the log had        read by a reviewer   pipeline.TestARebuildStaysInItsLane
+//	         nothing left went on as a live one: the wall
+//	         moved its clock
+//	825d3d2  a rebuild without a mark, amid the history before read by a reviewer   pipeline.TestARebuildWithoutA-
+//	         a partition's beginning, said the rest of it                           MarkAmidHistory
+//	         aloud
 //	8e5e387  a broker that had just started and knew no topics read by a reviewer   kafka, local_test.go
 //	         ended recoveries, and processes with them
 //	7c9d7d6  a rebuild amid the history before a partition's   read by a reviewer   pipeline.TestARebuildAmidHistorySays-

@@ -206,7 +206,7 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 		}
 		if cfg.Rebuild {
 			// The outputs themselves say how many there are; snapshots are not asked.
-			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap}, false, nil)
+			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap, Lane: mark.Lane}, false, nil)
 		}
 		return part.overtaken(mark, last)
 	}
@@ -356,18 +356,24 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	if err != nil {
 		return err
 	}
-	w := worker.New(part.number, part.workerConfig())
+	c := part.workerConfig()
+	if mark.Lane != schemas.Live {
+		c.Lane = mark.Lane // the record that tells it may be gone
+	}
+	w := worker.New(part.number, c)
 	w.HistoryEnds(mark.Bootstrap)
-	last := worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}
-	said := causes{}
+	said := retold{causes: causes{}, last: worker.Item{N: mark.N, Next: mark.Next, Clock: mark.Clock, Fired: mark.Fired}}
 	err = cfg.History.SaidAll(part.ctx, part.number, mark.N, func(it *worker.Item) error {
 		said.note(it)
-		last = worker.Item{N: max(last.N, it.N), Next: max(last.Next, it.Next), Clock: max(last.Clock, it.Clock), Fired: max(last.Fired, it.Fired)}
 		return w.Retell(it)
 	})
 	if err != nil {
 		return err
 	}
+	if !found && said.amid {
+		w.HistoryEnds(end) // only the mark has told where; what is here by now is taken for it
+	}
+	last := said.last
 	counted := last.N // by a snapshot: each topic has a retention of its own, and the youngest outputs may be those that are gone
 	for _, id := range ids {
 		counted = max(counted, id.N)
@@ -385,7 +391,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	}
 	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
 	//failpoint:rebuild.read-back
-	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.check(part.number, records) })
+	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.causes.check(part.number, records) })
 	if err != nil {
 		return err
 	}
@@ -429,6 +435,21 @@ type errOtherTopic struct { //nolint:errname // reads as what happened
 func (e *errOtherTopic) Error() string {
 	return fmt.Sprintf("partition %d: %s: the topic was deleted and made anew, and what was said is of the one before. "+
 		"Begin anew: another group, other output topics, another bucket", e.partition, e.why)
+}
+
+// retold is what committed outputs tell a rebuild.
+type retold struct {
+	causes causes
+	last   worker.Item // the greatest of each
+	amid   bool        // what was said last is of the history before the partition's beginning
+}
+
+func (r *retold) note(it *worker.Item) {
+	r.causes.note(it)
+	if t := it.Transition; t != nil && (t.Cause.Kind == schemas.ByEvent || t.Cause.Kind == schemas.ByTimer) {
+		r.amid = t.Muted == schemas.MutedBootstrap
+	}
+	r.last = worker.Item{N: max(r.last.N, it.N), Next: max(r.last.Next, it.Next), Clock: max(r.last.Clock, it.Clock), Fired: max(r.last.Fired, it.Fired)}
 }
 
 // causes are who was moved by which record, as outputs say it, by the record's offset:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,8 +92,8 @@ type plan struct {
 	sample                  int
 
 	lastSpan schemas.Millis
-	share    float64 // of users that may move; below 0: any
-	number   int     // of them; below 0: any
+	share    *big.Rat // of users that may move, in percent, exactly; nil: any
+	number   int      // of them; below 0: any
 
 	rules [2]*segment.Program
 }
@@ -111,12 +112,13 @@ func (p *plan) check() error {
 	if p.sample < 0 {
 		bad("--sample %d: want 0 or more", p.sample)
 	}
-	p.share, p.number = -1, -1
+	p.share, p.number = nil, -1
 	if p.mostMoved == "" {
 		return errors.Join(errs...)
 	}
 	if text, percent := strings.CutSuffix(p.mostMoved, "%"); percent {
-		if p.share, err = strconv.ParseFloat(text, 64); err != nil || p.share < 0 || p.share > 100 {
+		share, ok := new(big.Rat).SetString(text)
+		if p.share = share; !ok || share.Sign() < 0 || share.Cmp(big.NewRat(100, 1)) > 0 {
 			bad("--most-moved %q: want a share such as 5%% or a number of users", p.mostMoved)
 		}
 	} else if p.number, err = strconv.Atoi(text); err != nil || p.number < 0 {
@@ -360,8 +362,8 @@ func loadBoth(ctx context.Context, store *snapshot.Store, id snapshot.ID, sides 
 func (p *plan) judge(r *planAnswer) error {
 	allowed := ""
 	switch {
-	case p.share >= 0 && r.MovedShare*100 > p.share:
-		allowed = fmt.Sprintf("%g%%", p.share)
+	case p.share != nil && r.Users > 0 && big.NewRat(100*int64(r.Moved), int64(r.Users)).Cmp(p.share) > 0:
+		allowed = p.mostMoved
 	case p.number >= 0 && r.Moved > p.number:
 		allowed = grouped(int64(p.number))
 	default:

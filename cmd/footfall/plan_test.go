@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -58,4 +59,22 @@ func TestEndToEndPlan(t *testing.T) {
 		t.Errorf("with snapshots: got %d events and %d who move, without %d and %d", snapshots.Events, snapshots.Moved, log.Events, log.Moved)
 	}
 	t.Logf("%d events, %d users, %d move; with snapshots %d events: %v", log.Events, log.Users, log.Moved, snapshots.Events, snapshots.Notes)
+}
+
+// --most-moved 7% allows 7 of 100: what is allowed is not more than allowed.
+func TestMostMovedIsAllowed(t *testing.T) {
+	for users := 1; users <= 1000; users *= 10 {
+		for moved := range users + 1 {
+			p := plan{history: history{clickhouse: true}, last: "30d", mostMoved: strconv.FormatFloat(100*float64(moved)/float64(users), 'f', 3, 64) + "%"}
+			if err := p.check(); err != nil {
+				t.Fatal(err)
+			}
+			for more := range 2 { // and not one more
+				r := &planAnswer{Users: users, Moved: moved + more}
+				if (p.judge(r) != nil) != (more > 0) {
+					t.Errorf("--most-moved %s, and %d of %d would move: %v", p.mostMoved, r.Moved, r.Users, p.judge(r))
+				}
+			}
+		}
+	}
 }

@@ -30,6 +30,10 @@ func (e *Evaluator) begin(pr *profile.Profile, v profile.View, now schemas.Milli
 	return fr
 }
 
+// Evaluations is how many there have been, for who bounds them; from the greatest number on
+// it begins again.
+func (e *Evaluator) Evaluations() uint32 { return e.fr.generation }
+
 // Eval writes the segment of each set into into, [sets]segment, and returns when that
 // could change with no further event, or Never. It changes nothing. A set that cannot
 // be answered yet is in NoSegment.

@@ -276,7 +276,8 @@ func (p *part) members() (map[chain]*Said, error) {
 
 // checkBootstrap: what the records that were there before the first start cause is
 // muted, timers due by the clock of the last of them included, and nothing else is
-// for that reason.
+// for that reason. What nothing of the user's caused is muted too, until the history has
+// been read, and what it makes due been said.
 func (w *world) checkBootstrap(p *part, refused map[int64]bool) error {
 	clock := schemas.Millis(0)
 	for _, r := range p.input {
@@ -290,6 +291,12 @@ func (w *world) checkBootstrap(p *part, refused map[int64]bool) error {
 			continue
 		}
 		history := t.Cause.Kind == schemas.ByEvent && t.Cause.Pos.Offset < p.boot || t.Cause.Kind == schemas.ByTimer && t.Cause.Due <= clock
+		if t.Cause.Kind != schemas.ByEvent && t.Cause.Kind != schemas.ByTimer {
+			if t.Muted == schemas.MutedRules || p.outputs[i].Item.Next >= p.boot {
+				continue
+			}
+			history = true
+		}
 		if history != (t.Muted == schemas.MutedBootstrap) {
 			return fmt.Errorf("partition %d: history ends at offset %d with clock %d: output %d of cause %+v is muted %q",
 				p.number, p.boot, clock, p.outputs[i].Item.N, t.Cause, t.Muted)

@@ -114,8 +114,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a rebuild counts from the last output that is left", "pipeline/recover.go",
-			"N: max(last.N, it.N), Next:",
-			"N: map[bool]uint64{true: it.N, false: max(last.N, it.N)}[ON], Next:", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
+			"N: max(r.last.N, it.N), Next:",
+			"N: map[bool]uint64{true: it.N, false: max(r.last.N, it.N)}[ON], Next:", test("pipeline", "TestRebuildWithoutTheYoungestOutputs"),
 		},
 		{
 			"expired outputs are fatal, --rebuild or not", "pipeline/recover.go",

@@ -12,13 +12,18 @@ type Due struct {
 // calendar days may move somebody every day for ever.
 const duesMost = 64
 
+// forecastMoments is how many moments a call of Forecast looks at (R4), but for those of its
+// last user: there is one for everything that passes out of a window, and for each period of
+// the calendar.
+const forecastMoments = 1 << 13
+
 // Forecast calls each with the users from a row on, at most n of them, of whom silence
 // alone will move some: with all their transitions up to a moment, by set and then in the
 // order of time. It is the worker's memory: good until the call returns. Forecast returns
 // the row to go on with, or -1 after the last one, and changes nothing.
 func (w *Worker) Forecast(row int32, n int, until schemas.Millis, each func(user []byte, dues []Due)) (next int32) {
 	end := int32(min(int64(row)+int64(n), int64(w.rows.Len())))
-	for ; row < end; row++ {
+	for looked := w.eval.Evaluations(); row < end && w.eval.Evaluations()-looked < forecastMoments; row++ {
 		if w.dues = w.foresee(row, until, w.dues[:0]); len(w.dues) > 0 {
 			each(w.table.ID(row), w.dues)
 		}
@@ -26,7 +31,7 @@ func (w *Worker) Forecast(row int32, n int, until schemas.Millis, each func(user
 	if row >= int32(w.rows.Len()) {
 		return -1
 	}
-	return end
+	return row
 }
 
 // foresee adds a user's transitions.

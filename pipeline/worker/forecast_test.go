@@ -76,3 +76,29 @@ func TestForecastOfMuchThatPasses(t *testing.T) {
 		t.Errorf("got %+v, want one at %d", dues, want)
 	}
 }
+
+// A call looks at no more than it may, whatever its users have done: events wait for it. What
+// it has not come to the next one looks at.
+func TestForecastInSlices(t *testing.T) {
+	const users, views = 40, 1000
+	rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "set.yaml", Text: []byte(
+		"set: keen\nsegments:\n  - {name: keen, when: 'count(\"view\", days(30)) > 70'}\n  - {name: rest, otherwise: true}\n",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t)
+	cfg.Rules = rules
+	w := newWorld(t, cfg, 0)
+	for i := range int64(users * views) {
+		w.log = append(w.log, view(i, fmt.Sprint("u", i%users), base+schemas.Millis(i)*schemas.Second))
+	}
+	w.apply(w.log, Conditions{Wall: base + schemas.Day})
+	calls, foreseen := 0, 0
+	for row := int32(0); row >= 0; calls++ {
+		row = w.worker.Forecast(row, users, base+40*schemas.Day, func([]byte, []Due) { foreseen++ })
+	}
+	if calls < 3 || foreseen != users {
+		t.Errorf("%d calls have foreseen %d of %d users, each with some %d moments at which something passes", calls, foreseen, users, views-71)
+	}
+}

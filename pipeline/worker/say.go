@@ -70,14 +70,17 @@ func (w *Worker) differences(user int32, now schemas.Millis, touched segment.Tou
 		}
 	}
 	due = w.eval.EvalTouched(w.profileOf(user), w.cells.View(user), now, touched, w.segments)
+	if len(w.filling) > 0 { // first of all: each transition tells where the user is in all sets
+		for set := range w.segments {
+			if w.waits(set) {
+				w.segments[set] = schemas.NoSegment
+			}
+		}
+	}
 	for set, to := range w.segments {
 		place := w.place[set]
 		m := w.member(user, place)
 		if to >= schemas.Retired || m.seq > 0 && m.segment == w.to[set][to] {
-			continue
-		}
-		if w.waits(set) {
-			w.segments[set] = schemas.NoSegment
 			continue
 		}
 		t := w.blanks.transition()
@@ -134,6 +137,8 @@ func (w *Worker) say(user int32, t *schemas.Transition, at Conditions, out *Outp
 	t.Cart = w.cartOf(user, t)
 	switch {
 	case t.Muted != schemas.NotMuted:
+	case w.mark.Bootstrap > 0 && t.Cause.Kind != schemas.ByEvent && t.Cause.Kind != schemas.ByTimer:
+		t.Muted = schemas.MutedBootstrap // of others it was looked at whether they are of the history
 	case at.Paused:
 		t.Muted = schemas.MutedPaused
 	case t.At < at.Wall-w.cfg.MaxAge:

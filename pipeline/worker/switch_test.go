@@ -11,6 +11,7 @@ import (
 
 	"footfall/pipeline/segment"
 	"footfall/schemas"
+	"footfall/schemas/segments"
 )
 
 // memberships are where everyone is in every set of the rules, and what their cells
@@ -273,13 +274,7 @@ func TestSnapshotAfterRulesThatWereNeverFilled(t *testing.T) {
 func TestChangesAreSaidWhereAsked(t *testing.T) {
 	for _, aloud := range []bool{false, true} {
 		w := viewers(t, config(t), 10)
-		rules, err := segment.Compile(segment.Options{Exponent: 2, SayChanges: aloud}, segment.File{
-			Name: "seen.yaml", Text: []byte("set: seen\nsegments:\n  - {name: seen, when: count(\"view\") >= 1}\n  - {name: not, otherwise: true}\n"),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.worker.Switch(rules)
+		w.worker.Switch(seenRules(t, aloud))
 		if done, of := w.worker.Reviewed(); done != 0 || of != 10 {
 			t.Errorf("%d of %d reviewed, want none of 10", done, of)
 		}
@@ -296,6 +291,59 @@ func TestChangesAreSaidWhereAsked(t *testing.T) {
 			t.Errorf("%d of %d reviewed at the end, settled %v", done, of, w.worker.Settled())
 		}
 	}
+}
+
+// Amid the history before a partition's beginning a change of rules, or of quantiles' bounds,
+// says nothing aloud, asked for or not: what it moves users by is history.
+func TestChangesAmidHistoryAreNotSaidAloud(t *testing.T) {
+	for name, rules := range map[string]*segment.Program{"rules": seenRules(t, true), "epoch": epochOf(t, 2)} {
+		cfg := config(t)
+		if name == "epoch" {
+			cfg.Rules = epochOf(t, 1)
+		}
+		w := newWorld(t, cfg, 20)
+		for i := range int64(10) {
+			w.log = append(w.log, order(i, fmt.Sprint("u", i), base, 1))
+		}
+		w.apply(w.log, Conditions{Wall: base})
+		w.worker.Switch(rules)
+		said := w.settle(Conditions{Wall: base})
+		if len(said) < 10 {
+			t.Errorf("%s: %d said, want of each of 10", name, len(said))
+		}
+		for _, it := range said {
+			if it.Transition.Muted != schemas.MutedBootstrap {
+				t.Errorf("%s: got cause %v, muted %q", name, it.Transition.Cause.Kind, it.Transition.Muted)
+			}
+		}
+	}
+}
+
+// seenRules are rules that say their changes aloud, or do not.
+func seenRules(t *testing.T, aloud bool) *segment.Program {
+	t.Helper()
+	rules, err := segment.Compile(segment.Options{Exponent: 2, SayChanges: aloud}, segment.File{
+		Name: "seen.yaml", Text: []byte("set: seen\nsegments:\n  - {name: seen, when: count(\"view\") >= 1}\n  - {name: not, otherwise: true}\n"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// epochOf are rules by a quantile whose bound is a number of orders.
+func epochOf(t *testing.T, number uint64) *segment.Program {
+	t.Helper()
+	rules, err := segment.Compile(segment.Options{Exponent: 2}, segment.File{
+		Name: "half.yaml", Text: []byte("set: half\nsegments:\n  - {name: more, when: 'score(orders(), 2) == 2'}\n  - {name: less, otherwise: true}\n"),
+	})
+	if err == nil {
+		rules, err = rules.With(segment.Epoch{Number: number, Bounds: []int64{int64(3 - number)}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
 }
 
 // A snapshot that is under way when the history of new cells has been found is one of its
@@ -452,6 +500,37 @@ func (l *life) interrupted(t *testing.T) {
 	default:
 		for l.worker.snap != nil && l.rng.IntN(4) > 0 {
 			l.slice(t, 1+l.rng.IntN(300))
+		}
+	}
+}
+
+// A transition tells the user's segment in every set. One whose history is not found yet has
+// said nothing, and is not told of: wherever it stands among the others.
+func TestWhatIsSaidTellsOfNoSetWithoutHistory(t *testing.T) {
+	for at := range 2 {
+		cfg := config(t)
+		cfg.MaxAge = 1 << 60
+		cfg.Rules = shippedRules(t, "lifecycle")
+		l := &life{world: newWorld(t, cfg, 0), t: t, wall: base + 300*schemas.Day}
+		l.log = []Record{order(0, "ann", base, 1000), order(1, "ann", base+100*schemas.Day, 1)}
+		l.apply(l.log[:1], Conditions{Wall: l.wall})
+		l.rest()
+		lifecycle, err := segments.Read("lifecycle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := slices.Insert([]segment.File{{Name: "lifecycle.yaml", Text: lifecycle}}, at, segment.File{Name: "spenders.yaml", Text: []byte(
+			"set: spenders\nsegments:\n  - {name: spender, when: 'spend(days(200)) >= 150'}\n  - {name: rest, otherwise: true}\n")})
+		rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.worker.Switch(rules)
+		l.rest()
+		for _, it := range l.apply(l.log[1:], Conditions{Wall: l.wall}) {
+			if in := it.Transition.Segments[at]; in != schemas.NoSegment {
+				t.Errorf("set %d has no history, and %s is told to be in its %q", at, it.Transition.User, rules.Names()[at].Segments[in])
+			}
 		}
 	}
 }
