@@ -196,7 +196,7 @@ func (c *Config) options() []option {
 		{key: "kafka.sasl.password", target: &k.SASL.Password, secret: true, doc: "Its password."},
 		{key: "kafka.sasl.password_file", target: &k.SASL.PasswordFile, value: "", doc: "File that holds the password."},
 
-		{key: "shop.currency", target: &c.Shop.Currency, value: "EUR", doc: "Reporting currency (ISO 4217): what revenue is counted in, and the currency of events that name none."},
+		{key: "shop.currency", target: &c.Shop.Currency, value: "EUR", doc: "Reporting currency (ISO 4217): what revenue is counted in, and the currency of events that name none. What was counted in another stays as it is: to change it, begin anew, with another group, other topics and another bucket."},
 		{key: "shop.rates", target: &c.Shop.Rates, value: "", doc: "Other currencies: `USD: \"0.91\"` (as a variable or a flag: USD=0.91,GBP=1.17) says that 1 USD counts as 0.91 of shop.currency. Money in a currency that is not listed is refused (unknown_currency)."},
 		{key: "shop.zone", target: &c.Shop.Zone, value: "UTC", doc: "Time zone (IANA, as in Europe/Berlin) in which calendar days, months and hours of segment sets begin that name none themselves."},
 
