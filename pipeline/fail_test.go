@@ -253,6 +253,37 @@ func TestBucketFailsForAWhile(t *testing.T) {
 	})
 }
 
+// A bucket that denies to remove anything costs room and no more: what is stored counts, is
+// built upon, and is recovered from.
+func TestABucketThatKeepsEverything(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Ends = time.Second
+		b.cfg.Snapshots = snapshot.NewStore(b.bucket, 1)
+		b.cfg.DeltasMax = 1
+		b.bucket.BeforeDelete.Set(func(string) error { return errTest })
+		b.member.Give(0)
+		l := b.run()
+		for i := range 6 {
+			b.log.Publish(0, users(1000)[100*i:100*(i+1)]...)
+			b.committed(0)
+			time.Sleep(2 * time.Minute)
+		}
+		if n := count[pipeline.SnapshotFailed](b); n > 0 {
+			t.Errorf("%d snapshots failed, and all were stored", n)
+		}
+		if published, stay := count[pipeline.SnapshotPublished](b), count[pipeline.SnapshotsNotRemoved](b); published < 5 || stay == 0 {
+			t.Errorf("%d snapshots were published, and %d times old ones were told to stay", published, stay)
+		}
+		newest := l.Status()[0].Snapshot
+		if keys := b.bucket.Keys(); !strings.Contains(keys[len(keys)-1], fmt.Sprintf("/%019d-", newest)) {
+			t.Errorf("the newest snapshot is told to be of offset %d, and is %s", newest, keys[len(keys)-1])
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // Partitions that come while the bucket fails wait for it, an hour if need be, and the
 // live ones go on; a process that ended itself would take them with it.
 func TestRecoveryWaitsForTheBucket(t *testing.T) {
