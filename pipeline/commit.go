@@ -39,7 +39,7 @@ type stream struct {
 	// Guarded by commits.mu.
 	changed   chan struct{}    // closed, and made anew, when something was committed or lost
 	outs      []*worker.Output // with items, in order
-	items     int              // in outs and in the transaction under way
+	items     int              // in outs and in the transaction under way, as weigh counts them
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait
 	committed schemas.Mark
@@ -77,8 +77,25 @@ func (s *stream) push(out *worker.Output) {
 	}
 	s.idle = nil
 	s.outs = append(s.outs, out)
-	s.items += len(out.Items)
+	s.items += weigh(out)
 	signal(s.commits.wake)
+}
+
+// weigh counts the items of an output. A dead letter has the bytes of what was refused, which
+// may be a megabyte: it counts for as many as are about as large. Else a transaction of them
+// would be gigabytes, and none that the broker takes before it times out.
+func weigh(out *worker.Output) int {
+	weight := len(out.Items)
+	for i := range out.Items {
+		if d := out.Items[i].DeadLetter; d != nil {
+			bytes := len(d.Key) + len(d.Value)
+			for _, h := range d.Headers {
+				bytes += len(h.Key) + len(h.Value)
+			}
+			weight += bytes / itemBytes
+		}
+	}
+	return weight
 }
 
 // demand adds a mark that is to be committed soon.
@@ -242,7 +259,7 @@ func (c *commits) collect() []sending {
 		part := sending{stream: s}
 		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
 			part.outs = append(part.outs, s.outs[0])
-			total += len(s.outs[0].Items)
+			total += weigh(s.outs[0])
 			s.outs = s.outs[1:]
 			c.first = first + i + 1 // one that always has as much to say would else keep the others back
 		}
@@ -317,7 +334,7 @@ func (c *commits) settle(all []sending) {
 	for _, s := range all {
 		for _, out := range s.outs {
 			items += len(out.Items)
-			s.items = max(0, s.items-len(out.Items))
+			s.items = max(0, s.items-weigh(out))
 		}
 		s.committed, s.anything = s.last().Mark, true
 		s.tell()

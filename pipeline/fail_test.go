@@ -464,3 +464,49 @@ func (s *againSource) Poll(ctx context.Context, into *pipeline.Batch) error {
 	}
 	return err
 }
+
+// Large records that are refused, more of them than a broker takes before a transaction
+// times out: they are said in several, and no more of them wait than there is room for.
+func TestLargeDeadLettersAreSaidInManyTransactions(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		const most, large, records = 32 << 20, 64 << 10, 1500
+		b.member.PollMax = 50 // a fetch is a few megabytes
+		free := make(chan struct{})
+		b.member.BeforeCommit.Set(func(ctx context.Context, outs []*worker.Output) error {
+			bytes := 0
+			for _, out := range outs {
+				for _, it := range out.Items {
+					bytes += len(it.DeadLetter.Value)
+				}
+			}
+			if bytes == 0 {
+				return nil // the beginning
+			}
+			select {
+			case <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if bytes > most {
+				return fmt.Errorf("%d bytes in one transaction: %w", bytes, pipeline.ErrAborted)
+			}
+			return nil
+		})
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		for range records {
+			b.log.Publish(0, worker.Record{Key: []byte("k"), Value: make([]byte, large)})
+		}
+		synctest.Wait()
+		if n := b.member.Read(0); n*large > 3*most {
+			t.Errorf("%d records of %d bytes are in memory while nothing can be committed", n, large)
+		}
+		close(free)
+		b.committed(0)
+		b.said(0, records)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
