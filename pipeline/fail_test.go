@@ -510,3 +510,36 @@ func TestLargeDeadLettersAreSaidInManyTransactions(t *testing.T) {
 		}
 	})
 }
+
+// A broker that takes less than is said before a transaction times out, as where a quota
+// slows it down, is given less at a time.
+func TestATransactionThatIsTooMuch(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		const most = 700
+		b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
+			items := 0
+			for _, out := range outs {
+				items += len(out.Items)
+			}
+			time.Sleep(time.Duration(min(items, most)) * 10 * time.Millisecond)
+			if items > most {
+				return fmt.Errorf("%d outputs: %w", items, pipeline.ErrAborted)
+			}
+			return nil
+		})
+		b.member.PollMax = 100
+		b.member.Give(0, 1)
+		l := b.run()
+		synctest.Wait()
+		for n := range int32(2) {
+			b.log.Publish(n, users(5000)...)
+		}
+		b.committed(0)
+		b.committed(1)
+		b.said(0, 5000)
+		b.said(1, 5000)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
