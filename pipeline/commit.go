@@ -23,6 +23,10 @@ import (
 type commits struct {
 	cfg *Config
 
+	// The committer's own.
+	most   int // outputs in the next transaction, about: fewer after aborts
+	aborts int // one after the other
+
 	mu      sync.Mutex
 	streams []*stream // in order of assignment; lost ones are removed by collect
 	first   int       // whose turn it is to begin a transaction
@@ -39,7 +43,7 @@ type stream struct {
 	// Guarded by commits.mu.
 	changed   chan struct{}    // closed, and made anew, when something was committed or lost
 	outs      []*worker.Output // with items, in order
-	items     int              // in outs and in the transaction under way
+	items     int              // in outs and in the transaction under way, as weigh counts them
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait
 	committed schemas.Mark
@@ -48,7 +52,7 @@ type stream struct {
 }
 
 func newCommits(cfg *Config) *commits {
-	return &commits{cfg: cfg, wake: make(chan struct{}, 1)}
+	return &commits{cfg: cfg, most: cfg.TransactionMax, wake: make(chan struct{}, 1)}
 }
 
 // stream begins the stream of an assignment.
@@ -77,8 +81,25 @@ func (s *stream) push(out *worker.Output) {
 	}
 	s.idle = nil
 	s.outs = append(s.outs, out)
-	s.items += len(out.Items)
+	s.items += weigh(out)
 	signal(s.commits.wake)
+}
+
+// weigh counts the items of an output. A dead letter has the bytes of what was refused, which
+// may be a megabyte: it counts for as many as are about as large. Else a transaction of them
+// would be gigabytes, and none that the broker takes before it times out.
+func weigh(out *worker.Output) int {
+	weight := len(out.Items)
+	for i := range out.Items {
+		if d := out.Items[i].DeadLetter; d != nil {
+			bytes := len(d.Key) + len(d.Value)
+			for _, h := range d.Headers {
+				bytes += len(h.Key) + len(h.Value)
+			}
+			weight += bytes / itemBytes
+		}
+	}
+	return weight
 }
 
 // demand adds a mark that is to be committed soon.
@@ -240,9 +261,9 @@ func (c *commits) collect() []sending {
 	for i := range n {
 		s := c.streams[(first+i)%n]
 		part := sending{stream: s}
-		for len(s.outs) > 0 && total < c.cfg.TransactionMax {
+		for len(s.outs) > 0 && total < c.most {
 			part.outs = append(part.outs, s.outs[0])
-			total += len(s.outs[0].Items)
+			total += weigh(s.outs[0])
 			s.outs = s.outs[1:]
 			c.first = first + i + 1 // one that always has as much to say would else keep the others back
 		}
@@ -258,8 +279,11 @@ func (c *commits) collect() []sending {
 	return all
 }
 
-// send commits one transaction, again and again until it is known to have
-// happened or nobody is left to whom it belongs.
+// abortsMax is how often a transaction is sent as it is.
+const abortsMax = 3
+
+// send commits one transaction, again and again until it is known to have happened, nobody
+// is left to whom it belongs, or it was put back.
 func (c *commits) send(ctx context.Context, all []sending) error {
 	for attempt := 1; ; attempt++ {
 		all = c.stillOurs(all)
@@ -276,6 +300,7 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		switch {
 		case err == nil:
 			//failpoint:commit.done
+			c.aborts, c.most = 0, min(c.most+c.most/8+1, c.cfg.TransactionMax)
 			c.settle(all)
 			return nil
 		case ctx.Err() != nil:
@@ -283,8 +308,13 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		case errors.As(err, &lost):
 			c.drop(all, lost)
 		case errors.Is(err, ErrAborted):
-			c.cfg.Report(Aborted{Attempt: attempt, Err: err})
-			c.cfg.Backoff(ctx, attempt)
+			c.aborts++
+			c.cfg.Report(Aborted{Attempt: c.aborts, Err: err})
+			c.cfg.Backoff(ctx, c.aborts)
+			if attempt >= abortsMax {
+				c.putBack(all)
+				return nil
+			}
 		case errors.Is(err, ErrFenced), errors.Is(err, ErrPermanent):
 			return err
 		default:
@@ -296,6 +326,19 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 			}
 		}
 	}
+}
+
+// putBack has what was aborted, again and again, go in smaller transactions: it may be more
+// than a broker takes before one times out, as where a quota slows it down.
+func (c *commits) putBack(all []sending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		if !s.lost {
+			s.stream.outs = slices.Concat(s.outs, s.stream.outs)
+		}
+	}
+	c.most = max(1, c.most/2)
 }
 
 func (c *commits) stillOurs(all []sending) []sending {
@@ -317,7 +360,7 @@ func (c *commits) settle(all []sending) {
 	for _, s := range all {
 		for _, out := range s.outs {
 			items += len(out.Items)
-			s.items = max(0, s.items-len(out.Items))
+			s.items = max(0, s.items-weigh(out))
 		}
 		s.committed, s.anything = s.last().Mark, true
 		s.tell()

@@ -125,9 +125,21 @@
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
 // before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
 // change with the simulation, so of them only the newest are named. The tests of 6e2e54d, fa55adb,
-// eb23fd5, a7b2cf3, b3b8c48 and 6ad8f70 use what the fix brought, and do not compile without it.)
+// eb23fd5, a7b2cf3, b3b8c48, 6ad8f70 and 2080f3d use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	e8cf49d  what takes longer than a transaction may, as      read by a reviewer   pipeline.TestATransactionThatIsTooMuch
+//	         where a quota slows producers down, was sent
+//	         again for ever: nothing was said any more
+//	8c3fd6b  10,000 large records that were refused were one   read by a reviewer   pipeline.TestLargeDeadLettersAreSaidIn-
+//	         transaction, of gigabytes, sent again for ever                         ManyTransactions
+//	1448be9  counts for an epoch that the control topic        read by a reviewer   TestEpochsBehindARecordThatIsRefused in
+//	         refuses, for their size, kept all behind them out                      cmd/footfall
+//	         of it
+//	2080f3d  a bucket that denies to remove old snapshots made read by a reviewer   pipeline.TestABucketThatKeepsEverything
+//	         all new ones count as failed, and a rebuild end
+//	f412a83  retention that went on while a recovery read the  read by a reviewer   pipeline.TestRetentionGoesOnDuringARecovery
+//	         dedup window ended the process
 //	c3515b0  a change of rules, or of quantiles' bounds, amid  read by a reviewer   worker.TestChangesAmidHistory-
 //	         the history before a partition's beginning was                         AreNotSaidAloud
 //	         said aloud where changes are

@@ -87,6 +87,13 @@ type (
 		Snapshot  string
 		Err       error
 	}
+	// SnapshotsNotRemoved says that a snapshot is stored, and older ones that it should push
+	// out could not be removed: the bucket grows.
+	SnapshotsNotRemoved struct {
+		Partition int32
+		Snapshot  string
+		Err       error
+	}
 	// SnapshotSkipped says that recovery could not use a snapshot and tries the one before.
 	SnapshotSkipped struct {
 		Partition int32
@@ -164,6 +171,13 @@ func (f SnapshotPublished) Log() (zapcore.Level, string, []zap.Field) {
 // Log tells the fact to the log.
 func (f SnapshotFailed) Log() (zapcore.Level, string, []zap.Field) {
 	return zap.WarnLevel, "snapshot not stored", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Error(f.Err),
+	}
+}
+
+// Log tells the fact to the log.
+func (f SnapshotsNotRemoved) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "old snapshots not removed: the bucket grows", []zap.Field{
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Error(f.Err),
 	}
 }

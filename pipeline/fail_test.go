@@ -253,6 +253,37 @@ func TestBucketFailsForAWhile(t *testing.T) {
 	})
 }
 
+// A bucket that denies to remove anything costs room and no more: what is stored counts, is
+// built upon, and is recovered from.
+func TestABucketThatKeepsEverything(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Ends = time.Second
+		b.cfg.Snapshots = snapshot.NewStore(b.bucket, 1)
+		b.cfg.DeltasMax = 1
+		b.bucket.BeforeDelete.Set(func(string) error { return errTest })
+		b.member.Give(0)
+		l := b.run()
+		for i := range 6 {
+			b.log.Publish(0, users(1000)[100*i:100*(i+1)]...)
+			b.committed(0)
+			time.Sleep(2 * time.Minute)
+		}
+		if n := count[pipeline.SnapshotFailed](b); n > 0 {
+			t.Errorf("%d snapshots failed, and all were stored", n)
+		}
+		if published, stay := count[pipeline.SnapshotPublished](b), count[pipeline.SnapshotsNotRemoved](b); published < 5 || stay == 0 {
+			t.Errorf("%d snapshots were published, and %d times old ones were told to stay", published, stay)
+		}
+		newest := l.Status()[0].Snapshot
+		if keys := b.bucket.Keys(); !strings.Contains(keys[len(keys)-1], fmt.Sprintf("/%019d-", newest)) {
+			t.Errorf("the newest snapshot is told to be of offset %d, and is %s", newest, keys[len(keys)-1])
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // Partitions that come while the bucket fails wait for it, an hour if need be, and the
 // live ones go on; a process that ended itself would take them with it.
 func TestRecoveryWaitsForTheBucket(t *testing.T) {
@@ -432,4 +463,83 @@ func (s *againSource) Poll(ctx context.Context, into *pipeline.Batch) error {
 		s.last = &again
 	}
 	return err
+}
+
+// Large records that are refused, more of them than a broker takes before a transaction
+// times out: they are said in several, and no more of them wait than there is room for.
+func TestLargeDeadLettersAreSaidInManyTransactions(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		const most, large, records = 32 << 20, 64 << 10, 1500
+		b.member.PollMax = 50 // a fetch is a few megabytes
+		free := make(chan struct{})
+		b.member.BeforeCommit.Set(func(ctx context.Context, outs []*worker.Output) error {
+			bytes := 0
+			for _, out := range outs {
+				for _, it := range out.Items {
+					bytes += len(it.DeadLetter.Value)
+				}
+			}
+			if bytes == 0 {
+				return nil // the beginning
+			}
+			select {
+			case <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if bytes > most {
+				return fmt.Errorf("%d bytes in one transaction: %w", bytes, pipeline.ErrAborted)
+			}
+			return nil
+		})
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		for range records {
+			b.log.Publish(0, worker.Record{Key: []byte("k"), Value: make([]byte, large)})
+		}
+		synctest.Wait()
+		if n := b.member.Read(0); n*large > 3*most {
+			t.Errorf("%d records of %d bytes are in memory while nothing can be committed", n, large)
+		}
+		close(free)
+		b.committed(0)
+		b.said(0, records)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A broker that takes less than is said before a transaction times out, as where a quota
+// slows it down, is given less at a time.
+func TestATransactionThatIsTooMuch(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		const most = 700
+		b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
+			items := 0
+			for _, out := range outs {
+				items += len(out.Items)
+			}
+			time.Sleep(time.Duration(min(items, most)) * 10 * time.Millisecond)
+			if items > most {
+				return fmt.Errorf("%d outputs: %w", items, pipeline.ErrAborted)
+			}
+			return nil
+		})
+		b.member.PollMax = 100
+		b.member.Give(0, 1)
+		l := b.run()
+		synctest.Wait()
+		for n := range int32(2) {
+			b.log.Publish(n, users(5000)...)
+		}
+		b.committed(0)
+		b.committed(1)
+		b.said(0, 5000)
+		b.said(1, 5000)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -74,6 +74,7 @@ const (
 	inboxMax       = 8         // tasks a partition has waiting before Poll stops
 	itemsAheadMax  = 20_000    // outputs of a partition waiting for their commit before it stops
 	transactionMax = 10_000    // Config.TransactionMax
+	itemBytes      = 1 << 10   // about what a transition takes
 	timersAhead    = 2_048     // Config.TimersAhead
 	timersARecord  = 8         // that fire with a record, whatever waits: else a load without a pause would starve them
 	sliceBytes     = 128 << 10 // Config.SliceBytes: a thousand rows, none of them in the cache, are a third of a millisecond

@@ -325,26 +325,40 @@ func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]wo
 	if err != nil {
 		return 0, err
 	}
-	// What retention has removed of the dedup window cannot be remembered.
-	from = max(from, min(start, cut))
-	if from >= to {
-		return 0, nil
-	}
-	err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
-		if witness != nil {
-			if err := witness(records); err != nil {
-				return err
+	for {
+		// What retention has removed of the dedup window cannot be remembered.
+		from = max(from, min(start, cut))
+		if from >= to {
+			return replayed, nil
+		}
+		err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
+			if witness != nil {
+				if err := witness(records); err != nil {
+					return err
+				}
 			}
+			i := 0
+			for i < len(records) && records[i].Offset < cut {
+				i++
+			}
+			w.Remember(records[:i])
+			replayed += int64(len(records) - i)
+			if len(records) > 0 {
+				from = records[len(records)-1].Offset + 1
+			}
+			return w.Replay(records[i:])
+		})
+		if !errors.Is(err, ErrExpired) || from >= cut {
+			return replayed, err
 		}
-		i := 0
-		for i < len(records) && records[i].Offset < cut {
-			i++
+		// It has removed more since the beginning was asked for.
+		was := start
+		if now, _, away := part.p.cfg.History.Bounds(part.ctx, part.number); away != nil {
+			return replayed, away
+		} else if start = now; start <= was || start > cut {
+			return replayed, err
 		}
-		w.Remember(records[:i])
-		replayed += int64(len(records) - i)
-		return w.Replay(records[i:])
-	})
-	return replayed, err
+	}
 }
 
 // rebuild makes a worker without a snapshot: from all committed outputs and what

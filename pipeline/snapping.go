@@ -208,7 +208,7 @@ func (part *partition) endSnapshot() error {
 // noteSnapshot notes what became of a snapshot, and reports it. A failure costs a longer
 // replay and no more: the one before still serves, and what this one held is in the next.
 func (part *partition) noteSnapshot(s *snapping, p published) {
-	if p.err != nil {
+	if p.err = part.removed(s, p.err); p.err != nil {
 		part.worker.GiveUpSnapshot()
 		if errors.Is(p.err, snapshot.ErrDamaged) {
 			part.chain = nil // it may be what this one was to build upon
@@ -225,6 +225,16 @@ func (part *partition) noteSnapshot(s *snapping, p published) {
 	part.p.cfg.Report(SnapshotPublished{
 		Partition: part.number, Snapshot: s.id.String(), Delta: s.upon != nil, Bytes: bytes, Users: part.worker.Users(), Pause: s.pause,
 	})
+}
+
+// removed reports that older snapshots stay in the bucket, and makes no more of it: this one
+// is stored, and whoever builds upon it need not know.
+func (part *partition) removed(s *snapping, err error) error {
+	if !errors.Is(err, snapshot.ErrNotRemoved) {
+		return err
+	}
+	part.p.cfg.Report(SnapshotsNotRemoved{Partition: part.number, Snapshot: s.id.String(), Err: err})
+	return nil
 }
 
 // abandonSnapshot gives up the snapshot under way; nothing of it is stored.
@@ -263,7 +273,7 @@ func (part *partition) publishNow() error {
 			}
 		}
 	})
-	if err != nil {
+	if err = part.removed(s, err); err != nil {
 		part.worker.GiveUpSnapshot()
 		return err
 	}

@@ -379,9 +379,9 @@ func (d *demonstration) act(ctx, work context.Context, watch *demoWatch) error {
 // ready waits until all partitions are live and the archive has begun.
 func (d *demonstration) ready(ctx context.Context) error {
 	return d.until(ctx, func() (bool, error) {
-		n, all := d.engine.live()
+		n, but := d.engine.live()
 		a, _ := d.engine.archive.get()
-		return all && n == d.conf.Kafka.Partitions && a != nil, nil
+		return but == "" && n == d.conf.Kafka.Partitions && a != nil, nil
 	})
 }
 

@@ -381,16 +381,19 @@ func (a *archiveState) get() (*clickhouse.Archive, error) {
 // rules are those in force, with their bounds.
 func (e *engine) rules() *segment.Program { return e.pipe.Rules() }
 
-// live tells that every partition this instance was given is recovered, and how
-// many those are.
-func (e *engine) live() (partitions int, all bool) {
+// live tells how many partitions this instance has, and what keeps it from being ready;
+// empty: it has its share of the group's, and all of them are recovered.
+func (e *engine) live() (partitions int, but string) {
 	status := e.pipe.Status()
-	for _, s := range status {
-		if s.Recovering {
-			return len(status), false
-		}
+	switch state := e.state.Load().(string); { //nolint:forcetypeassert // only strings are stored
+	case state != "running":
+		but = state
+	case !e.session.Joined():
+		but = "the group has given none yet"
+	case slices.ContainsFunc(status, func(s pipeline.Status) bool { return s.Recovering }):
+		but = "some recovering"
 	}
-	return len(status), e.state.Load() == "running"
+	return len(status), but
 }
 
 // partitions gives what partitions last published, with their ends as they are known by now:

@@ -135,6 +135,16 @@ func (e *epochs) next() (r segment.LogRecord, ok bool) {
 	return r, true
 }
 
+// again has a record wait behind the others, unless a newer one of its key does: it may be
+// refused for ever, such as for its size.
+func (e *epochs) again(r segment.LogRecord) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !slices.ContainsFunc(e.waiting, func(w segment.LogRecord) bool { return string(w.Key) == string(r.Key) }) {
+		e.waiting = append(e.waiting, r)
+	}
+}
+
 // run writes what is to be written, until ctx ends.
 func (e *epochs) run(ctx context.Context) {
 	var cl *kgo.Client
@@ -149,21 +159,23 @@ func (e *epochs) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for r, ok := e.next(); ok; r, ok = e.next() {
-			for attempt := 1; ctx.Err() == nil; attempt++ {
-				var err error
-				if cl == nil {
-					cl, err = e.conf.connect(ctx, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(15*time.Second))
-				}
-				if err == nil {
-					err = cl.ProduceSync(ctx, &kgo.Record{Topic: e.conf.controlTopic(), Key: r.Key, Value: r.Value}).FirstErr()
-				}
-				if err == nil {
-					break
-				}
-				e.log.Warn("epochs: not written; the bounds in force stay until it is", zap.Int("attempt", attempt), zap.Error(fmt.Errorf("kafka: write to %s: %w", e.conf.controlTopic(), err)))
-				backoff(ctx, attempt)
+		failed := 0 // attempts, one after the other
+		for r, ok := e.next(); ok && ctx.Err() == nil; r, ok = e.next() {
+			var err error
+			if cl == nil {
+				cl, err = e.conf.connect(ctx, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(15*time.Second))
 			}
+			if err == nil {
+				err = cl.ProduceSync(ctx, &kgo.Record{Topic: e.conf.controlTopic(), Key: r.Key, Value: r.Value}).FirstErr()
+			}
+			if err == nil {
+				failed = 0
+				continue
+			}
+			failed++
+			e.again(r)
+			e.log.Warn("epochs: not written; the bounds in force stay until it is", zap.ByteString("key", r.Key), zap.Int("attempt", failed), zap.Error(fmt.Errorf("kafka: write to %s: %w", e.conf.controlTopic(), err)))
+			backoff(ctx, failed)
 		}
 	}
 }

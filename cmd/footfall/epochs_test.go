@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
 	"footfall/pipeline/segment"
@@ -93,4 +94,36 @@ func TestEpochsAreAgreed(t *testing.T) {
 	if began := a.told(); began[len(began)-1].Number != 20_002 {
 		t.Errorf("other rules with the same quantiles go by epoch %d, want 20002", began[len(began)-1].Number)
 	}
+}
+
+// A record that the topic refuses, for its size, keeps none of those behind it from being
+// written.
+func TestEpochsBehindARecordThatIsRefused(t *testing.T) {
+	h := prepareHouse(t, localKafka(t), "http://127.0.0.1:8123/none", schemas.Live)
+	h.run("topics", "create")
+	rules, err := segment.Shipped(segment.Options{Exponent: 2}, "rfm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEpochs(h.conf, zap.NewNop(), rules, 2, func(*segment.Program) {})
+	e.mu.Lock()
+	e.write(segment.LogRecord{Key: []byte("large"), Value: make([]byte, 2<<20)})
+	e.write(segment.LogRecord{Key: []byte("good"), Value: []byte("1")})
+	e.mu.Unlock()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { e.run(ctx) })
+	h.until("the other is written", 30*time.Second, func() bool {
+		written := false
+		err := readTopic(t.Context(), h.conf, h.conf.controlTopic(), 0, func(r *kgo.Record) error {
+			written = written || string(r.Key) == "good"
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return written
+	})
 }

@@ -27,6 +27,7 @@ type metrics struct {
 
 	commits, aborts, unknowns, lost          atomic.Uint64
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
+	snapshotsStay                            atomic.Uint64
 	wholeBytes, deltaBytes                   atomic.Uint64
 	recoveries, differences                  atomic.Uint64
 	pause                                    atomic.Int64 // time.Duration: the longest of any snapshot
@@ -155,6 +156,7 @@ func newMetrics(e *engine) *metrics {
 		{"footfall_snapshot_whole_bytes_total", "Bytes of the whole ones of them.", &m.wholeBytes},
 		{"footfall_snapshot_delta_bytes_total", "Bytes of those of them that hold what has changed since the one before.", &m.deltaBytes},
 		{"footfall_snapshots_failed_total", "Snapshots that could not be stored.", &m.snapshotsFailed},
+		{"footfall_snapshots_not_removed_total", "Times that old snapshots could not be removed: the bucket grows.", &m.snapshotsStay},
 		{"footfall_snapshots_skipped_total", "Damaged or unusable snapshots passed over in recovery.", &m.snapshotSkip},
 		{"footfall_recoveries_total", "Partitions brought back to life.", &m.recoveries},
 		{"footfall_recovery_differences_total", "Differences that a recovery found unsaid. Above 0 after an upgrade or a change of rules only.", &m.differences},
@@ -223,6 +225,8 @@ func (m *metrics) fact(f pipeline.Fact) {
 		}
 	case pipeline.SnapshotFailed:
 		m.snapshotsFailed.Add(1)
+	case pipeline.SnapshotsNotRemoved:
+		m.snapshotsStay.Add(1)
 	case pipeline.SnapshotSkipped:
 		m.snapshotSkip.Add(1)
 	case pipeline.Recovered:

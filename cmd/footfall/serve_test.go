@@ -29,7 +29,7 @@ const person = "shopper-4711"
 // gossip tells of everybody.
 type gossip struct{}
 
-func (gossip) live() (int, bool) { return 4, true }
+func (gossip) live() (int, string) { return 4, "" }
 
 func (gossip) status(context.Context) StatusAnswer { return StatusAnswer{Instance: person} }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -75,6 +76,55 @@ func TestLagOfAPartitionThatIsStuck(t *testing.T) {
 			t.Errorf("the partition is live, and %s is not 0 in\n%s", recoveringMetric, text)
 		}
 		return m != nil && string(m[1]) != "0" && len(all) == 1 && all[0].lag() > 0
+	})
+	instance.kill()
+}
+
+// An instance is not ready before the group has given it its share: whoever replaces
+// instances one by one would stop the next.
+func TestNotReadyBeforeTheGroupHasGivenAnything(t *testing.T) {
+	broker, err := kafka.StartLocal(kafka.LocalConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	var away atomic.Bool
+	away.Store(true)
+	broker.Cluster().ControlKey(int16(kmsg.JoinGroup), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster().KeepControl()
+		res, ok := r.ResponseKind().(*kmsg.JoinGroupResponse)
+		if !ok || !away.Load() {
+			return nil, nil, false
+		}
+		res.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return res, nil, true
+	})
+	h := prepareHouse(t, broker.Addr(), "http://127.0.0.1:8123/none", schemas.Live, "clickhouse.enabled=false", "http.listen=127.0.0.1:"+freePort(t))
+	h.run("topics", "create")
+	instance := h.start()
+	get := func(path string) (code int, text string) {
+		res, err := http.Get("http://" + h.conf.HTTP.Listen + path)
+		if err != nil {
+			return 0, ""
+		}
+		defer func() { _ = res.Body.Close() }()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(b)
+	}
+	h.until("it runs", time.Minute, func() bool {
+		_, text := get("/status")
+		return strings.Contains(text, `"state":"running"`)
+	})
+	if code, text := get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("the group has given nothing, and it says %d, %q", code, text)
+	}
+	away.Store(false)
+	h.until("ready", time.Minute, func() bool {
+		code, text := get("/readyz")
+		return code == http.StatusOK && !strings.Contains(text, " 0 ")
 	})
 	instance.kill()
 }

@@ -16,9 +16,10 @@ import (
 // Bucket is an object store in memory.
 type Bucket struct {
 	// What a test puts in the way; may block, and is not called with a lock held.
-	BeforePut  Hook[func(ctx context.Context, key string) error]
-	BeforeGet  Hook[func(key string) error]
-	BeforeList Hook[func() error]
+	BeforePut    Hook[func(ctx context.Context, key string) error]
+	BeforeGet    Hook[func(key string) error]
+	BeforeList   Hook[func() error]
+	BeforeDelete Hook[func(key string) error]
 
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -116,6 +117,11 @@ func (b *Bucket) List(_ context.Context, prefix string) ([]string, error) {
 
 // Delete is snapshot.Bucket.
 func (b *Bucket) Delete(_ context.Context, key string) error {
+	if hook, ok := b.BeforeDelete.get(); ok {
+		if err := hook(key); err != nil {
+			return err
+		}
+	}
 	b.Set(key, nil)
 	return nil
 }

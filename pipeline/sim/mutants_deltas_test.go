@@ -62,7 +62,7 @@ func deltaMutants() []mutant {
 		},
 		{
 			"a snapshot that was not stored is built upon", "pipeline/snapping.go",
-			"\tif p.err != nil {\n\t\tpart.worker.GiveUpSnapshot()\n", "\tif p.err != nil {\n\t\tif ON {\n\t\t\tpart.worker.SnapshotKept()\n\t\t}\n\t\tpart.worker.GiveUpSnapshot()\n", seedsFrom(1),
+			"\tif p.err = part.removed(s, p.err); p.err != nil {\n\t\tpart.worker.GiveUpSnapshot()\n", "\tif p.err = part.removed(s, p.err); p.err != nil {\n\t\tif ON {\n\t\t\tpart.worker.SnapshotKept()\n\t\t}\n\t\tpart.worker.GiveUpSnapshot()\n", seedsFrom(1),
 		},
 	}
 }

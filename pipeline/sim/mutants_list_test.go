@@ -25,8 +25,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"outputs dropped on abort", "pipeline/commit.go",
-			"c.cfg.Backoff(ctx, attempt)\n\t\tcase errors.Is(err, ErrFenced)",
-			"c.cfg.Backoff(ctx, attempt)\n\t\t\tif ON {\n\t\t\t\treturn nil\n\t\t\t}\n\t\tcase errors.Is(err, ErrFenced)", seedsFrom(1),
+			"c.cfg.Backoff(ctx, c.aborts)",
+			"c.cfg.Backoff(ctx, c.aborts)\n\t\t\tif ON {\n\t\t\t\treturn nil\n\t\t\t}", seedsFrom(1),
 		},
 		{
 			"outputs doubled on an unknown outcome", "pipeline/commit.go",

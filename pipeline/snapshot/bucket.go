@@ -20,6 +20,10 @@ var ErrGone = errors.New("there is no such object")
 // Blob is a Bucket in any store that gocloud.dev/blob opens.
 type Blob struct{ Bucket *blob.Bucket }
 
+// ErrNotRemoved is wrapped by what Publish says where only the snapshots beyond those that
+// are kept could not be removed, as where the bucket denies it.
+var ErrNotRemoved = errors.New("the bucket keeps what should be removed")
+
 // away tells the errors that may go by themselves from those that need a person.
 func away(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {

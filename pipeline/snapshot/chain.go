@@ -103,7 +103,7 @@ func (s *Store) prune(ctx context.Context, newest *Chain) error {
 	}
 	for _, key := range left {
 		if err := s.bucket.Delete(ctx, key); err != nil {
-			return fmt.Errorf("remove what is left of a snapshot, %s: %w", key, err)
+			return fmt.Errorf("remove what is left of a snapshot, %s: %w: %w", key, ErrNotRemoved, err)
 		}
 	}
 	for _, id := range ids { // the newest first: never one before what builds upon it
@@ -112,7 +112,7 @@ func (s *Store) prune(ctx context.Context, newest *Chain) error {
 		}
 		//failpoint:snapshot.pruning
 		if err := s.bucket.Delete(ctx, id.key()); err != nil {
-			return fmt.Errorf("remove snapshot %s: %w", id, err)
+			return fmt.Errorf("remove snapshot %s: %w: %w", id, ErrNotRemoved, err)
 		}
 		s.forget(id)
 	}

@@ -157,7 +157,8 @@ func (s *Store) list(ctx context.Context, partition int32) (ids []ID, left []str
 
 // Publish stores a snapshot, reads it back, and only then removes what is more than the
 // store keeps. upon is the chain that it is a delta upon; nil: it is whole. write gives the
-// bytes; when it fails nothing is stored.
+// bytes; when it fails nothing is stored. An error that wraps ErrNotRemoved comes with the
+// chain: the snapshot is there.
 func (s *Store) Publish(ctx context.Context, id ID, upon *Chain, write func(io.Writer) error) (*Chain, error) {
 	var w *Writer
 	err := s.bucket.Put(ctx, id.key(), func(to io.Writer) (err error) {

@@ -322,6 +322,13 @@ func (o *ownership) startedPartitions() []int32 {
 	return ps
 }
 
+// joined tells that the group has said what is ours, if only nothing, and Poll has told it.
+func (o *ownership) joined() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.as.member != "" && len(o.changes) == 0
+}
+
 // fail ends the session with err; the first one sticks.
 func (o *ownership) fail(err error) {
 	o.mu.Lock()

@@ -350,6 +350,9 @@ func (s *Session) takeEnds(into *pipeline.Batch) bool {
 // Start begins, or begins again, to read a partition at offset.
 func (s *Session) Start(partition int32, offset int64) { s.owns.start(partition, offset) }
 
+// Joined tells that the group has given this instance its share, if only of nothing.
+func (s *Session) Joined() bool { return s.owns.joined() }
+
 // Release lets a revoked partition go to its next owner.
 func (s *Session) Release(partition int32) { s.owns.release(partition) }
 

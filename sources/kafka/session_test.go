@@ -306,6 +306,21 @@ func TestRebalanceHandsOver(t *testing.T) {
 	})
 }
 
+// A member has joined when it has been told its share, and one that is spare when it has
+// been told that there is nothing for it.
+func TestJoined(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		s := e.session(e.config("a"))
+		if s.Joined() {
+			t.Error("it has joined before Poll has told of anything")
+		}
+		first := drive(t, s)
+		eventually(t, "the first has joined", func() bool { return s.Joined() && len(first.owns()) == 1 })
+		spare := drive(t, e.session(e.config("b")))
+		eventually(t, "the spare one has joined", spare.s.Joined)
+	})
+}
+
 // Until it is released, a revoked partition may still be committed; not after.
 func TestRevokedMayCommitUntilReleased(t *testing.T) {
 	onBrokers(t, 2, func(t *testing.T, e *env) {
