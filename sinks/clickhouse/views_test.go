@@ -153,6 +153,21 @@ func TestCategoryOfItems(t *testing.T) {
 		"\t1\nhats\t1\nshoes\t3")
 }
 
+// A number that ClickHouse's parser does not read takes nothing else with it, and the
+// product of an order is bought with its items.
+func TestItemsWithLargeNumbers(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "purchase", "u1", "2026-01-01 10:00:00", `order_id='a';category='shoes';items='[{"product_id":"p1","serial":123456789012345678901234}]'`},
+		row{0, 2, "b", "purchase", "u2", "2026-01-01 10:00:00", `order_id='b';items='[{"category": "ha\\\\ts","x":-1E+999,"product_id":"p\\"1 2e999"},{"y":[0, 1.5],"z":null}]'`},
+		row{0, 3, "c", "purchase", "u3", "2026-01-01 10:00:00", `order_id='c';product_id='p1';items='[{"price":5}]'`},
+		row{0, 4, "d", "purchase", "u4", "2026-01-01 10:00:00", `order_id='d';product_id='p1';items='[{"product_id":"p1"},{"product_id":"p2"}]'`},
+	)
+	const args = "(from = '2026-01-01', to = '2026-01-02', window = 7200)"
+	expect(t, dsn, "SELECT product_id, purchase_users FROM funnel_by_product"+args+" ORDER BY product_id", "p\"1 2e999\t1\np1\t3\np2\t1")
+	expect(t, dsn, "SELECT category, purchase_users FROM funnel_by_category"+args+" ORDER BY category", "\t3\nha\\\\ts\t1\nshoes\t1")
+}
+
 func TestSegments(t *testing.T) {
 	_, dsn := open(t)
 	unmerged(t, dsn)
