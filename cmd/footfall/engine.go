@@ -425,6 +425,9 @@ func (e *engine) population() (total []SetStatus) {
 	return total
 }
 
+// errNeverSeen is of a user of whom a partition that is live here knows nothing.
+var errNeverSeen = errors.New("never seen")
+
 // explain asks the worker that owns a user.
 func (e *engine) explain(ctx context.Context, user string) (worker.Explanation, int32, error) {
 	partition := kafka.PartitionOf([]byte(user), e.session.Partitions())
@@ -432,7 +435,7 @@ func (e *engine) explain(ctx context.Context, user string) (worker.Explanation, 
 	known := false
 	err := e.pipe.Ask(ctx, partition, func(w *worker.Worker) { ex, known = w.Explain(user) })
 	if err == nil && !known {
-		err = fmt.Errorf("user %q was never seen in partition %d", user, partition)
+		err = fmt.Errorf("user %q was %w in partition %d", user, errNeverSeen, partition)
 	}
 	return ex, partition, err
 }
