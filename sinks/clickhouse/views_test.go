@@ -193,6 +193,23 @@ func TestSegments(t *testing.T) {
 	expect(t, dsn, "SELECT segment, members, entries FROM segment_daily WHERE day = '2026-01-03' ORDER BY segment SETTINGS join_use_nulls = 1", "new\t1\t0\nprospect\t1\t0")
 }
 
+// Views say the same to who has ClickHouse behave as the SQL standard has it.
+func TestViewsByTheStandard(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "view", "u1", "2026-01-01 23:00:00", "product_id='p1';channel='ads'"},
+		row{0, 2, "b", "purchase", "u1", "2026-01-02 00:30:00", "product_id='p1';order_id='o';amount=7;currency='USD'"},
+		row{0, 3, "c", "purchase", "u2", "2026-03-01 05:00:00", "order_id='o';amount=9;currency='EUR'"},
+		row{0, 4, "d", "refund", "u2", "2026-04-01 05:00:00", "order_id='o';amount=9"},
+	)
+	for _, view := range []string{"revenue_daily", "cohort_retention", "funnel_daily", "funnel_by_product(from = '2026-01-01', to = '2026-01-02', window = 86400)"} {
+		want := chdbtest.Exec(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL")
+		for _, setting := range []string{"join_use_nulls", "group_by_use_nulls", "aggregate_functions_null_for_empty", "prefer_column_name_to_alias"} {
+			expect(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL SETTINGS "+setting+" = 1", want)
+		}
+	}
+}
+
 func TestCohorts(t *testing.T) {
 	_, dsn := open(t)
 	for i, p := range []struct{ user, day string }{{"u1", "2026-01-05"}, {"u1", "2026-01-06"}, {"u1", "2026-03-01"}, {"u2", "2026-01-31"}, {"u3", "2026-02-01"}} {
