@@ -116,7 +116,7 @@ func (p *plan) check() error {
 		return errors.Join(errs...)
 	}
 	if text, percent := strings.CutSuffix(p.mostMoved, "%"); percent {
-		if p.share, err = strconv.ParseFloat(text, 64); err != nil || p.share < 0 || p.share > 100 {
+		if p.share, err = strconv.ParseFloat(text, 64); err != nil || !(p.share >= 0 && p.share <= 100) {
 			bad("--most-moved %q: want a share such as 5%% or a number of users", p.mostMoved)
 		}
 	} else if p.number, err = strconv.Atoi(text); err != nil || p.number < 0 {
