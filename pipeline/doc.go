@@ -128,6 +128,17 @@
 // eb23fd5, a7b2cf3, b3b8c48, 6ad8f70 and 2080f3d use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	ef53d99  of two triggers of one moment verify said that    read by a reviewer   TestVerifyTwoTriggersOfOneMoment in
+//	         they do not follow                                                     cmd/footfall
+//	3f870d1  revenue views were an error under settings that   read by a reviewer   clickhouse.TestViewsByTheStandard
+//	         BI tools have ClickHouse take
+//	f013774  who migrated beside another made views old again, read by a reviewer   clickhouse.TestMigrateBesideAnother
+//	         and left them so where it ended amid that
+//	4469be9  a set named user_id took the users' place in what read by a reviewer   segment, testdata/errors.txt
+//	         ClickHouse answers: parity had everybody differ
+//	45c83f7  a number of 21 digits in an order's items, and it read by a reviewer   clickhouse.TestItemsWithLargeNumbers,
+//	         was of no product or category in ClickHouse, and                       segment.TestLargeNumbersOfItemsInSQL
+//	         of no rule there
 //	e8cf49d  what takes longer than a transaction may, as      read by a reviewer   pipeline.TestATransactionThatIsTooMuch
 //	         where a quota slows producers down, was sent
 //	         again for ever: nothing was said any more

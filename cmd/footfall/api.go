@@ -12,10 +12,12 @@ import (
 //	GET /status                 StatusAnswer
 //	GET /explain?user=USER      ExplainAnswer; 404 ErrorAnswer: never seen;
 //	                            421 ErrorAnswer: the user's partition is not here
+//	GET /forecast?partition=P&for=MS&row=R&users=N&set=SET
+//	                            ForecastAnswer; 400 and 421 ErrorAnswer
 //
-// Both want "Authorization: Bearer TOKEN" where http.token is set, and else answer
-// loopback callers only: 401, or 403, with an ErrorAnswer. Fields may be added, and
-// never change.
+// 503 with an ErrorAnswer: it could not be asked now. All want "Authorization: Bearer
+// TOKEN" where http.token is set, and else answer loopback callers only: 401, or 403, with
+// an ErrorAnswer. Fields may be added, and never change.
 
 // Moment is a time in JSON: RFC 3339 with milliseconds, UTC; null for none.
 type Moment schemas.Millis

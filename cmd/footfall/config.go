@@ -237,7 +237,7 @@ func (c *Config) options() []option {
 
 		{key: "http.listen", target: &c.HTTP.Listen, value: "127.0.0.1:9464", doc: "Address of /healthz, /readyz and /metrics, which hold nothing of a person, and of /status and /explain. Plain HTTP: between machines, put it behind what speaks TLS, or into a network of its own."},
 		{key: "http.advertise", target: &c.HTTP.Advertise, value: "", doc: "HOST:PORT under which `footfall explain` and `footfall status` reach this instance. Empty: http.listen or, where that is all interfaces, the host's name."},
-		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status (how many users are in which segment) and /explain (one of them). Without one they answer this machine only, and neither web pages nor proxies on it."},
+		{key: "http.token", target: &c.HTTP.Token, secret: true, doc: "Bearer token for /status (how many users are in which segment) and /explain (one of them). Without one they answer this machine only, and neither web pages nor proxies on it that say for whom they ask: in front of one that does not (nginx with proxy_pass alone), set a token."},
 		{key: "http.token_file", target: &c.HTTP.TokenFile, value: "", doc: "File that holds the token."},
 
 		{key: "log.level", target: &c.Log.Level, value: "info", doc: "debug, info, warn or error."},

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -106,6 +108,30 @@ func TestVariablesOfServices(t *testing.T) {
 		if foreignVariable(variable(o.key), "tcp://10.0.0.7:9092") {
 			t.Errorf("%s could not be set by %s", o.key, variable(o.key))
 		}
+	}
+}
+
+// A token that no header can carry is refused: who has it too would be answered that a token
+// is needed.
+func TestTokensThatNobodyCanSend(t *testing.T) {
+	for token, fine := range map[string]bool{
+		"s3cret": true, "tok en'p&w%/": true, "s3cret\n": true, "s3cret ": false, "\ts3cret": false, "s3\ncret": false, "s3\x00cret": false,
+	} {
+		c, err := load(sources{env: []string{"FOOTFALL_HTTP_TOKEN=" + token}})
+		if fine != (err == nil) {
+			t.Errorf("token %q: got %v", token, err)
+		}
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "FOOTFALL_HTTP_TOKEN: http.token: ") || strings.Contains(err.Error(), "s3") {
+				t.Errorf("token %q: got %v", token, err)
+			}
+			continue
+		}
+		instance := httptest.NewServer((&port{of: gossip{}, token: c.HTTP.Token}).handler(http.NotFoundHandler()))
+		if err := ask(t.Context(), c, strings.TrimPrefix(instance.URL, "http://"), "/status", nil, &StatusAnswer{}); err != nil {
+			t.Errorf("token %q: %v", token, err)
+		}
+		instance.Close()
 	}
 }
 

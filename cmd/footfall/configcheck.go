@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"footfall/pipeline/segment"
 	"footfall/schemas"
@@ -255,6 +256,9 @@ func (k *checker) server() {
 		if host, _, err := net.SplitHostPort(h.Advertise); err != nil || host == "" {
 			k.bad("http.advertise", "%q is not HOST:PORT", h.Advertise)
 		}
+	}
+	if t := string(h.Token); t != strings.TrimSpace(t) || strings.ContainsFunc(t, unicode.IsControl) { // a header loses it, or cannot have it
+		k.bad("http.token", "begins or ends with white space, or holds what is no character: nobody could send it")
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level) {
 		k.bad("log.level", "%q is not debug, info, warn or error", l.Level)

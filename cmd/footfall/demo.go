@@ -275,6 +275,7 @@ func (d *demonstration) startKafka(ctx context.Context) (err error) {
 	}
 	c := d.conf
 	c.Kafka.Brokers, c.Kafka.Instance = []string{d.broker.Addr()}, "demo"
+	c.Kafka.TLS, c.Kafka.SASL = TLSConfig{}, SASLConfig{} // those of a shop's own Kafka, where its configuration is read
 	c.Kafka.Partitions, c.Kafka.Replication, c.Kafka.Lane = 8, 1, d.lane
 	c.Clock.Tick = 100 * time.Millisecond
 	c.Snapshots.Bucket = "file://" + filepath.ToSlash(filepath.Join(d.dir, "snapshots"))

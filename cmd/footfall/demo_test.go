@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +109,28 @@ func TestDemoLatency(t *testing.T) {
 		if got, err := json.Marshal(w.latency()); err != nil || string(got) != c.want {
 			t.Errorf("%v: got %s, %v, want %s", c.measured, got, err, c.want)
 		}
+	}
+}
+
+// The demo in a folder with a shop's own configuration: that speaks of another Kafka.
+func TestDemoBesideAShopsConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "footfall.yaml")
+	text := "kafka: {tls: {enabled: true}, sasl: {mechanism: plain, username: shop, password_file: " + filepath.ToSlash(filepath.Join(dir, "password")) + "}}\n"
+	for name, what := range map[string]string{path: text, filepath.Join(dir, "password"): "s3cret"} {
+		if err := os.WriteFile(name, []byte(what), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := newDemonstration(&global{path: path}, &demoOptions{speed: "86400x", rate: 50, output: "text"}, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.startKafka(t.Context())
+	if d.broker != nil {
+		d.broker.Close()
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }

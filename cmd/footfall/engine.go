@@ -428,14 +428,27 @@ func (e *engine) population() (total []SetStatus) {
 	return total
 }
 
+// errNeverSeen is of a user of whom a partition that is live here knows nothing.
+var errNeverSeen = errors.New("never seen")
+
 // explain asks the worker that owns a user.
 func (e *engine) explain(ctx context.Context, user string) (worker.Explanation, int32, error) {
-	partition := kafka.PartitionOf([]byte(user), e.session.Partitions())
-	var ex worker.Explanation
-	known := false
-	err := e.pipe.Ask(ctx, partition, func(w *worker.Worker) { ex, known = w.Explain(user) })
-	if err == nil && !known {
-		err = fmt.Errorf("user %q was never seen in partition %d", user, partition)
+	type answer struct {
+		worker.Explanation
+		known bool
 	}
-	return ex, partition, err
+	partition := kafka.PartitionOf([]byte(user), e.session.Partitions())
+	said := make(chan answer, 1) // the worker may say it when nobody waits any more
+	err := e.pipe.Ask(ctx, partition, func(w *worker.Worker) {
+		ex, known := w.Explain(user)
+		said <- answer{ex, known}
+	})
+	if err != nil {
+		return worker.Explanation{}, partition, err
+	}
+	a := <-said
+	if !a.known {
+		err = fmt.Errorf("user %q was %w in partition %d", user, errNeverSeen, partition)
+	}
+	return a.Explanation, partition, err
 }

@@ -94,6 +94,9 @@ func (f *forecasting) check() error {
 	if f.users < 0 {
 		return &usageError{fmt.Errorf("--users %d: want 0 or more", f.users)}
 	}
+	if f.users > forecastUsers && f.history.from == "" {
+		return &usageError{fmt.Errorf("--users %d: an instance names at most %s", f.users, grouped(forecastUsers))}
+	}
 	f.span = millis(span)
 	return f.history.check()
 }

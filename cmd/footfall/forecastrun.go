@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
 
+	"footfall/pipeline"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
 )
@@ -39,28 +41,33 @@ func (e *engine) keepForecast(ctx context.Context) error {
 		if s.Recovering {
 			continue
 		}
-		total := map[ForecastedMoves]int64{}
-		var clock schemas.Millis
-		q := &forecastQuery{partition: s.Partition, span: millis(e.conf.Forecast.For)}
-		for q.row >= 0 {
-			page, err := e.forecast(ctx, q)
-			if err != nil {
-				return err
-			}
-			for _, m := range page.Moves {
-				n := m.Users
-				m.Users = 0
-				total[m] += n
-			}
-			clock, q.row = schemas.Millis(page.Clock), page.Next
-		}
-		var rows []clickhouse.Forecast
-		for m, n := range total {
-			rows = append(rows, clickhouse.Forecast{Set: m.Set, From: m.From, To: m.To, Hour: schemas.Millis(m.Hour), Users: n})
-		}
-		if err := db.WriteForecast(ctx, s.Partition, clock, rows); err != nil {
+		// A partition that has left since is another instance's to tell of.
+		if err := e.keepForecastOf(ctx, db, s.Partition); err != nil && !errors.Is(err, pipeline.ErrNotHere) {
 			return err
 		}
 	}
 	return nil
+}
+
+func (e *engine) keepForecastOf(ctx context.Context, db *clickhouse.DB, partition int32) error {
+	total := map[ForecastedMoves]int64{}
+	var clock schemas.Millis
+	q := &forecastQuery{partition: partition, span: millis(e.conf.Forecast.For)}
+	for q.row >= 0 {
+		page, err := e.forecast(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Moves {
+			n := m.Users
+			m.Users = 0
+			total[m] += n
+		}
+		clock, q.row = schemas.Millis(page.Clock), page.Next
+	}
+	var rows []clickhouse.Forecast
+	for m, n := range total {
+		rows = append(rows, clickhouse.Forecast{Set: m.Set, From: m.From, To: m.To, Hour: schemas.Millis(m.Hour), Users: n})
+	}
+	return db.WriteForecast(ctx, partition, clock, rows)
 }

@@ -121,7 +121,8 @@ func (p *port) guarded(next http.HandlerFunc) http.HandlerFunc {
 // refuse says why a request is not answered; 0: it is. Without a token the caller's
 // address must be loopback, and nobody may hide behind it: a web page in a browser
 // here (which sends its Origin, or the name under which it had us resolved), or
-// another machine behind a proxy.
+// another machine behind a proxy that says so. One that does not cannot be told from a
+// caller: the configuration's text says to have a token then.
 func (p *port) refuse(r *http.Request) (code int, why string) {
 	if p.token != "" {
 		got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -132,8 +133,10 @@ func (p *port) refuse(r *http.Request) (code int, why string) {
 		return 0, ""
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	direct := err == nil && isLoopback(host) && r.Header.Get("Origin") == "" &&
-		r.Header.Get("Forwarded") == "" && r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Via") == ""
+	direct := err == nil && isLoopback(host)
+	for _, name := range behindOthers {
+		direct = direct && len(r.Header.Values(name)) == 0
+	}
 	if direct {
 		if host, _, err = net.SplitHostPort(r.Host); err != nil {
 			host = strings.Trim(r.Host, "[]")
@@ -144,6 +147,14 @@ func (p *port) refuse(r *http.Request) (code int, why string) {
 		return http.StatusForbidden, "without http.token this is answered on the machine itself only"
 	}
 	return 0, ""
+}
+
+// behindOthers are the headers of a page in a browser, and of proxies: whoever asks with one
+// of them is not on this machine, or asks for somebody else. Empty ones count too.
+//
+//nolint:gochecknoglobals // constant
+var behindOthers = []string{
+	"Origin", "Forwarded", "Via", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server",
 }
 
 func isLoopback(host string) bool {
@@ -198,8 +209,11 @@ func (p *port) explainz(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, pipeline.ErrNotHere):
 		answer(w, http.StatusMisdirectedRequest, ErrorAnswer{fmt.Sprintf("partition %d is not live here", partition)})
 		return
-	case err != nil:
+	case errors.Is(err, errNeverSeen):
 		answer(w, http.StatusNotFound, ErrorAnswer{err.Error()})
+		return
+	case err != nil:
+		answer(w, http.StatusServiceUnavailable, ErrorAnswer{err.Error()})
 		return
 	}
 	pr := &ex.Profile

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,11 +37,13 @@ func (gossip) explain(_ context.Context, user string) (worker.Explanation, int32
 	case strings.HasPrefix(user, "moved"):
 		return worker.Explanation{}, 3, pipeline.ErrNotHere
 	case strings.HasPrefix(user, "nobody"):
-		return worker.Explanation{}, 3, errors.New("never seen")
+		return worker.Explanation{}, 3, errNeverSeen
+	case strings.HasPrefix(user, "broken"):
+		return worker.Explanation{}, 3, context.DeadlineExceeded
 	}
 	ex, ok := lone().Explain(person)
 	if !ok {
-		return ex, 3, errors.New("never seen")
+		return ex, 3, errNeverSeen
 	}
 	ex.Sets[0].Segment = person
 	return ex, 3, nil
@@ -131,6 +132,9 @@ func TestGuard(t *testing.T) {
 		{what: "behind a proxy here", header: map[string]string{"X-Forwarded-For": "10.0.0.7"}, want: 403},
 		{what: "behind another", header: map[string]string{"Forwarded": "for=10.0.0.7"}, want: 403},
 		{what: "behind a third", header: map[string]string{"Via": "1.1 squid"}, want: 403},
+		{what: "behind a fourth", header: map[string]string{"X-Real-IP": "10.0.0.7"}, want: 403},
+		{what: "behind a fifth", header: map[string]string{"X-Forwarded-Proto": "https"}, want: 403},
+		{what: "behind a sixth, that does not know for whom", header: map[string]string{"X-Forwarded-For": ""}, want: 403},
 		{what: "no token", token: token, want: 401},
 		{what: "an empty token", token: token, header: map[string]string{"Authorization": "Bearer "}, want: 401},
 		{what: "another token", token: token, header: map[string]string{"Authorization": "Bearer hunter3-hunter3"}, want: 401},
@@ -161,6 +165,19 @@ func TestGuard(t *testing.T) {
 			if w.Code == 401 && w.Header().Get("WWW-Authenticate") != "Bearer" {
 				t.Errorf("%s, %s: no WWW-Authenticate", path, c.what)
 			}
+		}
+	}
+}
+
+// A caller tells a user who was never seen from an instance that cannot say.
+func TestExplainTellsNobodyFromAFailure(t *testing.T) {
+	for user, want := range map[string]int{person: 200, "nobody": 404, "moved": 421, "broken": 503, "": 400} {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:9464/explain?user="+user, nil)
+		r.RemoteAddr = "127.0.0.1:5"
+		w := httptest.NewRecorder()
+		gossipPort("").ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%q: got %d %s, want %d", user, w.Code, w.Body, want)
 		}
 	}
 }
@@ -199,7 +216,7 @@ func FuzzPort(f *testing.F) {
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if !slices.Contains([]int{200, 301, 307, 400, 401, 403, 404, 405, 421}, w.Code) {
+		if !slices.Contains([]int{200, 301, 307, 400, 401, 403, 404, 405, 421, 503}, w.Code) {
 			t.Errorf("%q: status %d", raw, w.Code)
 		}
 		if w.Header().Get("Content-Type") == "application/json" && !json.Valid(w.Body.Bytes()) {

@@ -103,6 +103,10 @@ func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka: end of topic %s: %w", topic, err)
 	}
+	starts, err := topicStarts(ctx, cl, topic)
+	if err != nil {
+		return nil, err
+	}
 	s := &groupStatus{Group: c.Kafka.Group, Topic: topic, Unreachable: []string{}}
 	if s.Members, err = memberCount(ctx, c, cl); err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func readStatus(ctx context.Context, c *Config) (*groupStatus, error) {
 	}
 	for p := range int32(n) {
 		end, _ := ends.Lookup(topic, p)
-		row := committedStatus{Partition: p, Committed: -1, End: end.Offset, Lag: end.Offset}
+		row := committedStatus{Partition: p, Committed: -1, End: end.Offset, Lag: end.Offset - starts[p]}
 		if m, ok := committed[p]; ok {
 			row.Committed, row.Clock, row.N, row.Address = m.Next, Moment(m.Clock), m.N, m.Address
 			row.Lag = max(0, end.Offset-m.Next)

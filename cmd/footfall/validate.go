@@ -47,7 +47,7 @@ Each refused line is told with its reason, which is what the dead letter's dlq_r
 would be; then a table by reason, repeated event ids, and fields the contract doesn't know
 (they are kept, but one may be a misspelt one).
 
-Exit code 1 when anything was refused.`,
+Exit code 1 when anything was refused, or a row of a recorded file could not be read.`,
 		Example: `  footfall validate events.ndjson
   tail -n 1000 export.ndjson | footfall validate -
   kcat -C -b kafka:9092 -t events -e -q -J | jq -c '{key, value: .payload, timestamp: .ts}' | footfall validate -
@@ -83,7 +83,7 @@ Exit code 1 when anything was refused.`,
 			if err := errors.Join(err, v.out.Flush()); err != nil {
 				return err
 			}
-			if v.refused > 0 {
+			if v.refused+v.skipped[file.Malformed] > 0 {
 				return errRefused
 			}
 			return nil

@@ -293,9 +293,10 @@ func (v *verifying) judge(c *Config, stage *rehearsal.Stage) *Verdict {
 	}
 	for i := range v.said {
 		s := &v.said[i]
-		if s.At != t.At || name(s.To) != out.To {
+		if s.At != t.At || name(s.To) != out.To || out.Follows && s.Seq != t.Seq { // of two of one moment, that of this number
 			continue
 		}
+		out.Differs = []string{}
 		out.Follows, out.Orders, out.Revenue = true, s.Facts.Orders, schemas.FormatMinor(s.Facts.Revenue, c.Shop.Currency)
 		out.Clause, out.Was, out.Is = s.Evidence.Clause, s.Evidence.Text(s.Evidence.Was, c.Shop.Currency), s.Evidence.Text(s.Evidence.Is, c.Shop.Currency)
 		differ := func(what string, got, want any) {

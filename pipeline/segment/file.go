@@ -131,6 +131,9 @@ func (r *fileReader) set(body ast.Node, w *written) {
 		switch key.Value {
 		case "set":
 			w.name, w.at = r.name(pair.Value), pair.Value.GetToken()
+			if w.name == "user_id" { // of the columns of SQL the only one that is no set's
+				r.errorf(w.at, "set: user_id is what ClickHouse calls the user beside the sets; choose another name")
+			}
 		case "about":
 			w.about, _ = r.text(pair.Value)
 		case "zone":

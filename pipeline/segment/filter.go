@@ -148,7 +148,7 @@ func anyItem(of itemField, test func([]byte) bool, source, sql string) *filter {
 	get := of.of
 	return &filter{
 		source: "event.items.exists(i, i." + source + ")",
-		sql:    "arrayExists(i -> " + sql + ", JSONExtractArrayRaw(items))",
+		sql:    "arrayExists(i -> " + sql + ", " + itemsSQL + ")",
 		truth: func(ev *schemas.Event) bool {
 			found := false
 			schemas.EachItem(ev.Items, func(it schemas.Item) { found = found || test(get(&it)) })

@@ -304,7 +304,7 @@ func (w *sqlWriter) onTheDay(n *node, of string) string {
 // cart works the open carts out of their lines, as profile.Carts does.
 func (w *sqlWriter) cart(n *node) string {
 	lines := w.aggregate("groupArrayIf((t, type, cart_id, product_id, toInt64(ifNull(quantity, 1) * 1000000), worth_minor, " +
-		"arrayFilter(x -> x != '', arrayPushBack(arrayMap(i -> JSONExtractString(i, 'product_id'), JSONExtractArrayRaw(items)), product_id))), " +
+		"arrayFilter(x -> x != '', arrayPushBack(arrayMap(i -> JSONExtractString(i, 'product_id'), " + itemsSQL + "), product_id))), " +
 		"type IN ('add_to_cart', 'remove_from_cart', 'purchase') AND t >= " + fmt.Sprint(w.now-cartsKept+1) + ")")
 	orders := "arrayFilter(o -> o.2 = 'purchase', " + lines + ")"
 	open := "arrayFilter(l -> l.2 != 'purchase' AND NOT arrayExists(o -> o.1 >= l.1 AND ((o.3 != '' AND o.3 = l.3) OR has(o.7, l.4) OR (o.3 = '' AND empty(o.7))), " + orders + "), " + lines + ")"
@@ -326,6 +326,11 @@ func (w *sqlWriter) cart(n *node) string {
 	}
 	return "(" + all + ")[1].3"
 }
+
+// itemsSQL is the items of an event, each as JSON. ClickHouse's parser refuses a text with
+// a number that it cannot hold (123456789012345678901234, 1e999), and all items would be
+// gone: numbers of such items are read as texts, since no rule looks at them.
+const itemsSQL = `JSONExtractArrayRaw(if(isValidJSON(items), items, replaceRegexpAll(items, '"((?:[^"\\\\]|\\\\.)*)"|(-?[0-9][-+.0-9eE]*)', '"\\1\\2"')))`
 
 // Columns are the names of the sets that SQL answers, in the order of the program.
 func (p *Program) Columns() (names []string) {

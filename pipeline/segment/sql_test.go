@@ -100,6 +100,27 @@ func TestQuantitiesInSQL(t *testing.T) {
 	}
 }
 
+// A number that ClickHouse's parser does not read takes nothing else of the items with it.
+func TestLargeNumbersOfItemsInSQL(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	p, err := Compile(Options{Exponent: 2}, File{"a.yaml", []byte(`set: a
+segments:
+  - name: shoes
+    when: ever("purchase", event.items.exists(i, i.category == "shoes")) && open_carts() == 0
+  - name: rest
+    otherwise: true
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const event = "'u' AS user_id, '' AS cart_id, toNullable(toDecimal64(1, 6)) AS quantity, toInt64(5) AS worth_minor, "
+	const rows = "(SELECT " + event + "'add_to_cart' AS type, toDateTime64('2026-01-01', 3, 'UTC') AS time, 'p' AS product_id, '' AS items UNION ALL SELECT " +
+		event + `'purchase', toDateTime64('2026-01-02', 3, 'UTC'), '', '[{"serial":123456789012345678901234,"product_id":"p","category":"shoes"}]')`
+	if got := chdbtest.Exec(t, dsn, "SELECT a FROM ("+p.SQLOver(rows, 1767398400000, "")+")"); got != "shoes" {
+		t.Errorf("got %s, want shoes: bought, and with them what was in the cart", got)
+	}
+}
+
 // A set may have any name, also one like those that the statement gives of its own.
 func TestSetNamesInSQL(t *testing.T) {
 	dsn := chdbtest.Database(t)

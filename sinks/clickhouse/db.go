@@ -131,7 +131,16 @@ COMMENT 'The migrations that have been applied'`
 	if err := db.check(all, applied); err != nil {
 		return err
 	}
-	for _, m := range all[min(len(applied), len(all)):] {
+	for n := len(applied); n < len(all); n++ {
+		// Who migrates beside us may be ahead by now: to make a view anew that they have made
+		// newer, and to end before we have done so ourselves, would leave the old one for ever.
+		if applied, err = db.applied(ctx); err != nil {
+			return fmt.Errorf("clickhouse: table schema_versions: %w", plain(err))
+		}
+		if n < len(applied) {
+			continue
+		}
+		m := all[n]
 		for i, s := range m.Statements {
 			if err := db.Exec(ctx, s); err != nil {
 				return fmt.Errorf("clickhouse: migration %s, statement %d: %w", m.Name, i+1, plain(err))

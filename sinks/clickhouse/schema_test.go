@@ -1,10 +1,17 @@
 package clickhouse
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"footfall/schemas"
@@ -48,8 +55,40 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := chdbtest.Exec(t, dsn, "SELECT groupArray(version) FROM (SELECT version FROM schema_versions ORDER BY version)")
-	if want := "[1,2,3,4,5,6,7,8,9,10,11]"; got != want {
+	if want := "[1,2,3,4,5,6,7,8,9,10,11,12,13]"; got != want {
 		t.Errorf("versions: got %s, want %s", got, want)
+	}
+}
+
+// Who migrates beside somebody who is faster does not go back to views that are newer by
+// then: were it to end amid that, they would stay the old ones.
+func TestMigrateBesideAnother(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	fast := openAt(t, dsn)
+	server, err := url.Parse(dsn[:strings.LastIndexByte(dsn, '/')])
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(server)
+	var once sync.Once
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sql, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(sql))
+		switch {
+		case bytes.Contains(sql, []byte("CREATE TABLE IF NOT EXISTS transitions")): // amid the first
+			once.Do(func() {
+				if err := fast.Migrate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		case bytes.Contains(sql, []byte("VIEW")):
+			t.Errorf("made again: %.60s", sql)
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	defer slow.Close()
+	if err := openAt(t, slow.URL+dsn[strings.LastIndexByte(dsn, '/'):]).Migrate(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -153,6 +153,21 @@ func TestCategoryOfItems(t *testing.T) {
 		"\t1\nhats\t1\nshoes\t3")
 }
 
+// A number that ClickHouse's parser does not read takes nothing else with it, and the
+// product of an order is bought with its items.
+func TestItemsWithLargeNumbers(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "purchase", "u1", "2026-01-01 10:00:00", `order_id='a';category='shoes';items='[{"product_id":"p1","serial":123456789012345678901234}]'`},
+		row{0, 2, "b", "purchase", "u2", "2026-01-01 10:00:00", `order_id='b';items='[{"category": "ha\\\\ts","x":-1E+999,"product_id":"p\\"1 2e999"},{"y":[0, 1.5],"z":null}]'`},
+		row{0, 3, "c", "purchase", "u3", "2026-01-01 10:00:00", `order_id='c';product_id='p1';items='[{"price":5}]'`},
+		row{0, 4, "d", "purchase", "u4", "2026-01-01 10:00:00", `order_id='d';product_id='p1';items='[{"product_id":"p1"},{"product_id":"p2"}]'`},
+	)
+	const args = "(from = '2026-01-01', to = '2026-01-02', window = 7200)"
+	expect(t, dsn, "SELECT product_id, purchase_users FROM funnel_by_product"+args+" ORDER BY product_id", "p\"1 2e999\t1\np1\t3\np2\t1")
+	expect(t, dsn, "SELECT category, purchase_users FROM funnel_by_category"+args+" ORDER BY category", "\t3\nha\\\\ts\t1\nshoes\t1")
+}
+
 func TestSegments(t *testing.T) {
 	_, dsn := open(t)
 	unmerged(t, dsn)
@@ -176,6 +191,23 @@ func TestSegments(t *testing.T) {
 			"2026-01-04\tnew\t0\t0\t1\n2026-01-04\tprospect\t2\t1\t0")
 	// Whoever joins as the standard says gets the same.
 	expect(t, dsn, "SELECT segment, members, entries FROM segment_daily WHERE day = '2026-01-03' ORDER BY segment SETTINGS join_use_nulls = 1", "new\t1\t0\nprospect\t1\t0")
+}
+
+// Views say the same to who has ClickHouse behave as the SQL standard has it.
+func TestViewsByTheStandard(t *testing.T) {
+	_, dsn := open(t)
+	insert(t, dsn,
+		row{0, 1, "a", "view", "u1", "2026-01-01 23:00:00", "product_id='p1';channel='ads'"},
+		row{0, 2, "b", "purchase", "u1", "2026-01-02 00:30:00", "product_id='p1';order_id='o';amount=7;currency='USD'"},
+		row{0, 3, "c", "purchase", "u2", "2026-03-01 05:00:00", "order_id='o';amount=9;currency='EUR'"},
+		row{0, 4, "d", "refund", "u2", "2026-04-01 05:00:00", "order_id='o';amount=9"},
+	)
+	for _, view := range []string{"revenue_daily", "cohort_retention", "funnel_daily", "funnel_by_product(from = '2026-01-01', to = '2026-01-02', window = 86400)"} {
+		want := chdbtest.Exec(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL")
+		for _, setting := range []string{"join_use_nulls", "group_by_use_nulls", "aggregate_functions_null_for_empty", "prefer_column_name_to_alias"} {
+			expect(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL SETTINGS "+setting+" = 1", want)
+		}
+	}
 }
 
 func TestCohorts(t *testing.T) {
