@@ -319,3 +319,31 @@ func TestAnOldMarkBesideANewOutput(t *testing.T) {
 		}
 	})
 }
+
+// Retention that goes on between the question where the log begins and the reading costs a
+// recovery the ids that are gone, and no more: a restart would ask again, and begin there.
+func TestRetentionGoesOnDuringARecovery(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		b.log.Publish(0, users(3)...)
+		b.committed(0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		b.next()
+		b.member.Give(0)
+		var once sync.Once
+		b.member.BeforeInput.Set(func(context.Context, int32) error {
+			once.Do(func() { b.log.Retain(0, 2) })
+			return nil
+		})
+		b.log.Publish(0, view("u2", 0), view("late", 0)) // the first is known, the second new
+		l = b.run()
+		b.committed(0)
+		b.said(0, 4)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -105,6 +105,9 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	switch {
 	case p.away == KafkaAway:
 		return errTimeout
+	case p.takes > 0 && !p.calm() && saying(outs) > p.takes:
+		p.fault("transaction aborted for its size")
+		return pipeline.ErrAborted
 	case p.chance("aborted", 15):
 		return pipeline.ErrAborted
 	}
@@ -138,6 +141,16 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	}
 	p.at("after a commit", 60)
 	return nil
+}
+
+// saying counts the outputs that say something.
+func saying(outs []*worker.Output) (n int) {
+	for _, out := range outs {
+		if len(out.Items) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // refuse says which partitions of a commit are not the process's: as it believes

@@ -29,6 +29,10 @@ func pipelineMutants() []mutant {
 			"c.cfg.Backoff(ctx, c.aborts)\n\t\t\tif ON {\n\t\t\t\treturn nil\n\t\t\t}", seedsFrom(1),
 		},
 		{
+			"outputs put back behind those after them", "pipeline/commit.go",
+			"slices.Concat(s.outs, s.stream.outs)", "slices.Concat(s.outs, s.stream.outs)\n\t\t\tif ON {\n\t\t\t\ts.stream.outs = append(s.stream.outs[len(s.outs):], s.outs...)\n\t\t\t}", seedsFrom(1),
+		},
+		{
 			"outputs doubled on an unknown outcome", "pipeline/commit.go",
 			"done = append(done, s)", "if ON {\n\t\t\t\tagain = append(again, s)\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\tdone = append(done, s)", seedsFrom(1),
 		},

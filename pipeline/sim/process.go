@@ -31,6 +31,7 @@ type process struct {
 	skew     schemas.Millis     // its clock is off by this
 	paused   bool               // as it has heard
 	tries    int                // commits since the last poll
+	takes    int                // outputs in a transaction, before it is aborted for its age; 0: any number
 
 	// rebuilding is what is being rebuilt without a snapshot, and not live yet.
 	rebuilding map[ownership]*rebuilt
@@ -104,7 +105,11 @@ func (w *world) start(s *slot) {
 
 func (p *process) config(rebuild bool) pipeline.Config {
 	outputs, bytes := 1+p.rng.IntN(30), 64<<p.rng.IntN(8)
-	timers := outputs // no draw of its own: seeds that have found something stay what they are
+	// No draws of their own: seeds that have found something stay what they are.
+	timers := outputs
+	if outputs%4 == 0 {
+		p.takes = 1 + outputs/12
+	}
 	if p.opt.Large {
 		outputs, bytes, timers = 0, 0, 0
 	}
