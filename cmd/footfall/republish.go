@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +72,7 @@ Publishing one twice does no harm within the dedup window; after it, it would co
 				err = r.file(cmd.Context(), args[0], cmd.InOrStdin())
 			}
 			if err := errors.Join(err, r.finish(cmd.Context())); err != nil {
-				return err
+				return r.broken(c, err)
 			}
 			return r.report(c)
 		},
@@ -95,6 +96,7 @@ type republisher struct {
 	out       io.Writer
 	published int64
 	refused   int64
+	acked     atomic.Int64 // of published, what Kafka has taken
 	failed    error
 }
 
@@ -214,7 +216,10 @@ func (r *republisher) line(ctx context.Context, where string, l deadLetterLine) 
 		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: RepublishedHeader, Value: []byte(origin)})
 	}
 	r.client.Produce(ctx, rec, func(_ *kgo.Record, err error) {
-		if err != nil && r.failed == nil { // promises run one at a time
+		switch { // promises run one at a time
+		case err == nil:
+			r.acked.Add(1)
+		case r.failed == nil:
 			r.failed = fmt.Errorf("kafka: publish to %s: %w", r.topic, err)
 		}
 	})
@@ -232,6 +237,15 @@ func (r *republisher) finish(ctx context.Context) error {
 		return err
 	}
 	return r.failed
+}
+
+// broken adds to an error what had been published by then, and what that means for who
+// goes on.
+func (r *republisher) broken(c *Config, err error) error {
+	if n := r.acked.Load(); n > 0 {
+		return fmt.Errorf("%w; %s or more had been published: to publish them again is safe within dedup.window, %s", err, counted(int(n), "event"), c.Dedup.Window)
+	}
+	return err
 }
 
 func (r *republisher) report(c *Config) error {
