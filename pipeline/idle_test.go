@@ -37,6 +37,9 @@ func TestSnapshotsFollowWhatSilenceSays(t *testing.T) {
 				if after := count[pipeline.SnapshotPublished](b); after != before {
 					t.Errorf("%d snapshots of a partition that has said nothing more", after-before)
 				}
+				if at := l.Status()[0].SnapshotAt; every == time.Minute && at < now()-2*schemas.Minute {
+					t.Errorf("the snapshot, which lacks nothing, is said to be of %d, %d before now", at, now()-at)
+				}
 				if err := l.end(t); err != nil {
 					t.Fatal(err)
 				}

@@ -59,7 +59,7 @@ type partition struct {
 	chain    *snapshot.Chain // that the next delta builds upon; nil: the next is whole
 	lastSnap snapshot.ID
 	snapAt   schemas.Millis // when the last snapshot was begun, or this partition came to life
-	taken    schemas.Millis // when lastSnap was begun
+	taken    schemas.Millis // when lastSnap was begun, or was found to be as good as one begun then
 }
 
 // Status is an immutable copy of what a partition is and does.
@@ -81,7 +81,7 @@ type Status struct {
 	Settled    bool               // everyone has been evaluated under them
 	Reviewed   float64            // the share of users who have been
 	Snapshot   int64              // input offset of the last snapshot
-	SnapshotAt schemas.Millis     // when it was begun
+	SnapshotAt schemas.Millis     // when it was begun, or was found to lack nothing
 }
 
 // reviewed is the share of users who have been evaluated under the rules in force.

@@ -56,6 +56,8 @@ func (part *partition) snapshot(now schemas.Millis) error {
 			part.refresh = part.snapping == nil
 		} else if due && part.moved() {
 			part.beginSnapshot(now)
+		} else if due {
+			part.taken = now // one begun now would be no better, and who asks for its age need not worry
 		}
 		return nil
 	case s.sliced:

@@ -57,7 +57,7 @@ func partitionMetrics() []metric {
 		{name: "footfall_quantiles_epoch", help: "Number of the epoch of the bounds that score() goes by: days since 1970-01-01. 0: none yet."},
 		{name: "footfall_dedup_window_seconds", help: "How far back event ids are really known."},
 		{name: "footfall_snapshot_offset", help: "Input offset of the newest snapshot: replay after a crash begins there."},
-		{name: "footfall_snapshot_taken_seconds", help: "When the newest snapshot was begun, Unix time. Alarm long before it is footfall_retention_seconds old."},
+		{name: "footfall_snapshot_taken_seconds", help: "When the newest snapshot was begun, or last lacked nothing, Unix time. Alarm long before it is footfall_retention_seconds old."},
 		{name: "footfall_outputs_total", help: "Number n of the last output.", counter: true},
 		{name: "footfall_events_applied_total", help: "Events applied since the partition is here.", counter: true},
 		{name: "footfall_duplicates_total", help: "Repeated events dropped since the partition is here.", counter: true},
