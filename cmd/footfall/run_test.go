@@ -20,6 +20,10 @@ func TestHangupWhileStarting(t *testing.T) {
 	defer func() { _ = mute.Close() }()
 	h := prepareHouse(t, mute.Addr().String(), "http://127.0.0.1:8123/none", schemas.Live)
 	p := h.start()
+	go func() {
+		<-p.done
+		_ = mute.Close() // nobody will come
+	}()
 	conn, err := mute.Accept()
 	if err != nil {
 		t.Fatal(err)
