@@ -130,7 +130,7 @@ func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
 
 // Log tells the fact to the log.
 func (f RecoveryWaits) Log() (zapcore.Level, string, []zap.Field) {
-	return zap.WarnLevel, "recovery waits for the bucket", []zap.Field{
+	return zap.WarnLevel, "recovery waits, and begins again", []zap.Field{
 		zap.Int32("partition", f.Partition), zap.Int("attempt", f.Attempt), zap.Error(f.Err),
 	}
 }

@@ -128,6 +128,13 @@ func (h *house) opened(admin *kadm.Client, x *hang) {
 	var set kadm.TopicsSet
 	set.Add(x.topic, x.partition)
 	producers, err := admin.DescribeProducers(ctx, set)
+	for range 20 { // its leader may be about to be elected
+		if err = errors.Join(err, producers[x.topic].Partitions[x.partition].Err); err == nil {
+			break
+		}
+		time.Sleep(time.Second)
+		producers, err = admin.DescribeProducers(ctx, set)
+	}
 	if err != nil {
 		x.text += "; " + err.Error()
 		return

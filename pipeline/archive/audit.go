@@ -44,7 +44,8 @@ type target struct {
 // looked at for long. Errors of the table are reported, and the next round comes
 // soon; only what mending returns is fatal.
 func (a *Archive) round(ctx context.Context) error {
-	a.audit.due = a.cfg.Now() + a.cfg.AuditEvery
+	wait := a.cfg.AuditEvery
+	defer func() { a.audit.due = a.cfg.Now() + wait }() // from its end on: one that takes longer would leave no time for what arrives
 	epoch, err := a.cfg.Table.Epoch(ctx)
 	if err == nil && epoch != a.audit.epoch {
 		if a.audit.epoch != "" {
@@ -95,7 +96,7 @@ func (a *Archive) round(ctx context.Context) error {
 	a.stats.Wrong.Add(int64(wrong))
 	a.cfg.Report(Audited{Spans: len(targets), Wrong: wrong, Rows: rows})
 	if more || wrong > 0 {
-		a.audit.due = min(a.audit.due, a.cfg.Now()+schemas.Second)
+		wait = min(wait, schemas.Second)
 	}
 	return nil
 }

@@ -247,13 +247,14 @@ func partitionsOf(m map[string][]int32) func(yield func(archive.Partition) bool)
 }
 
 // Poll waits for records or changes of ownership, until at the latest, but never long:
-// an assignment does not end the wait.
+// an assignment does not end the wait. What is there it gives though until is over: the
+// client gives nothing to who does not wait at all.
 func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
 	into.Lost, into.Revoked, into.Assigned = into.Lost[:0], into.Revoked[:0], into.Assigned[:0]
 	for i := range into.Runs {
 		clear(into.Runs[i].Records) // all that was fetched with them would stay in memory
 	}
-	wait := time.Duration(min(max(0, until-l.now()), pollMax)) * time.Millisecond
+	wait := time.Duration(min(max(1, until-l.now()), pollMax)) * time.Millisecond
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	l.mu.Lock()
 	l.letGo()

@@ -158,3 +158,22 @@ func TestBoundsBesideAPartitionWithoutALeader(t *testing.T) {
 		t.Error("nobody answers for the other one, and there is no error")
 	}
 }
+
+// What is there is given to who asks too late as well: a batch or an audit may be due all
+// the time.
+func TestPollWhoseTimeIsUp(t *testing.T) {
+	k := startKafka(t)
+	k.produce(&kgo.Record{Topic: "in", Value: []byte("a")})
+	l, err := NewLog("shop-archive", []string{"in"}, k.opts, now, func(archive.Fact) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	k.eventually("a record", func() bool {
+		var b archive.Batch
+		if err := l.Poll(t.Context(), now()-1, &b); err != nil {
+			t.Fatal(err)
+		}
+		return len(b.Runs) > 0
+	})
+}
