@@ -128,7 +128,7 @@
 // eb23fd5, a7b2cf3, b3b8c48, 6ad8f70 and 2080f3d use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
-//	HASH1    where an audit took longer than 10 s, as with a   a test that hung on  archive.TestAuditsLeaveTime,
+//	7e10503  where an audit took longer than 10 s, as with a   a test that hung on  archive.TestAuditsLeaveTime,
 //	         ClickHouse that is slow, the next one was due at  a crowded machine    clickhouse.TestPollWhoseTimeIsUp
 //	         once, and nothing was archived any more
 //	ef53d99  of two triggers of one moment verify said that    read by a reviewer   TestVerifyTwoTriggersOfOneMoment in
