@@ -45,7 +45,7 @@ build: ## the binary, in .build/
 demo: build ## all of it on embedded engines (ARGS="--for 30s", ARGS="--help")
 	@exec ./.build/footfall demo $(ARGS)
 
-# One goroutine does all in these: the race detector finds nothing there, and takes five times as long.
+# In these no two goroutines share anything: the race detector, with which tests take five times as long, would find nothing.
 alone := ./pipeline/oracle ./pipeline/profile ./pipeline/rehearsal ./pipeline/segment ./pipeline/sim ./pipeline/worker ./schemas/...
 
 test: ## the tests (needs Go; npm for those on the ClickHouse engine; RACE=1: with the race detector)

@@ -42,7 +42,7 @@ type stream struct {
 
 	// Guarded by commits.mu.
 	changed   chan struct{}    // closed, and made anew, when something was committed or lost
-	outs      []*worker.Output // with items, in order
+	outs      []*worker.Output // in order, with items but where marks without were put back
 	items     int              // in outs and in the transaction under way, as weigh counts them
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait

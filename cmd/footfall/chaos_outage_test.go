@@ -66,8 +66,8 @@ func (r *rig) goesOn(members []*process) (goes bool) {
 	r.t.Helper()
 	var before map[int32]int64
 	goes = true
-	looked := time.Now()
-	r.until("every partition goes on", 6*time.Minute, func() bool {
+	began, looked := time.Now(), false
+	r.until("every partition goes on", 3*time.Minute, func() bool {
 		for _, p := range members {
 			if !p.ended() {
 				continue
@@ -78,12 +78,12 @@ func (r *rig) goesOn(members []*process) (goes bool) {
 			goes = false
 			return true
 		}
-		if time.Since(looked) > time.Minute { // they may wait for it for ever
+		if !looked && time.Since(began) > time.Minute { // they may wait for it for ever
+			looked = true
 			if hangs := r.hanging(); len(hangs) > 0 && !slices.ContainsFunc(hangs, func(x hang) bool { return !x.brokers }) {
 				goes = false
 				return true
 			}
-			looked = time.Now()
 		}
 		now := r.offsets()
 		if len(before) < r.conf.Kafka.Partitions {

@@ -55,8 +55,9 @@ func TestForecastComesTrue(t *testing.T) {
 	})
 }
 
-// However many of a user's views pass before one moves, that is foreseen.
-func TestForecastOfMuchThatPasses(t *testing.T) {
+// keenViewers is a world of which each view that passes out of a window may move its user.
+func keenViewers(t *testing.T) *world {
+	t.Helper()
 	rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "set.yaml", Text: []byte(
 		"set: keen\nsegments:\n  - {name: keen, when: 'count(\"view\", days(30)) > 70'}\n  - {name: rest, otherwise: true}\n",
 	)})
@@ -65,7 +66,12 @@ func TestForecastOfMuchThatPasses(t *testing.T) {
 	}
 	cfg := config(t)
 	cfg.Rules = rules
-	w := newWorld(t, cfg, 0)
+	return newWorld(t, cfg, 0)
+}
+
+// However many of a user's views pass before one moves, that is foreseen.
+func TestForecastOfMuchThatPasses(t *testing.T) {
+	w := keenViewers(t)
 	for i := range int64(200) {
 		w.log = append(w.log, view(i, "ann", base+schemas.Millis(i)*schemas.Minute))
 	}
@@ -81,15 +87,7 @@ func TestForecastOfMuchThatPasses(t *testing.T) {
 // it has not come to the next one looks at.
 func TestForecastInSlices(t *testing.T) {
 	const users, views = 40, 1000
-	rules, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "set.yaml", Text: []byte(
-		"set: keen\nsegments:\n  - {name: keen, when: 'count(\"view\", days(30)) > 70'}\n  - {name: rest, otherwise: true}\n",
-	)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := config(t)
-	cfg.Rules = rules
-	w := newWorld(t, cfg, 0)
+	w := keenViewers(t)
 	for i := range int64(users * views) {
 		w.log = append(w.log, view(i, fmt.Sprint("u", i%users), base+schemas.Millis(i)*schemas.Second))
 	}
