@@ -33,13 +33,18 @@ type bucket struct {
 type head struct {
 	upon *snapshot.Link // that it is a delta upon; nil: it is whole
 	sum  uint64
+
+	// of its key: to read one again takes longer than all else that is asked of a bucket.
+	id     snapshot.ID
+	named  bool   // as a partition's are
+	before string // the key of what it is upon
 }
 
 // headOf reads an object's head, and tells whether the object is whole.
 func headOf(data []byte) (h head, whole bool) {
 	r := snapshot.NewReader(bytes.NewReader(data))
 	_, err := io.Copy(io.Discard, r)
-	return head{r.Upon(), r.Sum()}, err == nil
+	return head{upon: r.Upon(), sum: r.Sum()}, err == nil
 }
 
 // latePut is one that its sender has given up, and that is still under way.
@@ -102,7 +107,14 @@ func (b *bucket) put(key string, data []byte) {
 	delete(b.bad, key)
 	delete(b.hashes, key)
 	if isPartition(key) {
-		b.heads[key] = b.keep(data)
+		h := b.keep(data)
+		h.id, h.named = snapshot.ParseID(key)
+		if h.upon != nil {
+			before := h.upon.ID
+			before.Partition = h.id.Partition
+			h.before = before.String()
+		}
+		b.heads[key] = h
 	}
 	b.world.note(key, xxhash.Sum64(data))
 }
@@ -140,14 +152,11 @@ func (b *bucket) links(key string) (keys []string, whole bool) {
 		if b.objects[key] == nil || b.bad[key] {
 			return keys, false
 		}
-		upon := b.heads[key].upon
-		if upon == nil {
+		h := b.heads[key]
+		if h.upon == nil {
 			return keys, true
 		}
-		id, _ := snapshot.ParseID(key)
-		before := upon.ID
-		before.Partition = id.Partition
-		if key = before.String(); b.heads[key].sum != upon.Sum {
+		if key = h.before; b.heads[key].sum != h.upon.Sum {
 			return keys, false
 		}
 	}
@@ -362,8 +371,9 @@ func (b *bucket) good(key string, among ...string) (n int) {
 // sound tells whether a recovery can begin with a snapshot: it is whole, of our past,
 // and topics still have what came after it.
 func (b *bucket) sound(p *part, key string) bool {
-	id, ok := snapshot.ParseID(key)
-	if _, whole := b.links(key); !ok || !whole || id.Partition != p.number || id.Next < p.start {
+	h := b.heads[key]
+	id := h.id
+	if _, whole := b.links(key); !h.named || !whole || id.Partition != p.number || id.Next < p.start {
 		return false
 	}
 	if !p.found {
@@ -404,8 +414,7 @@ func (b *bucket) sounds(p *part) (keys []string, ids []snapshot.ID) {
 	prefix := snapshot.ID{Partition: p.number}.String()[:6]
 	for _, k := range b.keys(prefix) {
 		if b.sound(p, k) {
-			id, _ := snapshot.ParseID(k)
-			keys, ids = append(keys, k), append(ids, id)
+			keys, ids = append(keys, k), append(ids, b.heads[k].id)
 		}
 	}
 	return keys, ids

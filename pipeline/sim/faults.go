@@ -243,8 +243,8 @@ func (w *world) stray(p *part) {
 		return
 	}
 	if _, can := k.Changed(); can && w.opt.Deltas > 0 && w.rng.IntN(2) == 0 {
-		upon := snapshot.Link{Sum: w.bucket.heads[from].sum}
-		if upon.ID, _ = snapshot.ParseID(from); id.After(upon.ID) {
+		upon := snapshot.Link{ID: w.bucket.heads[from].id, Sum: w.bucket.heads[from].sum}
+		if id.After(upon.ID) {
 			w.bucket.plant(id.String(), snapshotOf(k, w.now(), &upon))
 			w.fault("stray delta stored")
 			return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -231,6 +232,24 @@ type limits struct {
 	revoke      int // a rebalance waits for so long
 }
 
+// lifecycles are the lifecycle's rules by each contract. All worlds share the programs, which
+// are immutable.
+//
+//nolint:gochecknoglobals // to compile them takes a part of the time of a seed
+var lifecycles = sync.OnceValue(func() (all []rules) {
+	for _, c := range contracts() {
+		decoder := func() *schemas.Decoder {
+			d, err := schemas.NewDecoder(c)
+			if err != nil {
+				panic(err)
+			}
+			return d
+		}
+		all = append(all, rules{segment.Lifecycle(decoder().Hash()), decoder})
+	}
+	return all
+})
+
 // Run runs one seed.
 func Run(opt Options) (*Result, error) {
 	if opt.Fault == 0 {
@@ -243,19 +262,7 @@ func Run(opt Options) (*Result, error) {
 	}
 	w.digest.Reset()
 	w.topic = "a"
-	for _, c := range contracts() {
-		probe, err := schemas.NewDecoder(c)
-		if err != nil {
-			return nil, err
-		}
-		w.rules = append(w.rules, rules{segment.Lifecycle(probe.Hash()), func() *schemas.Decoder {
-			d, err := schemas.NewDecoder(c)
-			if err != nil {
-				panic(err) // it worked a moment ago
-			}
-			return d
-		}})
-	}
+	w.rules = slices.Clone(lifecycles())
 	if w.rules[0].program.Hash() == w.rules[1].program.Hash() {
 		return &Result{}, errors.New("contracts with other rates have rules of the same hash")
 	}
