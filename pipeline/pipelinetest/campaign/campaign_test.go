@@ -147,6 +147,26 @@ func TestCampaign(t *testing.T) {
 	}
 }
 
+// A broker that does not start says nothing of footfall: the slice is tried again, and no
+// line of the ledger tells of it.
+func TestDidNotBegin(t *testing.T) {
+	root := project(t, module("chaos:\n\t@echo >>starts; [ $$(wc -l <starts) -ge $$(cat patience) ] || { echo 'kafka: node 1 died'; exit 1; }; "+
+		"echo '=== RUN'; echo '{\"what\":\"recoveries\",\"count\":3}' >>$$FOOTFALL_TEST_LEDGER\n"))
+	args := []string{"-root", root, "-ledger", "ledger.ndjson", "-only", "^recovery$"}
+	var out strings.Builder
+	write(t, root, "patience", "7")
+	if err := run(t.Context(), args, &out); err == nil || !strings.Contains(err.Error(), "recovery: 3 times: did not begin") || !strings.Contains(err.Error(), "node 1 died") {
+		t.Errorf("got %v, want it to give up\n%s", err, &out)
+	}
+	if told, err := os.ReadFile(filepath.Join(root, "ledger.ndjson")); err != nil || len(told) > 0 {
+		t.Errorf("the ledger has %q, %v", told, err)
+	}
+	write(t, root, "patience", "5")
+	if err := run(t.Context(), args, &out); err != nil || !strings.Contains(out.String(), "3 done of 3, 0 violations") {
+		t.Errorf("got %v, want 3 recoveries\n%s", err, &out)
+	}
+}
+
 // Every test and flag that a part names is one that the command has.
 func TestPartsAreThere(t *testing.T) {
 	folder := filepath.Join("..", "..", "..", "cmd", "footfall")

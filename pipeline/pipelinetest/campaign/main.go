@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		older := ledger.older(all)
 		return errors.Join(writeReport(out, all, ledger, older), shortfalls(all, ledger))
 	}
-	began := time.Now()
+	began, idle := time.Now(), 0
 	for ctx.Err() == nil && (*limit == 0 || time.Since(began) < *limit) {
 		p := next(all, ledger, pattern)
 		if p == nil {
@@ -78,10 +78,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if now, err := p.on.hash(ctx, *root); err != nil || now != ledger.trees[p.name] {
 			return fmt.Errorf("%s: the tree has changed while it ran (%w): begin again", p.name, cmp.Or(err, fmt.Errorf("it was %s and is %s", ledger.trees[p.name], now)))
 		}
-		s := p.run(ctx, *root, ledger.of(p.name), *first)
+		s, err := p.run(ctx, *root, ledger.of(p.name), *first)
 		if ctx.Err() != nil {
 			break // what was cut short is not counted
 		}
+		if err != nil {
+			if idle++; idle == idleMost {
+				return fmt.Errorf("%s: %d times: %w", p.name, idle, err)
+			}
+			fmt.Fprintf(out, "%s %-22s %v\n", s.At.Format(time.TimeOnly), p.name, err)
+			continue
+		}
+		idle = 0
 		if err := ledger.add(s); err != nil {
 			return err
 		}
@@ -94,6 +102,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	return err
 }
+
+// idleMost is how often in a row a slice may not begin.
+const idleMost = 3
 
 // next is the part that is least far.
 func next(all []part, l *ledger, only *regexp.Regexp) *part {
@@ -108,8 +119,9 @@ func next(all []part, l *ledger, only *regexp.Regexp) *part {
 	return least
 }
 
-// run runs a part's next slice.
-func (p *part) run(ctx context.Context, root string, done *total, first int) slice {
+// run runs a part's next slice. It is an error where none of its tests began, as when the
+// broker that it needs did not start: that says nothing of footfall.
+func (p *part) run(ctx context.Context, root string, done *total, first int) (slice, error) {
 	from := (max(first, 1)-1+done.count)%p.target + 1
 	n := min(p.slice, p.target-done.count, p.target-from+1)
 	fill := strings.NewReplacer("${N}", strconv.Itoa(n), "${FROM}", strconv.Itoa(from), "${SEED}", strconv.Itoa(done.slices+1))
@@ -119,7 +131,7 @@ func (p *part) run(ctx context.Context, root string, done *total, first int) sli
 	}
 	facts, err := os.CreateTemp("", "footfall-campaign-")
 	if err != nil {
-		return slice{Part: p.name, Violations: 1, Error: err.Error()}
+		return slice{}, err
 	}
 	defer func() { _ = os.Remove(facts.Name()) }()
 	_ = facts.Close()
@@ -142,6 +154,9 @@ func (p *part) run(ctx context.Context, root string, done *total, first int) sli
 	if err != nil {
 		failed = cmp.Or(failed, err)
 	}
+	if failed != nil && p.told != "" && len(told) == 0 && !strings.Contains(output.String(), "=== RUN") {
+		return s, fmt.Errorf("did not begin: %w: %s", failed, words(output.String(), 500))
+	}
 	s.read(p, output.String(), told)
 	if failed != nil && s.Violations == 0 {
 		s.Violations = 1
@@ -153,7 +168,7 @@ func (p *part) run(ctx context.Context, root string, done *total, first int) sli
 			s.Log = log
 		}
 	}
-	return s
+	return s, nil
 }
 
 // words is what of an output says what is wrong: its lines that do, and its end.
