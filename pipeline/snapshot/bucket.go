@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -19,6 +20,39 @@ var ErrGone = errors.New("there is no such object")
 
 // Blob is a Bucket in any store that gocloud.dev/blob opens.
 type Blob struct{ Bucket *blob.Bucket }
+
+// patience is how long a bucket may take over one step of an object: what a store sends at
+// once is some megabytes. One that takes what it is given and never answers would else keep
+// the place for all snapshots, or a recovery, for ever.
+const patience = 5 * time.Minute
+
+var errSilent = fmt.Errorf("%w: no answer for %v", ErrAway, patience)
+
+// watch ends its context when a step takes longer than that.
+type watch struct {
+	ctx   context.Context //nolint:containedctx // of the object that it is of
+	end   context.CancelCauseFunc
+	timer *time.Timer
+}
+
+func newWatch(ctx context.Context) *watch {
+	w := &watch{}
+	w.ctx, w.end = context.WithCancelCause(ctx)
+	w.timer = time.AfterFunc(patience, func() { w.end(errSilent) }) //nolint:forbidigo // how long a store takes decides nothing that is said
+	w.timer.Stop()
+	return w
+}
+
+// step does one step, whose error is the bucket's.
+func (w *watch) step(f func() error) error {
+	w.timer.Reset(patience)
+	err := f()
+	w.timer.Stop()
+	if err != nil && errors.Is(context.Cause(w.ctx), errSilent) {
+		return errSilent
+	}
+	return away(w.ctx, err)
+}
 
 // ErrNotRemoved is wrapped by what Publish says where only the snapshots beyond those that
 // are kept could not be removed, as where the bucket denies it.
@@ -41,65 +75,97 @@ func away(ctx context.Context, err error) error {
 
 // Put stores an object; when write fails, the object does not appear.
 func (b Blob) Put(ctx context.Context, key string, write func(io.Writer) error) error {
-	ctx, abandon := context.WithCancel(ctx)
-	defer abandon()
-	w, err := b.Bucket.NewWriter(ctx, key, nil)
+	watch := newWatch(ctx)
+	defer watch.end(nil)
+	var w *blob.Writer
+	err := watch.step(func() (err error) {
+		w, err = b.Bucket.NewWriter(watch.ctx, key, nil)
+		return err
+	})
 	if err != nil {
-		return away(ctx, err)
+		return err
 	}
-	if err := write(writer{w, ctx}); err != nil {
-		abandon() // a writer whose context has ended publishes nothing when closed
+	if err := write(writer{w, watch}); err != nil {
+		watch.end(nil) // a writer whose context has ended publishes nothing when closed
 		_ = w.Close()
 		return err
 	}
-	return away(ctx, w.Close())
+	return watch.step(w.Close)
 }
 
 // writer is an object being written.
 type writer struct {
-	io.Writer
-	ctx context.Context //nolint:containedctx // of the Put that it is of
+	to io.Writer
+	*watch
 }
 
-func (w writer) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	return n, away(w.ctx, err)
+func (w writer) Write(p []byte) (n int, err error) {
+	err = w.step(func() (err error) {
+		n, err = w.to.Write(p)
+		return err
+	})
+	return n, err
 }
 
 // Get opens an object.
 func (b Blob) Get(ctx context.Context, key string) (io.ReadCloser, error) {
-	r, err := b.Bucket.NewReader(ctx, key, nil)
+	r := reader{watch: newWatch(ctx)}
+	err := r.step(func() (err error) {
+		r.from, err = b.Bucket.NewReader(r.ctx, key, nil)
+		return err
+	})
 	if err != nil {
-		return nil, away(ctx, err)
+		r.end(nil)
+		return nil, err
 	}
-	return reader{r, ctx}, nil
+	return r, nil
 }
 
 // reader is an object being read.
 type reader struct {
-	io.ReadCloser
-	ctx context.Context //nolint:containedctx // of the Get that it is of
+	from io.ReadCloser
+	*watch
 }
 
-func (r reader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = away(r.ctx, err)
+func (r reader) Read(p []byte) (n int, err error) {
+	ended := false
+	err = r.step(func() (err error) {
+		n, err = r.from.Read(p)
+		if ended = errors.Is(err, io.EOF); ended {
+			return nil
+		}
+		return err
+	})
+	if ended && err == nil {
+		err = io.EOF
 	}
 	return n, err
 }
 
+func (r reader) Close() error {
+	defer r.end(nil)
+	return r.from.Close()
+}
+
 // List gives the keys with a prefix.
 func (b Blob) List(ctx context.Context, prefix string) ([]string, error) {
+	watch := newWatch(ctx)
+	defer watch.end(nil)
 	var keys []string
-	it := b.Bucket.List(&blob.ListOptions{Prefix: prefix})
-	for {
-		o, err := it.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return keys, nil
-		}
+	for it := b.Bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+		var o *blob.ListObject
+		err := watch.step(func() (err error) {
+			if o, err = it.Next(watch.ctx); errors.Is(err, io.EOF) {
+				o = nil
+				return nil
+			}
+			return err
+		})
 		if err != nil {
-			return nil, away(ctx, err)
+			return nil, err
+		}
+		if o == nil {
+			return keys, nil
 		}
 		keys = append(keys, o.Key)
 	}
@@ -107,9 +173,13 @@ func (b Blob) List(ctx context.Context, prefix string) ([]string, error) {
 
 // Delete removes an object; one that somebody else has removed is gone just as well.
 func (b Blob) Delete(ctx context.Context, key string) error {
-	err := b.Bucket.Delete(ctx, key)
-	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil
-	}
-	return away(ctx, err)
+	watch := newWatch(ctx)
+	defer watch.end(nil)
+	return watch.step(func() error {
+		err := b.Bucket.Delete(watch.ctx, key)
+		if gcerrors.Code(err) == gcerrors.NotFound {
+			return nil
+		}
+		return err
+	})
 }
