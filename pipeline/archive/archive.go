@@ -160,7 +160,7 @@ func New(cfg Config) *Archive {
 func (a *Archive) Stats() *Stats { return &a.stats }
 
 // Run copies until ctx ends, sends what is in the making, and then returns ctx's
-// error; or until something is wrong that waiting does not mend. What is under way
+// error, or what it could not be sent for; or until something is wrong that waiting does not mend. What is under way
 // when ctx ends goes on until work ends: an insert that is broken off may be carried
 // out all the same, behind the next owner's back.
 func (a *Archive) Run(ctx, work context.Context) error {
@@ -172,7 +172,10 @@ func (a *Archive) Run(ctx, work context.Context) error {
 		}
 		if err := a.cfg.Log.Poll(ctx, until, &a.in); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-				return errors.Join(err, a.flush(work))
+				if failed := a.flush(work); failed != nil && work.Err() == nil {
+					return failed
+				}
+				return err
 			}
 			return err
 		}
@@ -199,10 +202,8 @@ func (a *Archive) Run(ctx, work context.Context) error {
 
 // take deals with what was polled.
 func (a *Archive) take(ctx context.Context) error {
-	if len(a.in.Lost) > 0 {
-		if err := a.lose(ctx); err != nil {
-			return err
-		}
+	if err := a.lose(ctx, a.in.Lost); err != nil {
+		return err
 	}
 	if len(a.in.Revoked)+len(a.in.Assigned) > 0 {
 		// The batch goes first: what is revoked is still ours to send and to commit,
@@ -235,9 +236,9 @@ func (a *Archive) take(ctx context.Context) error {
 // lose forgets the partitions that are gone. Their rows are their new owner's to
 // send. Where the batch has some it is given up, and what it has of the others is
 // read and sent again, which is rare enough not to need a way of its own.
-func (a *Archive) lose(ctx context.Context) error {
+func (a *Archive) lose(ctx context.Context, lost []Partition) error {
 	given := false
-	for _, p := range a.in.Lost {
+	for _, p := range lost {
 		if pt := a.parts[p]; pt != nil && pt.open != nil {
 			pt.open.part, given = nil, true
 		}
@@ -295,10 +296,14 @@ func (a *Archive) flush(ctx context.Context) error {
 	}
 	if rows := a.rows.Len(); rows > 0 {
 		//failpoint:archive.collected
-		if err := a.commit(ctx, true); err != nil {
+		lost, err := a.commit(ctx, true)
+		if err != nil {
 			return err
 		}
 		//failpoint:archive.marked
+		if len(lost) > 0 { // no mark tells their new owners what would come behind their backs
+			return a.lose(ctx, lost)
+		}
 		spans := make([]Span, len(a.batch))
 		for i, s := range a.batch {
 			spans[i] = s.Span
@@ -321,11 +326,11 @@ func (a *Archive) flush(ctx context.Context) error {
 			s.part.ledger.add(s.First, s.Next, s.Sum, a.cfg.SealRows)
 		}
 	}
-	err := a.commit(ctx, false)
+	lost, err := a.commit(ctx, false)
 	//failpoint:archive.committed
 	a.batch = a.batch[:0]
 	a.rows.Reset()
-	return err
+	return errors.Join(err, a.lose(ctx, lost))
 }
 
 // doubt mends the batch's spans after an insert that failed for the reason given.
@@ -353,8 +358,8 @@ func (a *Archive) doubt(ctx context.Context, reason error) error {
 }
 
 // commit writes the marks of the batch's partitions: with their spans under way,
-// or behind them.
-func (a *Archive) commit(ctx context.Context, underWay bool) error {
+// or behind them. It gives those of partitions that are lost, and have none.
+func (a *Archive) commit(ctx context.Context, underWay bool) (lost []Partition, err error) {
 	marks := make([]Commit, 0, len(a.batch))
 	for _, s := range a.batch {
 		if s.part == nil {
@@ -370,11 +375,15 @@ func (a *Archive) commit(ctx context.Context, underWay bool) error {
 }
 
 // write commits marks, however long it takes.
-func (a *Archive) write(ctx context.Context, marks []Commit) error {
+func (a *Archive) write(ctx context.Context, marks []Commit) (lost []Partition, err error) {
 	if len(marks) == 0 {
-		return nil
+		return nil, nil
 	}
-	return a.retry(ctx, "commit the archive's offsets", func() error { return a.cfg.Log.Commit(ctx, marks) })
+	err = a.retry(ctx, "commit the archive's offsets", func() (err error) {
+		lost, err = a.cfg.Log.Commit(ctx, marks)
+		return err
+	})
+	return lost, err
 }
 
 // retry does f until it succeeds, ctx ends, or it fails fatally; it waits longer

@@ -31,10 +31,10 @@ type Log interface {
 	// ctx ends. What it reported as Revoked it lets go when it is called again.
 	Poll(ctx context.Context, until schemas.Millis, into *Batch) error
 
-	// Commit writes marks for partitions of this member. One that has been lost is
-	// left out without an error: Poll reports it. A *FatalError stops the archive,
-	// after any other the outcome is unknown and the same may be tried again.
-	Commit(ctx context.Context, marks []Commit) error
+	// Commit writes marks for partitions of this member. Those that it has lost are left
+	// out, and given; Poll reports them too. A *FatalError stops the archive, after any
+	// other the outcome is unknown and the same may be tried again.
+	Commit(ctx context.Context, marks []Commit) (lost []Partition, err error)
 
 	// Bounds returns a partition's first offset and its end (last stable offset).
 	Bounds(ctx context.Context, p Partition) (start, end int64, err error)

@@ -63,7 +63,8 @@ func (a *Archive) assign(ctx context.Context, as *Assignment) error {
 		p.ledger.add(p.committed, doubtful, sum, a.cfg.SealRows)
 		p.committed, p.next = doubtful, doubtful
 		m := Mark{Ledger: p.ledger}
-		if err := a.write(ctx, []Commit{{p.partition, p.epoch, p.committed, m.Encode(p.committed)}}); err != nil {
+		lost, err := a.write(ctx, []Commit{{p.partition, p.epoch, p.committed, m.Encode(p.committed)}})
+		if err != nil || len(lost) > 0 {
 			return err
 		}
 	}

@@ -125,3 +125,48 @@ func TestMendPausesWhereRowsDoNotCome(t *testing.T) {
 		t.Errorf("nothing was said:\n%s", strings.Join(facts, "\n"))
 	}
 }
+
+// refusing is a log whose member is told to end as soon as it has something, and which
+// refuses what it commits then.
+type refusing struct {
+	*world
+	end context.CancelFunc
+	err error
+}
+
+func (l refusing) Poll(ctx context.Context, until schemas.Millis, into *archive.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := l.world.Poll(ctx, until, into)
+	if len(into.Runs) > 0 {
+		l.end()
+	}
+	return err
+}
+
+func (l refusing) Commit(ctx context.Context, marks []archive.Commit) ([]archive.Partition, error) {
+	if l.err != nil {
+		return nil, &archive.FatalError{Err: l.err}
+	}
+	return l.world.Commit(ctx, marks)
+}
+
+// What could not be sent at the end is said, and not that it ended as it should.
+func TestRefusedAtTheEnd(t *testing.T) {
+	for _, refusal := range []error{nil, errors.New("no right to commit")} {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := doubting(&doubtful{})
+		a := archive.New(archive.Config{
+			Log: refusing{w, cancel, refusal}, Table: w.table.As(func(string) {}), Now: func() schemas.Millis { return w.now },
+			Sleep: func(context.Context, schemas.Millis) error { return nil }, Report: func(archive.Fact) {},
+		})
+		want := refusal
+		if refusal == nil {
+			want = context.Canceled
+		}
+		if err := a.Run(ctx, t.Context()); !errors.Is(err, want) || (refusal != nil && errors.Is(err, context.Canceled)) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}

@@ -33,6 +33,8 @@ type world struct {
 	committed map[archive.Partition]archive.Commit
 	owned     map[archive.Partition]int64 // position of the member; absent: not its own
 	revoked   []archive.Partition         // go with the next poll
+	snatched  []archive.Partition         // lost since the last poll, as a commit has said
+	behind    []string                    // what was sent of those
 	calm      int                         // polls since the log was read
 
 	table *sim.Table
@@ -120,6 +122,7 @@ func (w *world) Poll(_ context.Context, until schemas.Millis, into *archive.Batc
 		delete(w.owned, p)
 	}
 	w.revoked = nil
+	into.Lost, w.snatched = append(into.Lost, w.snatched...), nil
 	for _, p := range w.partitions() {
 		_, owned := w.owned[p]
 		switch {
@@ -195,21 +198,64 @@ func (w *world) from(p archive.Partition, first, next int64) []archive.Record {
 	return rs[i:j]
 }
 
-func (w *world) Commit(_ context.Context, marks []archive.Commit) error {
+func (w *world) Commit(_ context.Context, marks []archive.Commit) (lost []archive.Partition, err error) {
 	w.kill()
 	if w.chance(20) {
-		return errors.New("commit: no answer, not done")
+		return nil, errors.New("commit: no answer, not done")
 	}
 	for _, m := range marks {
+		if !w.table.Honest && w.chance(40) {
+			delete(w.owned, m.Partition)
+		}
 		if _, owned := w.owned[m.Partition]; owned {
 			w.committed[m.Partition] = m
+		} else {
+			lost = append(lost, m.Partition)
 		}
 	}
 	w.kill()
 	if w.chance(20) {
-		return errors.New("commit: no answer, done")
+		return nil, errors.New("commit: no answer, done")
 	}
-	return nil
+	for _, p := range lost {
+		if !slices.Contains(w.snatched, p) {
+			w.snatched = append(w.snatched, p)
+		}
+	}
+	return lost, nil
+}
+
+// watched is the table, into which nothing may come of what is known to be another's.
+type watched struct {
+	archive.Table
+	w *world
+}
+
+func (t watched) Rows() archive.Rows { return &watchedRows{Rows: t.Table.Rows(), w: t.w} }
+
+type watchedRows struct {
+	archive.Rows
+	w  *world
+	of []archive.Partition
+}
+
+func (r *watchedRows) Decode(p archive.Partition, rec *archive.Record) bool {
+	r.of = append(r.of, p)
+	return r.Rows.Decode(p, rec)
+}
+
+func (r *watchedRows) Reset() {
+	r.of = r.of[:0]
+	r.Rows.Reset()
+}
+
+func (r *watchedRows) Insert(ctx context.Context, token string) error {
+	for _, p := range r.w.snatched {
+		if slices.Contains(r.of, p) {
+			r.w.behind = append(r.w.behind, fmt.Sprintf("%v: rows were sent behind its new owner's back", p))
+		}
+	}
+	return r.Rows.Insert(ctx, token)
 }
 
 func (w *world) Bounds(_ context.Context, p archive.Partition) (start, end int64, err error) {
@@ -244,9 +290,9 @@ func gives(r *archive.Record) bool { return !r.Control && string(r.Value) != "re
 func (w *world) live() (facts []string, err error) {
 	ctx := context.Background()
 	for {
-		w.owned, w.revoked = map[archive.Partition]int64{}, nil
+		w.owned, w.revoked, w.snatched = map[archive.Partition]int64{}, nil, nil
 		a := archive.New(archive.Config{
-			Log: w, Table: w.table.As(func(string) { w.kill() }), RowsMax: 1 + w.IntN(150), SealRows: 1 + w.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
+			Log: w, Table: watched{w.table.As(func(string) { w.kill() }), w}, RowsMax: 1 + w.IntN(150), SealRows: 1 + w.Int64N(100), AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
 			Now: func() schemas.Millis { return w.now },
 			Sleep: func(_ context.Context, d schemas.Millis) error {
 				w.now += d
@@ -274,6 +320,7 @@ func (w *world) live() (facts []string, err error) {
 
 // differ says how the table differs from the log.
 func (w *world) differ() (faults []string) {
+	faults = slices.Clone(w.behind)
 	for _, p := range w.partitions() {
 		faults = append(faults, w.table.Differ(p, w.records[p], w.start[p])...)
 		if c := w.committed[p].Next; c != w.end(p) && len(w.records[p]) > 0 {

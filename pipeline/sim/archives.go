@@ -388,15 +388,16 @@ func (a *archiver) fails(what string) bool {
 }
 
 // Commit is archive.Log.
-func (a *archiver) Commit(_ context.Context, marks []archive.Commit) error {
+func (a *archiver) Commit(_ context.Context, marks []archive.Commit) (lost []archive.Partition, err error) {
 	if a.fails("commit") {
-		return errNoAnswer
+		return nil, errNoAnswer
 	}
 	late := a.in.chance("commit given up, done later", 60)
 	for _, m := range marks {
 		c := a.in.by[m.Partition]
 		switch {
-		case c.owner != a: // Poll tells
+		case c.owner != a: // Poll tells too
+			lost = append(lost, m.Partition)
 		case late:
 			a.late = append(a.late, lateMark{c, m, a.w.steps + 1 + a.w.dice.IntN(10)})
 		default:
@@ -404,9 +405,9 @@ func (a *archiver) Commit(_ context.Context, marks []archive.Commit) error {
 		}
 	}
 	if a.interrupt("after commit"); late || a.in.chance("commit done, no answer", 20) {
-		return errNoAnswer
+		return nil, errNoAnswer
 	}
-	return nil
+	return lost, nil
 }
 
 // Bounds is archive.Log.

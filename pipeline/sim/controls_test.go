@@ -82,7 +82,10 @@ func naiveSink(log archive.Log, table archive.Table) func(ctx context.Context) e
 					}
 				}
 				mark := archive.Commit{Partition: run.Partition, Next: last}
-				for log.Commit(ctx, []archive.Commit{mark}) != nil {
+				for {
+					if _, err := log.Commit(ctx, []archive.Commit{mark}); err == nil {
+						break
+					}
 					if ctx.Err() != nil {
 						return ctx.Err()
 					}

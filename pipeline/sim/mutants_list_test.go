@@ -259,8 +259,13 @@ func outerMutants() []mutant {
 		},
 		{
 			"the archive: commits a batch before it inserts it", "pipeline/archive/archive.go",
-			"\t\tif err := a.commit(ctx, true); err != nil {\n\t\t\treturn err\n\t\t}\n",
-			"\t\tif ON {\n\t\t\tfor _, s := range a.batch {\n\t\t\t\tif s.part != nil {\n\t\t\t\t\ts.part.committed = s.Next\n\t\t\t\t}\n\t\t\t}\n\t\t\tif err := a.commit(ctx, false); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n\t\t} else if err := a.commit(ctx, true); err != nil {\n\t\t\treturn err\n\t\t}\n", archiveSeeds(),
+			"\t\tlost, err := a.commit(ctx, true)\n",
+			"\t\tif ON {\n\t\t\tfor _, s := range a.batch {\n\t\t\t\tif s.part != nil {\n\t\t\t\t\ts.part.committed = s.Next\n\t\t\t\t}\n\t\t\t}\n\t\t}\n\t\tlost, err := a.commit(ctx, !ON)\n", archiveSeeds(),
+		},
+		{
+			"the archive: rows of a partition that is lost are sent all the same", "pipeline/archive/archive.go",
+			"\t\tif len(lost) > 0 { // no mark",
+			"\t\tif len(lost) > 0 && !ON { // no mark", archiveSeeds(),
 		},
 		{
 			"the archive: what was archived is not in the ledger", "pipeline/archive/archive.go",

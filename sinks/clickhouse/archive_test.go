@@ -303,8 +303,8 @@ func TestExpelledArchiveBeginsAnew(t *testing.T) {
 			}
 		}
 		for _, at := range c.lost { // there is no client: it would panic
-			if err := l.Commit(t.Context(), []archive.Commit{{Partition: at, Epoch: epochs[at], Next: 5}}); err != nil {
-				t.Errorf("%s: a commit of before: %v", name, err)
+			if lost, err := l.Commit(t.Context(), []archive.Commit{{Partition: at, Epoch: epochs[at], Next: 5}}); err != nil || !slices.Equal(lost, []archive.Partition{at}) {
+				t.Errorf("%s: a commit of before: lost %v, %v", name, lost, err)
 			}
 		}
 	}

@@ -449,14 +449,15 @@ func (l *Log) record(r *kgo.Record) archive.Record {
 }
 
 // Commit writes marks for partitions that are still ours, and were all the time since
-// they were reported under that epoch.
-func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
+// they were reported under that epoch, and gives the others.
+func (l *Log) Commit(ctx context.Context, marks []archive.Commit) (lost []archive.Partition, err error) {
 	offsets := map[string]map[int32]kgo.EpochOffset{}
 	current := map[archive.Partition]archive.Commit{}
 	l.mu.Lock()
 	for _, m := range marks {
 		p := m.Partition
 		if l.owned[p] != m.Epoch {
+			lost = append(lost, p)
 			continue
 		}
 		if offsets[p.Topic] == nil {
@@ -467,7 +468,7 @@ func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 	}
 	l.mu.Unlock()
 	if len(current) == 0 {
-		return nil
+		return lost, nil
 	}
 	// By now the request says under which membership it is made. One that has joined again
 	// since would have it accepted for partitions that others had in between.
@@ -484,22 +485,20 @@ func (l *Log) Commit(ctx context.Context, marks []archive.Commit) error {
 		}
 		return nil
 	})
-	var fail error
-	l.client.CommitOffsetsSync(with, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, err error) {
-		if err != nil {
-			fail = err
+	l.client.CommitOffsetsSync(with, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, fail error) {
+		if err = fail; err != nil {
 			return
 		}
 		for _, t := range res.Topics {
 			for _, p := range t.Partitions {
-				fail = errors.Join(fail, kerr.ErrorForCode(p.ErrorCode))
+				err = errors.Join(err, kerr.ErrorForCode(p.ErrorCode))
 			}
 		}
 	})
-	if fail != nil && fatal(fail) {
-		return &archive.FatalError{Err: fail}
+	if err != nil && fatal(err) {
+		err = &archive.FatalError{Err: err}
 	}
-	return fail
+	return lost, err
 }
 
 // Bounds returns a partition's first offset and its last stable one.
