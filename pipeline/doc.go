@@ -311,6 +311,12 @@
 //	         topic stopped every instance
 //	4213f4d  plan --clickhouse left out events whose           ClickHouse's engine  clickhouse.TestEachEvent
 //	         timestamps went back
+//	7ddd84e  the archive sent rows of a partition that it knew brokersim            archive.TestTableEqualsLog
+//	         to be another's: there twice until they merge
+//	7ddd84e  an archive that ended while its last rows were    review               archive.TestRefusedAtTheEnd
+//	         refused said that all was well
+//	db5f82d  a bucket that never answered kept the place of    review               snapshot.TestNeverAnswers
+//	         all snapshots, or a recovery, for ever
 //
 // # How fast it is
 //
