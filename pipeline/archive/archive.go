@@ -160,9 +160,9 @@ func New(cfg Config) *Archive {
 func (a *Archive) Stats() *Stats { return &a.stats }
 
 // Run copies until ctx ends, sends what is in the making, and then returns ctx's
-// error, or what it could not be sent for; or until something is wrong that waiting does not mend. What is under way
-// when ctx ends goes on until work ends: an insert that is broken off may be carried
-// out all the same, behind the next owner's back.
+// error, or the one for which that could not be sent; or until something is wrong that
+// waiting does not mend. What is under way when ctx ends goes on until work ends: an
+// insert that is broken off may be carried out all the same, behind the next owner's back.
 func (a *Archive) Run(ctx, work context.Context) error {
 	a.audit.due, a.audit.sampling = a.cfg.Now()+a.cfg.AuditEvery, a.cfg.Now()+a.cfg.AuditAgain
 	for {

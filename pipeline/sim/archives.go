@@ -359,7 +359,6 @@ func (c *copied) bounds() (start, end int64) {
 func (c *copied) records(first, next int64, most int) (run []archive.Record) {
 	if c.stream == nil {
 		i, _ := slices.BinarySearchFunc(c.part.input, first, func(r worker.Record, o int64) int { return int(r.Offset - o) })
-		run = make([]archive.Record, 0, max(0, min(len(c.part.input)-i, most, int(next-first))))
 		for ; i < len(c.part.input) && c.part.input[i].Offset < next && len(run) < most; i++ {
 			r := &c.part.input[i]
 			run = append(run, archive.Record{Offset: r.Offset, Time: r.Time, Key: r.Key, Value: r.Value, Headers: r.Headers, Control: r.Control})
@@ -367,7 +366,6 @@ func (c *copied) records(first, next int64, most int) (run []archive.Record) {
 		return run
 	}
 	i, _ := slices.BinarySearchFunc(c.stream.entries, first, func(e entry, o int64) int { return int(e.offset - o) })
-	run = make([]archive.Record, 0, max(0, min(len(c.stream.entries)-i, most, int(next-first))))
 	for ; i < len(c.stream.entries) && c.stream.entries[i].offset < next && len(run) < most; i++ {
 		e := &c.stream.entries[i]
 		switch {

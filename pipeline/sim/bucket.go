@@ -34,7 +34,7 @@ type head struct {
 	upon *snapshot.Link // that it is a delta upon; nil: it is whole
 	sum  uint64
 
-	// of its key: to read one again takes longer than all else that is asked of a bucket.
+	// What its key says: keys are looked at in every step, and read once.
 	id     snapshot.ID
 	named  bool   // as a partition's are
 	before string // the key of what it is upon

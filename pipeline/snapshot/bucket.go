@@ -136,7 +136,7 @@ func (r reader) Read(p []byte) (n int, err error) {
 		}
 		return err
 	})
-	if ended && err == nil {
+	if ended {
 		err = io.EOF
 	}
 	return n, err
@@ -155,8 +155,7 @@ func (b Blob) List(ctx context.Context, prefix string) ([]string, error) {
 	for it := b.Bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
 		var o *blob.ListObject
 		err := watch.step(func() (err error) {
-			if o, err = it.Next(watch.ctx); errors.Is(err, io.EOF) {
-				o = nil
+			if o, err = it.Next(watch.ctx); errors.Is(err, io.EOF) { // and there is none
 				return nil
 			}
 			return err

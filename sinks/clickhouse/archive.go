@@ -143,7 +143,7 @@ func (a *Archive) Stats() *Stats { return a.stats }
 const drainMax = 10 * time.Second
 
 // Run copies until ctx ends, and then sends what is in the making, leaves the group
-// and returns nil; or until something is wrong that waiting does not mend. ClickHouse
+// and returns nil, unless what it sent is refused for good; or until something is wrong that waiting does not mend. ClickHouse
 // being away is waited for, however long. It is called once.
 func (a *Archive) Run(ctx context.Context) error {
 	defer a.log.Close()
