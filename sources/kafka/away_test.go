@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -335,15 +336,15 @@ func forget(t *testing.T, addr, id string, producer int64, epoch int16) {
 	}
 }
 
-// A proxy that takes connections and closes them at once, because nobody is behind it, is
-// no answer either.
-func TestClosedAtOnceIsNoAnswer(t *testing.T) {
-	e := local(t, 1)
+// closing is the address of a proxy that takes connections and closes them at once, because
+// nobody is behind it.
+func closing(t *testing.T) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -353,12 +354,42 @@ func TestClosedAtOnceIsNoAnswer(t *testing.T) {
 			conn.Close()
 		}
 	}()
+	return listener.Addr().String()
+}
+
+// A session begins although the brokers, which are on their way up, close its first
+// connections. Where they go on to, the error says what is mostly wrong then.
+func TestBeginsWhileBrokersComeUp(t *testing.T) {
+	e := local(t, 1)
+	proxy := closing(t)
+	through := func(closed int32) Config {
+		var dials atomic.Int32
+		conf := e.config("a")
+		conf.Options = []kgo.Opt{kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1) <= closed {
+				addr = proxy
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		})}
+		return conf
+	}
+	e.session(through(6))
+	_, err := New(t.Context(), through(math.MaxInt32), e.out...)
+	if err == nil || !strings.Contains(err.Error(), "check the address, TLS and SASL") {
+		t.Errorf("got %v, want it to say what to check", err)
+	}
+}
+
+// A connection that is closed at once is no answer of a broker that has let us in before.
+func TestClosedAtOnceIsNoAnswer(t *testing.T) {
+	e := local(t, 1)
+	closed := closing(t)
 	var proxy atomic.Bool
 	connections := newSwitch()
 	conf := e.config("a")
 	conf.Options = []kgo.Opt{kgo.RetryTimeout(500 * time.Millisecond), kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if proxy.Load() {
-			addr = listener.Addr().String()
+			addr = closed
 		}
 		return connections.dial(ctx, network, addr)
 	})}

@@ -87,7 +87,7 @@ const (
 	fetchWait       = 250 * time.Millisecond // of the reader
 	historyWait     = 25 * time.Millisecond  // of History: its requests share a connection
 	describeTimeout = 5 * time.Second
-	coordinatorWait = time.Minute // of a session that begins
+	startWait       = time.Minute // how long brokers that give no answer are asked, by a session that begins
 )
 
 // withDefaults returns the configuration made whole, or every error in it.

@@ -80,6 +80,12 @@ func closedAtOnce(err error) bool {
 	return ok
 }
 
+// unreached tells of an address that nobody answers at.
+func unreached(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
 // asked is an error of asking the brokers for what the log holds, as
 // pipeline.History has it.
 func asked(err error) error {
@@ -151,11 +157,16 @@ func transient(err error) bool {
 
 // insist does f again while its error may go by itself, within limit.
 func insist(ctx context.Context, limit time.Duration, f func(ctx context.Context) error) error {
+	return insistIf(ctx, limit, transient, f)
+}
+
+// insistIf does f again while again says so of its error, within limit.
+func insistIf(ctx context.Context, limit time.Duration, again func(error) bool, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for tries := 0; ; tries++ {
 		err := f(ctx)
-		if err == nil || !transient(err) {
+		if err == nil || !again(err) {
 			return err
 		}
 		select {

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+
+	"footfall/pipeline"
 )
 
 // join starts the member. Its offsets are adjusted away after every assignment, so
@@ -42,7 +46,7 @@ func (s *Session) join() error {
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}
-	s.member = member
+	s.member.Store(member)
 	if s.conf.Protocol == Consumer {
 		s.owns.follow(func() membership { return membershipOf(member) })
 	}
@@ -70,7 +74,7 @@ func (s *Session) onRevoked(ctx context.Context, cl *kgo.Client, parts map[strin
 		if s.conf.Protocol == Consumer {
 			return ps // the broker keeps them for us until this has returned
 		}
-		return s.unassigned(ctx, as, ps)
+		return s.unassigned(ctx, cl, as, ps)
 	})
 	//failpoint:group.released
 }
@@ -88,10 +92,10 @@ func membershipOf(cl *kgo.Client) membership {
 // nobody, as the coordinator has it. An assignment does not change within a
 // generation. So if a commit under our generation is accepted later, the
 // generation was ours now too, and this answer is about it.
-func (s *Session) unassigned(ctx context.Context, as membership, partitions []int32) []int32 {
+func (s *Session) unassigned(ctx context.Context, cl *kgo.Client, as membership, partitions []int32) []int32 {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	groups, err := kadm.NewClient(s.member).DescribeGroups(ctx, s.conf.Group)
+	groups, err := kadm.NewClient(cl).DescribeGroups(ctx, s.conf.Group)
 	if err != nil {
 		return nil
 	}
@@ -129,8 +133,6 @@ type groupErrors struct{ s *Session }
 
 func (h groupErrors) OnGroupManageError(err error) {
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID):
-		h.s.replaced(err) //nolint:errcheck // Poll returns it
 	case h.s.conf.Protocol == Consumer && err.Error() == unknownRequest:
 		h.s.owns.fail(h.s.conf.Protocol.supported(features{}))
 	case permanent(err):
@@ -139,17 +141,48 @@ func (h groupErrors) OnGroupManageError(err error) {
 }
 
 // watch drains the member. It fetches nothing, but kgo hands it errors of the
-// group that way. It ends with ctx or with the member.
+// group that way. It ends with ctx.
 func (s *Session) watch(ctx context.Context) {
+	var fenced time.Time // when another was last found to have our instance id
 	for {
-		fetches := s.member.PollFetches(ctx)
+		fetches := s.member.Load().PollFetches(ctx)
 		if fetches.IsClientClosed() || ctx.Err() != nil {
 			return
 		}
+		var other error
 		fetches.EachError(func(_ string, _ int32, err error) {
-			if permanent(err) {
+			switch {
+			case errors.Is(err, kerr.FencedInstanceID):
+				other = err
+			case permanent(err):
 				s.owns.fail(fmt.Errorf("kafka: group %s: %w%s", s.conf.Group, err, remedy(err)))
 			}
 		})
+		if other == nil {
+			continue
+		}
+		if time.Since(fenced) < youth {
+			s.owns.fail(fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
+				s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, other))
+			return
+		}
+		fenced = time.Now()
+		if err := s.rejoin(other); err != nil {
+			s.owns.fail(err)
+			return
+		}
 	}
+}
+
+// rejoin makes another member of a static one whose instance id another member has. That is
+// mostly another process of our name. But it may be the request to join of one that had the
+// name before us and died, which the broker got to late; or the broker is still loading the
+// group (see the package comment). So the id is taken back, once in a while: of two processes
+// that live, the one that began first finds it gone again at once, and ends. kgo goes on
+// under the member id that was fenced, which can't be taken back.
+func (s *Session) rejoin(because error) error {
+	s.conf.Log.Warn("another member has our instance id, and the group is joined again",
+		zap.String("group", s.conf.Group), zap.String("instance", s.conf.InstanceID), zap.Error(because))
+	s.member.Swap(nil).Close() // no other goroutine replaces it
+	return s.join()
 }

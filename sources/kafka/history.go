@@ -329,7 +329,7 @@ func lookUp(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]t
 // lookUpMade is lookUp for topics that have been made, perhaps a moment ago: those that are
 // not known are looked for again, and missing from what it returns only then.
 func lookUpMade(ctx context.Context, cl *kgo.Client, topics ...string) (infos map[string]topicInfo, err error) {
-	err = insistOnTopic(ctx, 3*requestTimeout, func(ctx context.Context) (err error) {
+	err = insistOnTopic(ctx, startWait, func(ctx context.Context) (err error) {
 		if infos, err = lookUp(ctx, cl, topics...); err != nil || len(infos) == len(topics) {
 			return err
 		}

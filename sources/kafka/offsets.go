@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline"
@@ -127,7 +128,7 @@ func (s *Session) checkMarks(ctx context.Context) error {
 	for p := range all {
 		all[p] = int32(p)
 	}
-	return insist(ctx, s.conf.TransactionTimeout+undecidedLimit, func(ctx context.Context) error {
+	return insist(ctx, startWait, func(ctx context.Context) error {
 		offsets, err := s.fetchOffsets(ctx, false, all...)
 		if errors.Is(err, kerr.GroupIDNotFound) {
 			return nil
@@ -214,11 +215,15 @@ func (s *Session) fetchOffsets(ctx context.Context, stable bool, partitions ...i
 	topic.Partitions = partitions
 	group.Topics = append(group.Topics, topic)
 	req.Groups = append(req.Groups, group)
-	via := s.member
-	if via == nil { // not joined yet
+	member := s.member.Load()
+	via := member
+	if via == nil { // not joined yet, or joining again
 		via = s.admin
 	}
 	resp, err := req.RequestWith(ctx, via)
+	if errors.Is(err, kgo.ErrClientClosed) && s.member.Load() != member {
+		return s.fetchOffsets(ctx, stable, partitions...) // it was replaced meanwhile
+	}
 	if err == nil {
 		err = kerr.ErrorForCode(resp.ErrorCode)
 	}

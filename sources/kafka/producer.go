@@ -472,15 +472,6 @@ func (s *Session) refused(p *producer, err error) error {
 	return s.failed(p, err)
 }
 
-// replaced ends the session because another process is the static member now. (Or a
-// broker that is still loading the group says so: see the package comment.)
-func (s *Session) replaced(err error) error {
-	err = fmt.Errorf("kafka: another process has joined group %s as %q; give each its own instance: %w: %w",
-		s.conf.Group, s.conf.InstanceID, pipeline.ErrFenced, err)
-	s.owns.fail(err)
-	return err
-}
-
 // unknown ends a transaction whose commit was asked for and not confirmed, as far
 // as it can, and says what that means.
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {

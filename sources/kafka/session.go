@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,9 +30,9 @@ type Session struct {
 	topic topicInfo
 	names []string // of all topics, the input's first
 
-	member *kgo.Client // in the group; fetches nothing
-	reader *kgo.Client // fetches; in no group
-	admin  *kgo.Client // everything else: offsets, ends, history
+	member atomic.Pointer[kgo.Client] // in the group; fetches nothing
+	reader *kgo.Client                // fetches; in no group
+	admin  *kgo.Client                // everything else: offsets, ends, history
 
 	owns *ownership
 
@@ -118,9 +119,9 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 // answer, as while brokers are restarted, is waited for.
 func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
 	p := &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
-	err := insist(ctx, coordinatorWait, func(ctx context.Context) error { return p.renew(ctx, s) })
+	err := insist(ctx, startWait, func(ctx context.Context) error { return p.renew(ctx, s) })
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("no answer from its coordinator for %v, the broker that leads its partition of __transaction_state: %w", coordinatorWait, err)
+		err = fmt.Errorf("no answer from its coordinator for %v, the broker that leads its partition of __transaction_state: %w", startWait, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
@@ -129,6 +130,30 @@ func (s *Session) newProducer(ctx context.Context, name string, at chan *produce
 	s.made++
 	return p, nil
 }
+
+// begin asks the first questions of a session, again while brokers that are on their way
+// down or up leave them without an answer. One that turns us away may be such a broker, and
+// more often is one that TLS or SASL is missing for: it is asked again some times only. An
+// address that nobody answers at is told at once.
+func (s *Session) begin(ctx context.Context, f func(ctx context.Context) error) error {
+	refusals, told := 0, false
+	return insistIf(ctx, startWait, func(err error) bool {
+		again := transient(err) && !unreached(err) || errors.Is(err, kerr.UnsupportedVersion)
+		if slow, ok := errors.AsType[net.Error](err); !ok || !slow.Timeout() {
+			refusals++
+			again = again && refusals < refusalsMax
+		}
+		if again && !told {
+			s.conf.Log.Warn("the brokers do not answer, and are asked again", zap.Error(err))
+			told = true
+		}
+		return again
+	}, f)
+}
+
+// refusalsMax is how often a session that begins lets brokers turn it away: some three
+// seconds.
+const refusalsMax = 12
 
 // options are those of every client of the session.
 func (s *Session) options() ([]kgo.Opt, error) {
@@ -145,13 +170,18 @@ func (s *Session) dial(ctx context.Context) error {
 	if s.admin, err = kgo.NewClient(opts...); err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}
-	if err := reachable(ctx, s.admin, s.conf.Brokers); err != nil {
+	err = s.begin(ctx, func(ctx context.Context) error { return reachable(ctx, s.admin, s.conf.Brokers) })
+	if err != nil {
 		return err
 	}
 	if err := s.lookAround(ctx); err != nil {
 		return err
 	}
-	have, err := featuresOf(ctx, s.admin)
+	var have features
+	err = s.begin(ctx, func(ctx context.Context) (err error) {
+		have, err = featuresOf(ctx, s.admin)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -389,16 +419,16 @@ func (s *Session) Close(ctx context.Context) {
 		case <-ctx.Done(): // its transaction is left to the broker, or to our successor
 		}
 	}
-	if s.member != nil {
+	if member := s.member.Load(); member != nil {
 		//failpoint:group.leaving
-		s.member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
+		member.LeaveGroupContext(ctx) //nolint:errcheck // the session timeout does it too
 	}
 	s.end() // from here on nothing waits for a broker
 	s.helpers.Wait()
 	for _, p := range idle {
 		p.close()
 	}
-	for _, cl := range []*kgo.Client{s.member, s.reader, s.admin} {
+	for _, cl := range []*kgo.Client{s.member.Load(), s.reader, s.admin} {
 		if cl != nil {
 			cl.Close()
 		}
@@ -419,7 +449,7 @@ func maxMessageBytes(ctx context.Context, cl *kgo.Client, topics []string) (map[
 		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, name, []string{key}
 		req.Resources = append(req.Resources, r)
 	}
-	err := insistOnTopic(ctx, 3*requestTimeout, func(ctx context.Context) error {
+	err := insistOnTopic(ctx, startWait, func(ctx context.Context) error {
 		resp, err := req.RequestWith(ctx, cl)
 		if err != nil {
 			return err
