@@ -317,6 +317,12 @@
 //	         refused said that all was well
 //	db5f82d  a bucket that never answered kept the place of    review               snapshot.TestNeverAnswers
 //	         all snapshots, or a recovery, for ever
+//	69583d2  a process that started while brokers came up,     brokersim            kafka.TestBeginsWhileBrokersComeUp
+//	         and left its first questions without an answer,
+//	         ended
+//	69583d2  a join that a static member had sent before it    brokersim            kafka.TestPredecessorsLateJoin
+//	         ended, and that the broker got to late, ended
+//	         the one that was started in its place
 //
 // # How fast it is
 //
