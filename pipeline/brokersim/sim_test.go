@@ -17,6 +17,8 @@ var (
 	from  = flag.Uint64("from", 0, "the first seed")
 	only  = flag.String("only", "", "combinations whose name matches")
 	most  = flag.Int64("most", 10, "violations after which to stop")
+	share = flag.Int("share", 0, "of the combinations every so manieth, from this one on")
+	of    = flag.Int("of", 1, "shares that there are")
 )
 
 func TestCombinations(t *testing.T) {
@@ -40,8 +42,13 @@ func TestCombinations(t *testing.T) {
 		sent[s].join(c)
 	}
 	t.Run("run", func(t *testing.T) {
+		matching := 0
 		for _, c := range combinations() {
 			if !pattern.MatchString(c.String()) {
+				continue
+			}
+			matching++
+			if matching%*of != *share {
 				continue
 			}
 			combos++
