@@ -245,35 +245,47 @@ type sending struct {
 
 func (s *sending) last() *worker.Output { return s.outs[len(s.outs)-1] }
 
+// marksMax is of how many partitions a transaction takes marks. The group's coordinator writes
+// them as one batch, and one of 400 bytes each, which may be as large as a batch can (1 MB).
+const marksMax = 1000
+
 // collect takes what the next transaction is made of: outputs of every partition
 // up to a limit, and marks without outputs where they have waited long enough.
 func (c *commits) collect() []sending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.cfg.Now()
-	lazy := c.lazy(now)
-	if lazy {
-		c.lazyAt = now + c.cfg.LazyCommit
-	}
+	lazy, left := c.lazy(now), false
 	c.streams = slices.DeleteFunc(c.streams, func(s *stream) bool { return s.lost })
 	var all []sending
 	total, first, n := 0, c.first, len(c.streams)
 	for i := range n {
 		s := c.streams[(first+i)%n]
 		part := sending{stream: s}
-		for len(s.outs) > 0 && total < c.most {
+		room := len(all) < marksMax
+		for len(s.outs) > 0 && total < c.most && room {
 			part.outs = append(part.outs, s.outs[0])
-			total += weigh(s.outs[0])
+			total += max(1, weigh(s.outs[0])) // a mark alone is something, too: of too many it must become fewer
 			s.outs = s.outs[1:]
 			c.first = first + i + 1 // one that always has as much to say would else keep the others back
 		}
-		if len(s.outs) == 0 && s.idle != nil && (lazy || s.demanded || len(part.outs) > 0) {
+		switch {
+		case len(s.outs) > 0 || s.idle == nil:
+		case len(part.outs) > 0, (lazy || s.demanded) && total < c.most && room:
+			if len(part.outs) == 0 {
+				total++
+			}
 			part.outs = append(part.outs, s.idle)
 			s.idle, s.demanded = nil, false
+		case lazy:
+			left = true // for the next transaction, at once
 		}
 		if len(part.outs) > 0 {
 			all = append(all, part)
 		}
+	}
+	if lazy && !left {
+		c.lazyAt = now + c.cfg.LazyCommit
 	}
 	c.first %= max(1, n)
 	return all
@@ -329,14 +341,18 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 }
 
 // putBack has what was aborted, again and again, go in smaller transactions: it may be more
-// than a broker takes before one times out, as where a quota slows it down.
+// than a broker takes before one times out, as where a quota slows it down. Marks alone that
+// others follow are left out: with every time one more would be put back.
 func (c *commits) putBack(all []sending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range all {
-		if !s.lost {
-			s.stream.outs = slices.Concat(s.outs, s.stream.outs)
+		if s.lost {
+			continue
 		}
+		back := slices.Concat(s.outs, s.stream.outs)
+		last := back[len(back)-1]
+		s.stream.outs = slices.DeleteFunc(back, func(out *worker.Output) bool { return len(out.Items) == 0 && out != last })
 	}
 	c.most = max(1, c.most/2)
 }

@@ -543,3 +543,41 @@ func TestATransactionThatIsTooMuch(t *testing.T) {
 		}
 	})
 }
+
+// A broker that takes the marks of a few partitions at a time is given fewer, and what it
+// refuses does not grow.
+func TestMarksThatAreTooMany(t *testing.T) {
+	const partitions = 8
+	inBubble(t, partitions, func(t *testing.T, b *bubble) {
+		most := 0
+		b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
+			of := map[int32]bool{}
+			for _, out := range outs {
+				of[out.Mark.Partition] = true
+			}
+			most = max(most, len(outs))
+			if len(of) > 3 {
+				return fmt.Errorf("%d marks: %w", len(of), pipeline.ErrAborted)
+			}
+			return nil
+		})
+		b.member.Give(0, 1, 2, 3, 4, 5, 6, 7)
+		l := b.run()
+		for round := range 20 {
+			for n := range int32(partitions) {
+				b.log.Publish(n, view("u", 2*round), view("u", 2*round+1))
+			}
+			time.Sleep(10 * time.Second)
+		}
+		for n := range int32(partitions) {
+			b.committed(n)
+			b.said(n, 1)
+		}
+		if most > 20*partitions {
+			t.Errorf("%d outputs in one transaction", most)
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

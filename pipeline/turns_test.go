@@ -50,3 +50,25 @@ func TestMarksDoNotWaitForAClockThatWentBack(t *testing.T) {
 		t.Errorf("got %d parts of a transaction, want 1", len(all))
 	}
 }
+
+// Marks of more partitions than one transaction takes are committed in several, soon.
+func TestMarksOfManyPartitions(t *testing.T) {
+	c := newCommits(&Config{Now: func() schemas.Millis { return 0 }, LazyCommit: 1, TransactionMax: transactionMax})
+	const partitions = 2*marksMax + 1
+	for n := range int32(partitions) {
+		c.stream(Assignment{Partition: n}).push(&worker.Output{})
+	}
+	committed := map[int32]bool{}
+	for _, want := range []int{marksMax, marksMax, 1, 0} {
+		all := c.collect()
+		if len(all) != want {
+			t.Errorf("a transaction has the marks of %d partitions, want %d", len(all), want)
+		}
+		for _, s := range all {
+			committed[s.number] = true
+		}
+	}
+	if len(committed) != partitions {
+		t.Errorf("marks of %d partitions were committed, want %d", len(committed), partitions)
+	}
+}
