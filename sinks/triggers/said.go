@@ -130,7 +130,7 @@ func (m *merger) tail(ctx context.Context, st *stream) (n uint64, err error) {
 		var last *kgo.Record
 		for next := from; next < st.stable; {
 			var records []*kgo.Record
-			if records, next, err = m.sink.session.Fetch(ctx, st.topic, m.partition, next); err != nil {
+			if records, next, err = m.advance(ctx, st, next, m.sink.session.Fetch); err != nil {
 				return 0, err
 			}
 			for _, r := range records {
@@ -221,7 +221,7 @@ func (m *merger) seek(ctx context.Context, st *stream, after uint64) error {
 // nil.
 func (m *merger) first(ctx context.Context, st *stream, from, end int64) (*kgo.Record, error) {
 	for from < end {
-		records, next, err := m.sink.session.Peek(ctx, st.topic, m.partition, from)
+		records, next, err := m.advance(ctx, st, from, m.sink.session.Peek)
 		if err != nil {
 			return nil, err
 		}
@@ -235,6 +235,23 @@ func (m *merger) first(ctx context.Context, st *stream, from, end int64) (*kgo.R
 	return nil, nil
 }
 
+// standsMax is how often nothing is taken for an answer where something was decided: half a
+// minute.
+const standsMax = 1000
+
+// advance reads some of what is decided from an offset on. There is something, or was: a
+// broker that became leader without having it all gives nothing.
+func (m *merger) advance(ctx context.Context, st *stream, from int64,
+	fetch func(ctx context.Context, topic string, partition int32, offset int64) ([]*kgo.Record, int64, error),
+) (records []*kgo.Record, next int64, err error) {
+	for range standsMax {
+		if records, next, err = fetch(ctx, st.topic, m.partition, from); err != nil || next > from {
+			return records, next, err
+		}
+	}
+	return nil, from, fmt.Errorf("triggers: %s/%d ends at offset %d, and %d was its end: asking again: %w", st.topic, m.partition, from, st.stable, pipeline.ErrAway)
+}
+
 func (m *merger) refresh(ctx context.Context, st *stream) (err error) {
 	st.start, st.stable, st.end, err = m.sink.session.Range(ctx, st.topic, m.partition)
 	return err
@@ -243,7 +260,7 @@ func (m *merger) refresh(ctx context.Context, st *stream) (err error) {
 // fill fetches until the stream has a record, or is read up to what is decided.
 func (m *merger) fill(ctx context.Context, st *stream) error {
 	for len(st.records) == 0 && st.next < st.stable {
-		records, next, err := m.sink.session.Fetch(ctx, st.topic, m.partition, st.next)
+		records, next, err := m.advance(ctx, st, st.next, m.sink.session.Fetch)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -115,6 +116,32 @@ func coordinatorGone(t *testing.T, protocol Protocol) {
 	}
 }
 
+// A broker that has to have old segments brought from an object store answers with nothing
+// where they take longer than it may wait: it is given longer.
+func TestSegmentsThatTakeTheirTime(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	e.publish(0, "x")
+	e.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.KeepControl()
+		fetch := req.(*kmsg.FetchRequest)
+		if fetch.MaxWaitMillis >= 300 || len(fetch.Topics) != 1 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		topic, part := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		topic.Topic, topic.TopicID = fetch.Topics[0].Topic, fetch.Topics[0].TopicID
+		part.HighWatermark, part.LastStableOffset = 1, 1
+		topic.Partitions = append(topic.Partitions, part)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	records, next, err := s.Fetch(t.Context(), e.input, 0, 0)
+	if err != nil || len(records) != 1 || next != 1 {
+		t.Errorf("got %d records, go on at %d, %v; want 1", len(records), next, err)
+	}
+}
+
 // What History can't learn because no broker answers is not an answer: who asked asks
 // again. What the brokers say is one.
 func TestNoAnswerFromTheBrokers(t *testing.T) {
@@ -136,6 +163,20 @@ func TestNoAnswerFromTheBrokers(t *testing.T) {
 	broker.Close()
 	if _, _, err := s.Bounds(t.Context(), 0); !errors.Is(err, pipeline.ErrAway) {
 		t.Errorf("a broker that is gone: got %v, want one that wraps %q", err, pipeline.ErrAway)
+	}
+}
+
+// What goes by itself has whoever reads history ask again; of the rest he hears.
+func TestUnanswered(t *testing.T) {
+	for _, err := range []error{kerr.LeaderNotAvailable, kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.KafkaStorageError, io.EOF, context.DeadlineExceeded} {
+		if err := fmt.Errorf("fetch: %w", err); !unanswered(err) {
+			t.Errorf("%v: it goes by itself", err)
+		}
+	}
+	for _, err := range []error{kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition, kerr.OffsetOutOfRange, context.Canceled, kgo.ErrClientClosed, kgo.ErrMaxDecompress} {
+		if err := fmt.Errorf("fetch: %w", err); unanswered(err) {
+			t.Errorf("%v: asking again would not mend it", err)
+		}
 	}
 }
 

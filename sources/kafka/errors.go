@@ -60,13 +60,14 @@ func sizeOf(r *kgo.Record) int {
 }
 
 // unanswered tells an error that says only that no broker has answered, or that the one
-// that should is not ready: a cluster that restarts, a partition without a leader.
+// that should is not ready: a cluster that restarts, a partition without a leader, a disk or
+// an object store that a broker can't read now.
 func unanswered(err error) bool {
 	if err == nil || permanent(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
 		return false
 	}
 	if ke, ok := errors.AsType[*kerr.Error](err); ok {
-		return ke.Retriable
+		return ke.Retriable || errors.Is(err, kerr.UnknownServerError)
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, context.DeadlineExceeded) || kgo.IsRetryableBrokerErr(err) || closedAtOnce(err)

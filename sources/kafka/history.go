@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"footfall/pipeline"
 	"footfall/pipeline/worker"
 )
 
@@ -187,13 +188,19 @@ func (s *Session) Peek(ctx context.Context, topic string, partition int32, offse
 }
 
 func (s *Session) fetch(ctx context.Context, topic string, partition int32, offset int64, most int32) ([]*kgo.Record, int64, error) {
-	fresh := false
+	fresh, wait, began := false, historyWait, time.Now()
 	for tries := 0; ; tries++ {
-		records, next, err := s.fetchOnce(ctx, topic, partition, offset, most, fresh)
+		records, next, err := s.fetchOnce(ctx, topic, partition, offset, most, wait, fresh)
 		if err == nil {
 			return records, next, nil
 		}
 		var gone *GoneError
+		if errors.Is(err, errUnread) {
+			if time.Since(began) > s.conf.TransactionTimeout+undecidedLimit {
+				return nil, offset, fmt.Errorf("%w: %w", pipeline.ErrAway, err)
+			}
+			tries, wait = 0, min(2*wait, unreadWait)
+		}
 		again := transient(err) && !errors.As(err, &gone) && !errors.Is(err, kgo.ErrMaxDecompress)
 		if unknownTopic(err) { // a broker that has just started may not know it yet
 			if err := s.missing(ctx); err != nil {
@@ -213,7 +220,15 @@ func (s *Session) fetch(ctx context.Context, topic string, partition int32, offs
 	}
 }
 
-func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, offset int64, most int32, fresh bool) ([]*kgo.Record, int64, error) {
+// errUnread says that a broker has given nothing of what it says is there. Before Kafka 3.8
+// one whose old segments lie in an object store (KIP-405) reads them no longer than a fetch
+// may wait (KIP-1018), and answers with nothing then.
+var errUnread = errors.New("the broker gives nothing of what lies there")
+
+// unreadWait is how long a broker is given for that in the end.
+const unreadWait = 5 * time.Second
+
+func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, offset int64, most int32, wait time.Duration, fresh bool) ([]*kgo.Record, int64, error) {
 	info, err := s.meta(ctx, topic, fresh)
 	if err != nil {
 		return nil, offset, err
@@ -221,8 +236,11 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 	if int(partition) >= len(info.leaders) {
 		return nil, offset, fmt.Errorf("kafka: %s has %d partitions; there is no partition %d", topic, len(info.leaders), partition)
 	}
+	if info.leaders[partition] < 0 {
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, kerr.LeaderNotAvailable)
+	}
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis = int32(historyWait.Milliseconds())
+	req.MaxWaitMillis = int32(wait.Milliseconds())
 	req.MinBytes, req.MaxBytes, req.IsolationLevel = 1, most, 1
 	req.SessionEpoch = -1 // no session
 	t := kmsg.NewFetchRequestTopic()
@@ -256,6 +274,8 @@ func (s *Session) fetchOnce(ctx context.Context, topic string, partition int32, 
 		return nil, offset, &GoneError{Topic: topic, Partition: partition, Offset: offset, Start: start}
 	case fetched.Err != nil:
 		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: %w", topic, partition, Unreadable(fetched.Err))
+	case len(got.RecordBatches) == 0 && got.LastStableOffset > offset:
+		return nil, offset, fmt.Errorf("kafka: fetch %s/%d: offset %d of %d: %w", topic, partition, offset, got.LastStableOffset, errUnread)
 	}
 	return fetched.Records, next, nil
 }
