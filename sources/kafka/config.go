@@ -82,10 +82,12 @@ const (
 	producers       = 3                      // transactional ids an instance rotates over; one more is for marks alone
 	requestTimeout  = 10 * time.Second       // one request with its retries, save joining and syncing
 	backoffMax      = 500 * time.Millisecond // kgo's default grows to 5 s
-	fetchMaxBytes   = 4 << 20                // compressed; four times as much was no faster
+	fetchMaxBytes   = 4 << 20                // of one broker, compressed; four times as much was no faster
+	fetchAllBytes   = 32 << 20               // of all brokers together, about
+	fetchLeastBytes = 256 << 10              // of one of very many
 	fetchPartition  = 1 << 20                // a larger batch comes alone
 	fetchWait       = 250 * time.Millisecond // of the reader
-	historyWait     = 25 * time.Millisecond  // of History: its requests share a connection
+	historyWait     = 25 * time.Millisecond  // of History, at first: its requests share a connection
 	describeTimeout = 5 * time.Second
 	startWait       = time.Minute // how long brokers that give no answer are asked, by a session that begins
 )
@@ -232,13 +234,22 @@ func (t *TLS) config() (*tls.Config, error) {
 		return nil, errors.New("kafka: tls: a client certificate needs both its file and its key's file")
 	}
 	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka: tls: client certificate: %w", err)
+		if _, err := t.clientCertificate(nil); err != nil {
+			return nil, err
 		}
-		conf.Certificates = []tls.Certificate{pair}
+		conf.GetClientCertificate = t.clientCertificate
 	}
 	return conf, nil
+}
+
+// clientCertificate reads ours for every connection: it is renewed while we run, and clients
+// live as long as we do.
+func (t *TLS) clientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: tls: client certificate: %w", err)
+	}
+	return &pair, nil
 }
 
 func (s *SASL) mechanism() (sasl.Mechanism, error) {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -155,8 +156,8 @@ func ping(t *testing.T, conf Config) error {
 	return reachable(ctx, cl, conf.Brokers)
 }
 
-// certificate makes a self-signed one for localhost and returns a server's
-// configuration and the file a client is to trust.
+// certificate makes a self-signed one for localhost, in ca.pem and key.pem, and returns a
+// server's configuration and the file a client is to trust.
 func certificate(t *testing.T, dir string) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -172,11 +173,47 @@ func certificate(t *testing.T, dir string) (*tls.Config, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(dir, "ca.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, file
+}
+
+// A client certificate that is renewed is the one that the next connection shows.
+func TestClientCertificateIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	of := &TLS{CertFile: filepath.Join(dir, "ca.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	var conf *tls.Config
+	for range 2 {
+		want, _ := certificate(t, dir)
+		if conf == nil {
+			var err error
+			if conf, err = of.config(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := conf.GetClientCertificate(&tls.CertificateRequestInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Certificate[0], want.Certificates[0].Certificate[0]) {
+			t.Error("it shows an old one")
+		}
+	}
+	if err := os.Remove(of.KeyFile); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conf.GetClientCertificate(&tls.CertificateRequestInfo{}); err == nil || !strings.Contains(err.Error(), "client certificate") {
+		t.Errorf("without its key: got %v", err)
+	}
 }
 
 // A bad configuration is told in full, before anything is dialled.

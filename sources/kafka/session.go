@@ -205,7 +205,7 @@ func (s *Session) dial(ctx context.Context) error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.KeepControlRecords(), // so that Next passes the markers too
 		kgo.FetchMaxWait(fetchWait),
-		kgo.FetchMaxBytes(fetchMaxBytes),
+		kgo.FetchMaxBytes(s.fetchBytes()),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
 		kgo.WithDecompressor(unpacker),
 	)...)
@@ -213,6 +213,13 @@ func (s *Session) dial(ctx context.Context) error {
 		return fmt.Errorf("kafka: %w", err)
 	}
 	return nil
+}
+
+// fetchBytes is what one broker gives at a time. All that lead a partition are asked at once,
+// and what they give lies in memory, unpacked, until it is polled.
+func (s *Session) fetchBytes() int32 {
+	leaders := slices.Sorted(slices.Values(s.topic.leaders))
+	return min(fetchMaxBytes, max(fetchLeastBytes, fetchAllBytes/int32(max(1, len(slices.Compact(leaders))))))
 }
 
 // Poll waits until there is something to report: changes of ownership first, then

@@ -434,3 +434,16 @@ func TestEndsBesideAPartitionWithoutALeader(t *testing.T) {
 	s.Start(1, 0)
 	poll(t, s, func(b *pipeline.Batch) bool { return len(b.Ends) > 0 && b.Ends[0].Partition == 0 })
 }
+
+// What is fetched ahead does not grow with the number of brokers.
+func TestFetchBytes(t *testing.T) {
+	for brokers, want := range map[int]int32{1: fetchMaxBytes, 8: fetchMaxBytes, 50: fetchAllBytes / 50, 1000: fetchLeastBytes} {
+		s := &Session{}
+		for p := range 3000 {
+			s.topic.leaders = append(s.topic.leaders, int32(p%brokers))
+		}
+		if got := s.fetchBytes(); got != want {
+			t.Errorf("%d brokers: %d bytes of each, want %d", brokers, got, want)
+		}
+	}
+}
