@@ -348,6 +348,38 @@ func TestADoubtOfWhichNothingIsLearnt(t *testing.T) {
 	}
 }
 
+// A sweep that the broker has aborted for its age says nothing of another process.
+func TestASweepThatGrowsOld(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = 2 * time.Second
+	s := e.session(conf)
+	p := <-s.idle
+	p.strayed(e.records(0, "astray")...)
+	p.sound = false
+	s.idle <- p
+	e.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.SleepControl(func() { time.Sleep(1200 * time.Millisecond) })
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
+			to := kmsg.ProduceResponseTopic{Topic: topic.Topic, TopicID: topic.TopicID}
+			for _, p := range topic.Partitions {
+				part := kmsg.NewProduceResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.InvalidProducerEpoch.Code
+				to.Partitions = append(to.Partitions, part)
+			}
+			resp.Topics = append(resp.Topics, to)
+		}
+		return resp, nil, true
+	})
+	if _, _, err := s.Committed(t.Context(), 0); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if err := s.owns.failed(); err != nil {
+		t.Errorf("the session has ended: %v", err)
+	}
+}
+
 // forget writes, to the log of the transactions' coordinator, that a producer has no
 // transaction. Of clients only the one of Kafka's own tools may.
 func forget(t *testing.T, addr, id string, producer int64, epoch int16) {

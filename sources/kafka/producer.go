@@ -83,7 +83,10 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 			err = s.forgotten(ctx, p)
 		}
 		if err == nil {
-			err = s.sweep(ctx, p)
+			began := time.Now().Round(0)
+			if err = s.sweep(ctx, p); fencing(err) && s.aged(began) {
+				err = fmt.Errorf("the broker has ended it for its age: %v", err) //nolint:errorlint // nobody has taken it over
+			}
 		}
 		if err != nil {
 			p.close()
@@ -267,11 +270,7 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	defer cancel()
 	// kgo does not give up records in flight. Past the timeout the broker aborts
 	// the transaction anyway, so they are dropped, and the client with them.
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			p.cl.UnsafeAbortBufferedRecords()
-		}
-	})
+	stop := context.AfterFunc(ctx, p.cl.UnsafeAbortBufferedRecords)
 	defer stop()
 	for _, r := range records {
 		r.Context = nil //nolint:fatcontext // the record's own, of an earlier attempt
@@ -513,8 +512,12 @@ func (s *Session) twin(p *producer, err error) bool {
 		return false
 	}
 	p.fenced++
-	age := time.Now().Round(0).Sub(p.began)
-	return age < s.conf.TransactionTimeout/2 || p.fenced > producers
+	return !s.aged(p.began) || p.fenced > producers
+}
+
+// aged tells that a transaction may have been aborted for its age.
+func (s *Session) aged(began time.Time) bool {
+	return time.Now().Round(0).Sub(began) >= s.conf.TransactionTimeout/2
 }
 
 // fence ends the session.
