@@ -18,11 +18,16 @@ const (
 
 // foldMoment adds a value at the event's time.
 func (r *Rows) foldMoment(c *Cell, w []uint32, ev *schemas.Event, clock schemas.Millis) bool {
-	from := c.from(clock)
+	// What windows let go goes by what the log says, and not by a clock that ticks have moved:
+	// a replay knows no ticks, and would have others crowded out.
+	list, newest := r.lists.get(w[0]), ev.At
+	if n := len(list); n > 0 {
+		newest = max(newest, schemas.Millis(list[n-1].A))
+	}
+	from := c.from(min(clock, newest))
 	if ev.At < from {
 		return false
 	}
-	list := r.lists.get(w[0])
 	r.undo.save(w, list)
 	gone := 0
 	for gone < len(list) && list[gone].A < int64(from) {

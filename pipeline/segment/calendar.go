@@ -1,9 +1,10 @@
 package segment
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
-	_ "time/tzdata" // so that every machine knows the same zones
+	_ "time/tzdata" // for machines that have no zones of their own, which come first
 
 	"footfall/schemas"
 )
@@ -23,6 +24,20 @@ func loadZone(name string) (*zone, error) {
 		return nil, fmt.Errorf("zone %q: not in the time zone database; want an IANA name such as UTC or Europe/Berlin", name)
 	}
 	return &zone{name, loc}, nil
+}
+
+// appendOffsets appends from which day on the zone lies how far from UTC, of half a century.
+// (Time.ZoneBounds stands still at the end of some years: Go 1.26.)
+func (z *zone) appendOffsets(to []byte) []byte {
+	from, until := time.Date(2000, 1, 1, 12, 0, 0, 0, time.UTC), time.Date(2050, 1, 1, 12, 0, 0, 0, time.UTC)
+	for at, before := from, 0; at.Before(until); at = at.Add(24 * time.Hour) {
+		if _, offset := at.In(z.loc).Zone(); offset != before {
+			to = binary.LittleEndian.AppendUint64(to, uint64(at.Unix()))
+			to = binary.LittleEndian.AppendUint32(to, uint32(offset))
+			before = offset
+		}
+	}
+	return to
 }
 
 // CheckZone refuses what is no time zone.

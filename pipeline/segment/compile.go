@@ -239,9 +239,6 @@ func followed(n *node) condition {
 				return true
 			}
 		}
-		if win.back > 0 {
-			fr.at(ends)
-		}
 		return false
 	}
 }
@@ -340,7 +337,7 @@ func inWindow(n *node) number {
 		if i < len(list) && win.span > 0 {
 			fr.at(schemas.Millis(list[i].A) + win.span)
 		}
-		if i < len(list) || win.back > 0 && len(list) > 0 {
+		if i < len(list) { // what lies before the window does not come back
 			fr.at(ends)
 		}
 		sum := int64(0)
@@ -371,9 +368,12 @@ func distinct(n *node) number {
 			return int64(len(list))
 		}
 		from, to, ends := win.bounds(fr.now)
-		count, oldest := int64(0), int64(schemas.Never)
+		count, oldest, later := int64(0), int64(schemas.Never), false
 		for _, e := range list {
-			if e.B >= int64(from) && e.B < int64(to) {
+			switch {
+			case e.B >= int64(to):
+				later = true
+			case e.B >= int64(from):
 				count++
 				oldest = min(oldest, e.B)
 			}
@@ -381,7 +381,7 @@ func distinct(n *node) number {
 		if count > 0 && win.span > 0 {
 			fr.at(schemas.Millis(oldest) + win.span)
 		}
-		if len(list) > 0 {
+		if count > 0 || later {
 			fr.at(ends)
 		}
 		return count

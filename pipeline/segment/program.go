@@ -499,7 +499,8 @@ func touches(n *node) (t Touched) {
 }
 
 // hash is of all that decides a segment: the same for rules that decide the same,
-// whatever their layout in the files. Policies are not in it: who is where does not
+// whatever their layout in the files. Where machines know a zone differently, as when its
+// law has changed, the same files are other rules. Policies are not in it: who is where does not
 // depend on what is said of it.
 func (c *compilation) hash() uint64 {
 	sum := binary.LittleEndian.AppendUint64(nil, semantics)
@@ -512,6 +513,7 @@ func (c *compilation) hash() uint64 {
 		s := &c.sets[i]
 		text(s.name)
 		text(s.zone.name)
+		sum = s.zone.appendOffsets(sum)
 		for j, name := range segmentNames(c.written[i]) {
 			text(name)
 			if when := s.rules[j].when; when != nil {

@@ -29,12 +29,20 @@ type quantile struct {
 // scoresMax is the most scores there are (R4).
 const scoresMax = 100
 
+// contains tells whether a node, or what it is made of, is of a kind.
+func contains(n *node, o op) bool {
+	return n.op == o || slices.ContainsFunc(n.args, func(a *node) bool { return contains(a, o) })
+}
+
 // score lowers score(x, n) and score(x, n, plus).
 func (l *lowerer) score(e ast.Expr) (*node, error) {
 	args := e.AsCall().Args()
 	x, err := l.expr(args[0])
 	if err != nil {
 		return nil, err
+	}
+	if contains(x, opQuantile) || contains(x, opIsSegment) {
+		return nil, l.fault(args[0], "want what a user did, and no other scores or segments: quantiles are taken before there are any")
 	}
 	if x.moves && x.op != opSince {
 		return nil, l.fault(args[0], "want since(...) or a value that stands still")

@@ -169,3 +169,24 @@ segments:
 		t.Error("an order of 10.00 counts for both, or for neither")
 	}
 }
+
+// Where a zone is known differently, the same files are other rules.
+func TestOffsetsOfZones(t *testing.T) {
+	of := func(name string) string {
+		z, err := loadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(z.appendOffsets(nil))
+	}
+	if of("UTC") != of("Etc/UTC") || of("Europe/Berlin") != of("Europe/Rome") {
+		t.Error("zones of one law differ")
+	}
+	seen := map[string]string{}
+	for _, name := range []string{"UTC", "Europe/Berlin", "Europe/London", "Africa/Lagos", "America/Asuncion", "America/Santiago"} {
+		if other, ok := seen[of(name)]; ok {
+			t.Errorf("%s and %s are the same", name, other)
+		}
+		seen[of(name)] = name
+	}
+}

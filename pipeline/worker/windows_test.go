@@ -149,3 +149,87 @@ func TestEvidenceOfAKindThatNoCellKeeps(t *testing.T) {
 	l.rest()
 	buys(w, "after other rules")
 }
+
+// keen are who a rule holds for.
+func keen(t *testing.T, when string) *segment.Program {
+	t.Helper()
+	p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "keen.yaml", Text: []byte(
+		"set: keen\nsegments:\n  - name: keen\n    when: |\n      " + when + "\n  - {name: rest, otherwise: true}\n",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Who has left every window is looked at no more: ten million of them cost nothing.
+func TestWhoHasLeftEveryWindowRests(t *testing.T) {
+	for _, when := range []string{
+		`count("view", days(7)) >= 100`,
+		`count("view", calendar("day")) >= 100`,
+		`count("view", calendar("day", 1)) >= 100`,
+		`spend(calendar("week", 2)) >= 100`,
+		`sessions(calendar("day")) >= 3`,
+		`distinct("view", event.url, calendar("day")) >= 3`,
+		`followed("view", "purchase", days(1), days(7))`,
+	} {
+		cfg := config(t)
+		cfg.Rules = keen(t, when)
+		w := newWorld(t, cfg, 0)
+		const users = 10
+		for i := range 2 * users {
+			r := order(int64(i), fmt.Sprint("u", i/2), base+schemas.Millis(i), 1)
+			if i%2 == 0 {
+				r.Value = fmt.Appendf(nil, `{"event_id":"e%d","type":"view","user_id":"u%d","time":%d,"session_id":"s","product_id":"p","url":"u"}`, i, i/2, r.Time)
+			}
+			w.log = append(w.log, r)
+		}
+		w.apply(w.log, Conditions{Wall: base})
+		w.settle(Conditions{Wall: base})
+		wall, fired := w.worker.Mark().Clock, uint64(0)
+		for range 60 {
+			before := w.worker.Stats().Timers
+			wall += schemas.Day
+			for w.worker.Mark().Clock < wall {
+				w.apply(nil, Conditions{Wall: wall + 2*schemas.Second, Tick: wall})
+			}
+			fired = w.worker.Stats().Timers - before
+		}
+		if fired > 0 {
+			t.Errorf("%s: %d users have been silent for two months, and %d timers fire a day", when, users, fired)
+		}
+	}
+}
+
+// What a tick has let go of a user with very many moments, a recovery, which knows of no
+// ticks, lets go as well: it moves nobody.
+func TestWhatATickHasLetGoIsNotAddedByARecovery(t *testing.T) {
+	cfg := config(t)
+	cfg.Rules = keen(t, `count("view", days(30)) >= 1015`)
+	at := func(i int) schemas.Millis { return base + schemas.Millis(i)*40*schemas.Minute }
+	w := newWorld(t, cfg, 0)
+	for i := range 1024 {
+		ms := at(i)
+		if i == 9 || i == 10 { // its neighbours are nearest to each other
+			ms = at(11) - schemas.Millis(11-i)*schemas.Second
+		}
+		w.log = append(w.log, view(int64(i), "ann", ms))
+	}
+	w.apply(w.log, Conditions{Wall: at(1023)})
+	w.settle(Conditions{Wall: at(1023)})
+	w.snapshot(t, at(1023), 1<<20)
+	w.commit()
+	tick := at(11) - 500 + 30*schemas.Day // views up to number 10 have left the window
+	now := Conditions{Wall: tick + 2*schemas.Second, Tick: tick}
+	for range 5 {
+		w.apply(nil, now)
+	}
+	w.log = append(w.log, view(1024, "ann", at(1023)+schemas.Minute)) // its record's timestamp is 45 h old
+	w.apply(w.log[1024:], Conditions{Wall: now.Wall})
+	w.settle(Conditions{Wall: now.Wall})
+	w.commit()
+	for _, it := range w.crash(t, len(w.snapshots)-1, cfg, Conditions{Wall: now.Wall}) {
+		tr := it.Transition
+		t.Errorf("a recovery says: from %d to %d, muted %v, cause %v", tr.From, tr.To, tr.Muted, tr.Cause.Kind)
+	}
+}
