@@ -20,7 +20,7 @@ type auditor struct {
 // Limits of one round of the audit.
 const (
 	roundSpans = 64
-	roundRows  = 8 << 20 // of spans that are only looked at again
+	roundRows  = 8 << 20 // unless one span has more
 )
 
 // suspect makes every span one that must be looked at soon: something has happened
@@ -135,15 +135,40 @@ func (a *Archive) trim(ctx context.Context) error {
 	if err != nil {
 		return ctx.Err() // the next round asks again
 	}
-	turn.trimmed = now
 	turn.ledger.trim(start)
+	if err := a.behead(ctx, turn, start); err != nil {
+		return ctx.Err()
+	}
+	turn.trimmed = now
 	turn.since = max(turn.since, min(start, turn.committed)) // samples are of what is still there
 	return nil
 }
 
-// targets returns the spans of a round: those not seen in the table since they
-// grew, the newest first, then those not looked at for AuditAgain, the oldest look
-// first. more says that some of the former are left over.
+// behead takes off the first span of a ledger what the log does not have any more. Whoever
+// lets old months go in the table then loses nothing that could be mended; and of what was
+// lost before, nothing could be either.
+func (a *Archive) behead(ctx context.Context, p *part, start int64) error {
+	if len(p.ledger.spans) == 0 {
+		return nil
+	}
+	switch e := &p.ledger.spans[0]; {
+	case start <= e.first:
+	case start >= e.next:
+		e.first, e.sum = e.next, Sum{}
+	default:
+		got, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, start, Sum{}}})
+		if err != nil {
+			return err
+		}
+		e.first, e.sum = start, Sum{e.sum.Rows - got[0].Rows, e.sum.Hash - got[0].Hash}
+	}
+	return nil
+}
+
+// targets returns the spans of a round: of those that have grown since they were seen in
+// the table, and those not looked at for AuditAgain, the ones that were seen longest ago. So
+// each has its turn, however fast others grow. more says that some of those that are left
+// over have waited for longer than there is between two rounds.
 func (a *Archive) targets() (chosen []target, more bool) {
 	now := a.cfg.Now()
 	for _, p := range a.parts {
@@ -155,7 +180,7 @@ func (a *Archive) targets() (chosen []target, more bool) {
 	}
 	slices.SortFunc(chosen, func(x, y target) int {
 		return cmp.Or(
-			cmp.Compare(x.entry.checked, y.entry.checked),
+			cmp.Compare(x.entry.since, y.entry.since),
 			cmp.Compare(y.entry.next, x.entry.next),
 			cmp.Compare(x.part.partition.Topic, y.part.partition.Topic),
 			cmp.Compare(x.part.partition.Number, y.part.partition.Number))
@@ -163,7 +188,7 @@ func (a *Archive) targets() (chosen []target, more bool) {
 	rows := int64(0)
 	for i, t := range chosen {
 		if rows += t.entry.sum.Rows; i >= roundSpans || i > 0 && rows > roundRows {
-			return chosen[:i], t.entry.checked == 0
+			return chosen[:i], now-t.entry.since > a.cfg.AuditEvery
 		}
 	}
 	return chosen, false

@@ -37,3 +37,107 @@ func TestAuditsLeaveTime(t *testing.T) {
 		t.Errorf("the next is due %d ms after the end of the first", a.audit.due-now)
 	}
 }
+
+// exact is a table that has what it was given, but for offsets below dropped, and counts what
+// it adds up.
+type exact struct {
+	strange
+	dropped int64
+	rows    int64
+}
+
+func (x *exact) Epoch(context.Context) (string, error) { return "", nil }
+
+func (x *exact) Sums(_ context.Context, spans []Span) (all []Sum, err error) {
+	for _, s := range spans {
+		x.rows += s.Sum.Rows
+		sum := Sum{}
+		for at := max(s.First, x.dropped); at < s.Next && s.Sum.Rows < 1<<10; at++ {
+			sum.Rows++
+			sum.Hash += Hash(&Record{Offset: at})
+		}
+		if s.Sum.Rows >= 1<<10 { // too many to look at one by one
+			sum = s.Sum
+		}
+		all = append(all, sum)
+	}
+	return all, nil
+}
+
+// Every span has its turn within two hours, however many grow every second; and ClickHouse
+// is not asked to add up the same millions of rows every second.
+func TestAuditReachesEverySpan(t *testing.T) {
+	for _, c := range []struct {
+		partitions, sealed int
+		growing            int64
+	}{{8, 5, 100_000}, {20, 2, 500_000}, {100, 2, 2000}, {1, 30, 5000}} {
+		now := 10 * schemas.Day
+		table := &exact{}
+		a := New(Config{
+			Log: &shrinking{}, Table: table, Now: func() schemas.Millis { return now },
+			AuditEvery: 10 * schemas.Second, AuditAgain: schemas.Hour, Report: func(Fact) {},
+		})
+		for n := range int32(c.partitions) {
+			p := &part{partition: Partition{Topic: "events", Number: n}, trimmed: now + schemas.Day}
+			for i := range c.sealed {
+				p.ledger.spans = append(p.ledger.spans, entry{first: int64(i) << 20, next: int64(i+1) << 20, sum: Sum{Rows: 10 << 20}})
+			}
+			p.ledger.spans = append(p.ledger.spans, entry{first: int64(c.sealed) << 20, next: int64(c.sealed+1) << 20, sum: Sum{Rows: c.growing}})
+			a.parts[p.partition] = p
+		}
+		begin := now
+		for ; now < begin+3*schemas.Hour; now += schemas.Second {
+			for _, p := range a.parts {
+				last := &p.ledger.spans[c.sealed]
+				last.next, last.checked = last.next+1, 0
+			}
+			if now >= a.audit.due {
+				if err := a.round(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if oldest := schemas.Millis(a.stats.Oldest.Load()); now-oldest > 2*schemas.Hour {
+				t.Fatalf("%+v: after %d minutes one was last seen %d minutes ago", c, (now-begin)/schemas.Minute, (now-oldest)/schemas.Minute)
+			}
+		}
+		if each := table.rows / (3 * 3600); each > 3<<20 {
+			t.Errorf("%+v: %d rows are added up every second", c, each)
+		}
+	}
+}
+
+// Months that the log has no more of may go: that is no loss.
+func TestOldMonthsMayGo(t *testing.T) {
+	now := 10 * schemas.Day
+	table := &exact{}
+	log := &shrinking{start: 900, next: 1000}
+	a := New(Config{
+		Log: log, Table: table, Now: func() schemas.Millis { return now },
+		AuditEvery: 10 * schemas.Second, AuditAgain: schemas.Hour, Report: func(f Fact) {
+			switch f.(type) {
+			case Differed, Unmendable:
+				t.Errorf("it says %+v", f)
+			}
+		},
+	})
+	p := &part{partition: Partition{Topic: "events"}, committed: 1000}
+	all, _ := table.Sums(t.Context(), []Span{{First: 0, Next: 1000}})
+	p.ledger.spans = []entry{{first: 0, next: 1000, sum: all[0]}}
+	a.parts[p.partition] = p
+	for _, dropped := range []int64{0, 500, 900} {
+		table.dropped = dropped
+		if err := a.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		now += 2 * schemas.Hour
+	}
+	log.start, log.next = 1000, 1000
+	now += 2 * schemas.Hour
+	for range 2 { // forgotten first
+		if err := a.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		table.dropped = 1000
+		now += 2 * schemas.Hour
+	}
+}
