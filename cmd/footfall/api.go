@@ -105,9 +105,8 @@ type SegmentStatus struct {
 
 // SnapshotStatus is a published snapshot.
 type SnapshotStatus struct {
-	Next  int64  `json:"next"` // first input offset it does not hold
-	At    Moment `json:"at"`   // when it was begun, or last lacked nothing
-	Bytes int64  `json:"bytes"`
+	Next int64  `json:"next"` // first input offset it does not hold
+	At   Moment `json:"at"`   // when it was begun, or last lacked nothing
 }
 
 // ArchiveStatus is the archive's way into ClickHouse.

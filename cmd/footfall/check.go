@@ -214,6 +214,12 @@ func retention(ctx context.Context, c *Config, adm *kadm.Client) (problems []kaf
 	keeps = map[string]time.Duration{}
 	for _, rc := range configs {
 		for _, s := range rc.Configs {
+			if v := s.MaybeValue(); s.Key == "retention.bytes" && v != "" && v != "-1" {
+				problems = append(problems, kafka.Problem{
+					What:   fmt.Sprintf("topic %s keeps %s bytes a partition and no more (retention.bytes): it may delete what a recovery, or the archive, has yet to read", rc.Name, v),
+					Remedy: fmt.Sprintf("kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config retention.bytes=-1", rc.Name),
+				})
+			}
 			if s.Key != "retention.ms" {
 				continue
 			}

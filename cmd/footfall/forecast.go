@@ -62,10 +62,7 @@ ClickHouse, too: table forecast, view forecast_now.`,
 		},
 	}
 	b.add(cmd)
-	f.history.flags(cmd)
-	_ = cmd.Flags().MarkHidden("clickhouse") // of the history that plan plays
-	_ = cmd.Flags().MarkHidden("back")
-	_ = cmd.Flags().MarkHidden("partitions")
+	f.history.fileFlags(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.set, "only", "", "only this segment `set`")
 	fl.StringVar(&f.by, "by", "day", "hour, day or week (from Monday), in UTC")

@@ -39,12 +39,18 @@ type history struct {
 }
 
 func (h *history) flags(cmd *cobra.Command) {
+	h.fileFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&h.from, "from", "", "play the recorded events of a `FILE` (default: those of the events topic)")
-	f.StringVar(&h.mapping, "mapping", "", "`NAME` of a built-in mapping, or a YAML file, for --from")
 	f.BoolVar(&h.clickhouse, "clickhouse", false, "play the events that ClickHouse has")
 	f.StringVar(&h.back, "back", "", "read no more than a `duration` back, such as 400d (default all there is)")
 	f.IntSliceVar(&h.partitions, "partitions", nil, "only these partitions of the topic: a sample of the users")
+}
+
+// fileFlags are those of a history that can only be a file's.
+func (h *history) fileFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&h.from, "from", "", "play the recorded events of a `FILE` (default: those of the events topic)")
+	f.StringVar(&h.mapping, "mapping", "", "`NAME` of a built-in mapping, or a YAML file, for --from")
 }
 
 // check looks at the flags.

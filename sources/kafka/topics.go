@@ -50,11 +50,11 @@ func (p *TopicPlan) settings(topic string) map[string]*string {
 	if topic == p.Input && p.Lane == schemas.Replay {
 		// Record timestamps are event times, months old or hours ahead of the wall.
 		s["retention.ms"] = new("-1")
-		s["retention.bytes"] = new("-1")
 		s["message.timestamp.type"] = new("CreateTime")
 		s["message.timestamp.before.max.ms"] = new(latest)
 		s["message.timestamp.after.max.ms"] = new(latest)
 	}
+	s["retention.bytes"] = new("-1") // whatever the brokers' default is: how far back a recovery reads is a time
 	s["cleanup.policy"] = new("delete")
 	s["max.message.bytes"] = new(strconv.Itoa(p.messageMax()))
 	return s
