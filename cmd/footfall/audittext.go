@@ -24,6 +24,9 @@ func (r *auditReport) print(out io.Writer) error {
 	if r.Chains != nil {
 		printChains(&b, r.Chains)
 	}
+	if r.Unchecked != "" {
+		fmt.Fprintf(&b, "!   the chains of transitions were not checked: %s\n    footfall audit --chains no leaves them out\n", r.Unchecked)
+	}
 	r.printVerdict(&b)
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"footfall/pipeline/archive"
 )
 
@@ -179,9 +181,16 @@ FROM
     GROUP BY n
 ) AS numbers`
 
+// long bounds the statements about all that a partition has ever said: as long as the
+// longest that are made.
+func long(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, parityMax)
+	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_execution_time": int(parityMax.Seconds())})), cancel
+}
+
 // numbers checks n.
 func (a *Audit) numbers(ctx context.Context, c *Chains, part *ChainPart, said uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	ctx, cancel := long(ctx)
 	defer cancel()
 	args := []any{a.conf.Triggers, a.conf.Muted, part.Partition, part.To, a.conf.Dead, part.Partition, part.To}
 	var rows, from, to uint64
@@ -239,7 +248,7 @@ WINDOW w AS (PARTITION BY user_id, segment_set ORDER BY seq, _topic, _offset ROW
 
 // users checks seq and from.
 func (a *Audit) users(ctx context.Context, c *Chains, part *ChainPart) error {
-	ctx, cancel := context.WithTimeout(ctx, queryMax)
+	ctx, cancel := long(ctx)
 	defer cancel()
 	args := []any{a.conf.Triggers, a.conf.Muted, part.Partition, part.To}
 	var rows, users uint64
