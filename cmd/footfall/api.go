@@ -121,11 +121,11 @@ type ArchiveStatus struct {
 
 // AuditStatus is what the archive has found by comparing ClickHouse with what it sent.
 type AuditStatus struct {
-	Spans      int64  `json:"spans"`      // compared
-	Wrong      int64  `json:"wrong"`      // of them: those that differed
-	Mended     int64  `json:"mended"`     // rows sent again
-	Unmendable int64  `json:"unmendable"` // spans that sending again does not mend
-	Oldest     Moment `json:"oldest"`     // since then every span was compared; null: not yet
+	Spans   int64  `json:"spans"`   // compared
+	Wrong   int64  `json:"wrong"`   // of them: those that differed
+	Mended  int64  `json:"mended"`  // rows sent again
+	Surplus int64  `json:"surplus"` // spans that have rows too many, as of the last look at each
+	Oldest  Moment `json:"oldest"`  // since then every span was compared; null: not yet
 }
 
 // ExplainAnswer is why a user is in its segments, and until when.

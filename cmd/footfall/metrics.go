@@ -125,6 +125,10 @@ func archiveMetrics() []archiveCounter {
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Mended.Load()) },
 		},
 		{
+			name: "footfall_archive_surplus_spans", help: "Spans in which ClickHouse has rows too many, as of the last look at each. footfall audit names them, and what removes them.", gauge: true,
+			value: func(s *clickhouse.Stats) float64 { return float64(s.Surplus.Load()) },
+		},
+		{
 			name: "footfall_archive_unmendable_spans_total", help: "Spans that differed and that sending again does not mend: rows too many, or records that the topic has deleted since. footfall audit names them.",
 			value: func(s *clickhouse.Stats) float64 { return float64(s.Unmendable.Load()) },
 		},

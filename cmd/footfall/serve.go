@@ -316,7 +316,7 @@ func (e *engine) archiveStatus(ctx context.Context) *ArchiveStatus {
 		out.Rows = st.Events.Load() + st.Transitions.Load() + st.DeadLetters.Load()
 		out.Last = Moment(st.Last.Load())
 		out.Audit = AuditStatus{
-			Spans: st.Audited.Load(), Wrong: st.Wrong.Load(), Mended: st.Mended.Load(), Unmendable: st.Unmendable.Load(), Oldest: Moment(st.Oldest.Load()),
+			Spans: st.Audited.Load(), Wrong: st.Wrong.Load(), Mended: st.Mended.Load(), Surplus: st.Surplus.Load(), Oldest: Moment(st.Oldest.Load()),
 		}
 	}
 	if a == nil {

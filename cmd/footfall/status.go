@@ -219,8 +219,8 @@ func printArchive(to io.Writer, instance string, a *ArchiveStatus) {
 		fmt.Fprintf(to, "  audit: %s compared, %s differed, %s sent again; every span was compared in the last %s\n",
 			counted(u.Spans, "span"), grouped(u.Wrong), counted(u.Mended, "row"), about(Moment(wall())-u.Oldest))
 	}
-	if n := a.Audit.Unmendable; n > 0 {
-		fmt.Fprintf(to, "! %s in ClickHouse can't be mended by sending rows again; footfall audit names them, and what to do\n", counted(n, "span"))
+	if n := a.Audit.Surplus; n > 0 {
+		fmt.Fprintf(to, "! ClickHouse has rows too many in %s; footfall audit names them, and what to do\n", counted(n, "span"))
 	}
 }
 

@@ -140,6 +140,7 @@ type Stats struct {
 	Audited    atomic.Int64 // spans compared
 	Wrong      atomic.Int64 // spans that differed
 	Unmendable atomic.Int64 // of them: those that sending again does not mend
+	Surplus    atomic.Int64 // spans that have rows too many, as of the last look
 
 	Sampled      atomic.Int64 // records that were read again and compared with their rows
 	WrongSamples atomic.Int64 // samples in which the rows were not those that the records give

@@ -80,17 +80,22 @@ func (a *Archive) round(ctx context.Context) error {
 	wrong, rows := 0, int64(0)
 	for i, t := range targets {
 		rows += sums[i].Rows
-		if sums[i] != t.entry.sum {
+		e := t.entry
+		if sums[i] == e.sum {
+			e.extra = Sum{}
+		}
+		known := e.sum
+		known.plus(e.extra)
+		if sums[i] != known {
 			wrong++
-			e := t.entry
 			a.cfg.Report(Differed{Span: Span{t.part.partition, e.first, e.next, e.sum}, Got: sums[i]})
 			if err := a.repair(ctx, t); err != nil {
 				return err
 			}
 			continue // and look again
 		}
-		t.entry.checked = a.cfg.Now()
-		t.entry.since = t.entry.checked
+		e.checked = a.cfg.Now()
+		e.since = e.checked
 	}
 	a.stats.Audited.Add(int64(len(targets)))
 	a.stats.Wrong.Add(int64(wrong))
@@ -101,10 +106,11 @@ func (a *Archive) round(ctx context.Context) error {
 	return nil
 }
 
-// age notes how long ago the span was seen whole that was seen so longest ago.
+// age notes how long ago the span was seen whole that was seen so longest ago, and how
+// many have rows that are too many.
 func (a *Archive) age() {
 	now := a.cfg.Now()
-	oldest := now
+	oldest, surplus := now, int64(0)
 	for _, p := range a.parts {
 		for i := range p.ledger.spans {
 			e := &p.ledger.spans[i]
@@ -112,9 +118,13 @@ func (a *Archive) age() {
 				e.since = now
 			}
 			oldest = min(oldest, e.since)
+			if e.extra != (Sum{}) {
+				surplus++
+			}
 		}
 	}
 	a.stats.Oldest.Store(int64(oldest))
+	a.stats.Surplus.Store(surplus)
 }
 
 // trim makes one partition's ledger forget what lies before the beginning of the
@@ -225,12 +235,12 @@ func (a *Archive) repair(ctx context.Context, t target) error {
 		}
 		p.ledger.trim(e.first)
 	}
-	e.first, e.sum = from, want // the log is right, also where the contract has changed since
+	e.first, e.sum, e.extra = from, want, Sum{} // the log is right, also where the contract has changed since
 	now, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, e.next, e.sum}})
 	if err == nil && now[0].Rows > want.Rows {
 		a.stats.Unmendable.Add(1)
 		a.cfg.Report(Unmendable{Span: Span{p.partition, e.first, e.next, want}, Got: now[0], Start: start})
-		e.sum = now[0] // said once
+		e.extra = Sum{now[0].Rows - want.Rows, now[0].Hash - want.Hash} // said once
 	}
 	return nil // an error is not lost: the next round asks again
 }

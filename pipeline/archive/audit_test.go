@@ -141,3 +141,66 @@ func TestOldMonthsMayGo(t *testing.T) {
 		now += 2 * schemas.Hour
 	}
 }
+
+// crowded is a table that has some rows too many.
+type crowded struct {
+	strange
+	extra *int64
+}
+
+func (crowded) Epoch(context.Context) (string, error) { return "", nil }
+
+func (c crowded) Sums(_ context.Context, spans []Span) (all []Sum, err error) {
+	for _, s := range spans {
+		sum := Sum{Rows: *c.extra, Hash: uint64(*c.extra) * 77}
+		for at := s.First; at < s.Next; at++ {
+			sum.plus(Sum{1, Hash(&Record{Offset: at})})
+		}
+		all = append(all, sum)
+	}
+	return all, nil
+}
+
+// Rows too many are said once, stay counted while they are there, and are no loss when
+// somebody has removed them.
+func TestRowsTooMany(t *testing.T) {
+	now, extra, said, lost := 10*schemas.Day, int64(0), 0, 0
+	a := New(Config{
+		Log: &shrinking{next: 200}, Table: crowded{extra: &extra}, Now: func() schemas.Millis { return now },
+		AuditEvery: 10 * schemas.Second, AuditAgain: schemas.Hour, Report: func(f Fact) {
+			switch f.(type) {
+			case Unmendable:
+				said++
+			case Differed:
+				lost++
+			}
+		},
+	})
+	p := &part{partition: Partition{Topic: "events"}, committed: 100}
+	whole := func(first, next int64) (sum Sum) {
+		for at := first; at < next; at++ {
+			sum.plus(Sum{1, Hash(&Record{Offset: at})})
+		}
+		return sum
+	}
+	p.ledger.spans = []entry{{first: 0, next: 100, sum: whole(0, 100)}}
+	a.parts[p.partition] = p
+	for step, c := range []struct {
+		extra          int64
+		grow           bool
+		surplus        int64
+		said, differed int
+	}{{0, false, 0, 0, 0}, {2, false, 1, 1, 1}, {2, false, 1, 1, 1}, {2, true, 1, 1, 1}, {0, false, 0, 1, 1}, {0, false, 0, 1, 1}} {
+		extra = c.extra
+		if c.grow {
+			p.ledger.add(100, 200, whole(100, 200), sealRows)
+		}
+		now += 2 * schemas.Hour
+		if err := a.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.stats.Surplus.Load(); got != c.surplus || said != c.said || lost != c.differed {
+			t.Errorf("step %d: %d spans have too many, said %d times, differed %d times; want %+v", step, got, said, lost, c)
+		}
+	}
+}
