@@ -323,6 +323,35 @@
 //	69583d2  a join that a static member had sent before it    brokersim            kafka.TestPredecessorsLateJoin
 //	         ended, and that the broker got to late, ended
 //	         the one that was started in its place
+//	9ceaf76  a sweep of what went astray that the broker       brokersim            kafka.TestASweepThatGrowsOld
+//	         aborted for its age was taken for another
+//	         process's, and ended this one
+//	29c2266  marks of thousands of partitions in one           read by a reviewer   pipeline.TestMarksThatAreTooMany
+//	         transaction, more than a coordinator takes, were
+//	         sent again for ever, and grew in memory
+//	66620a4  a recovery waited for ever, or ended the process, read by a reviewer   kafka.TestSegmentsThatTakeTheirTime,
+//	         where an object store takes its time for old                           kafka.TestUnanswered
+//	         segments; and ended it where a leader or a disk
+//	         was away
+//	6513020  a client certificate that was renewed was not     read by a reviewer   kafka.TestClientCertificateIsRenewed
+//	         shown until a restart
+//	253fc39  a score of scores, or of another set, was taken,  read by a reviewer   segment, testdata/errors.txt
+//	         and its first epoch ended every process
+//	253fc39  who had once been in a calendar's window was      read by a reviewer   worker.TestWhoHasLeftEveryWindowRests
+//	         looked at every day for ever: by the millions, at
+//	         midnight
+//	253fc39  machines with other zone databases had the same   read by a reviewer   segment.TestOffsetsOfZones
+//	         rules: users moved with a partition, aloud
+//	253fc39  ticks let go of what a recovery kept: of more     read by a reviewer   worker.TestWhatATickHasLetGoIs-
+//	         than 1,024 moments others counted                                      NotAddedByARecovery
+//	7d67acf  of many partitions, or much history, the          read by a reviewer   archive.TestAuditReachesEverySpan
+//	         archive's audit looked at the same spans every
+//	         second, and never at old ones
+//	7d67acf  letting old months go, as the README has it, was  read by a reviewer   archive.TestOldMonthsMayGo
+//	         told as a loss of rows
+//	7cc9109  rows too many were an alarm for ever once         read by a reviewer   archive.TestRowsTooMany
+//	         removed, and none after a restart where they were
+//	         not
 //
 // # How fast it is
 //
