@@ -30,7 +30,19 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"outputs put back behind those after them", "pipeline/commit.go",
-			"slices.Concat(s.outs, s.stream.outs)", "slices.Concat(s.outs, s.stream.outs)\n\t\t\tif ON {\n\t\t\t\ts.stream.outs = append(s.stream.outs[len(s.outs):], s.outs...)\n\t\t\t}", seedsFrom(1),
+			"back := slices.Concat(s.outs, s.stream.outs)", "back := slices.Concat(s.outs, s.stream.outs)\n\t\tif ON {\n\t\t\tback = slices.Concat(s.stream.outs, s.outs)\n\t\t}", seedsFrom(1),
+		},
+		{
+			"what is put back is left out", "pipeline/commit.go",
+			"return len(out.Items) == 0 && out != last", "return (len(out.Items) == 0 || ON) && out != last", seedsFrom(1),
+		},
+		{
+			"the audit looks at what grows, again and again", "pipeline/archive/audit.go",
+			"cmp.Compare(x.entry.since, y.entry.since),", "map[bool]int{false: cmp.Compare(x.entry.since, y.entry.since), true: cmp.Compare(x.entry.checked, y.entry.checked)}[ON],", test("pipeline/archive", "TestAuditReachesEverySpan"),
+		},
+		{
+			"who has left a window is looked at for ever", "pipeline/segment/compile.go",
+			"if i < len(list) { // what lies before the window does not come back", "if i < len(list) || ON && win.back > 0 && len(list) > 0 {", test("pipeline/worker", "TestWhoHasLeftEveryWindowRests"),
 		},
 		{
 			"outputs doubled on an unknown outcome", "pipeline/commit.go",
@@ -88,8 +100,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a mark is committed past outputs that wait", "pipeline/commit.go",
-			"if len(s.outs) == 0 && s.idle != nil &&",
-			"if (len(s.outs) == 0 || ON) && s.idle != nil &&", seedsFrom(1),
+			"case len(s.outs) > 0 || s.idle == nil:",
+			"case len(s.outs) > 0 && !ON || s.idle == nil:", seedsFrom(1),
 		},
 		{
 			"an output pushed last takes the newer mark with it", "pipeline/commit.go",
@@ -244,8 +256,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"the archive: the audit believes everything", "pipeline/archive/audit.go",
-			"\t\tif sums[i] != t.entry.sum {",
-			"\t\tif sums[i] != t.entry.sum && !ON {", archiveSeeds(),
+			"if sums[i] != known {",
+			"if sums[i] != known && !ON {", archiveSeeds(),
 		},
 		{
 			"the archive: what was mended is taken twice", "pipeline/archive/archive.go",
@@ -356,8 +368,12 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",
-			"\treturn age < s.conf.TransactionTimeout/2 || p.fenced > producers",
-			"\treturn !ON && (age < s.conf.TransactionTimeout/2 || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),
+			"\treturn !s.aged(p.began) || p.fenced > producers",
+			"\treturn !ON && (!s.aged(p.began) || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),
+		},
+		{
+			"kafka: a sweep that grew old is another's", "sources/kafka/producer.go",
+			"fencing(err) && s.aged(began) {", "fencing(err) && s.aged(began) && !ON {", test("sources/kafka", "TestASweepThatGrowsOld"),
 		},
 		{
 			"kafka: a released partition may be committed", "sources/kafka/ownership.go",
