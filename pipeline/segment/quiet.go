@@ -86,7 +86,7 @@ func (z *zone) after(q Quiet, at schemas.Millis) schemas.Millis {
 			return at
 		}
 		at += left
-		if _, changed := local.ZoneBounds(); !changed.IsZero() {
+		if _, changed := local.ZoneBounds(); changed.After(local) { // not so on the last day of a leap year from 2040 on: Go 1.26
 			at = min(at, schemas.Millis(changed.UnixMilli()))
 		}
 	}

@@ -141,3 +141,20 @@ func TestQuietHoursEndAsOnTheWall(t *testing.T) {
 		t.Errorf("%d moments were quiet, and in %d of them the clocks were changed: too few", quiet, changed)
 	}
 }
+
+// Years from which on Go extends what is known of a zone have quiet hours that end, too.
+func TestQuietHoursEndInYearsToCome(t *testing.T) {
+	for _, name := range []string{"Europe/Berlin", "America/New_York", "Africa/Cairo"} {
+		z, err := loadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := Quiet{From: 21 * 60, To: 8 * 60}
+		for day := time.Date(2040, 12, 25, 22, 0, 0, 0, z.loc); day.Year() < 2042; day = day.AddDate(0, 0, 1) {
+			at := schemas.Millis(day.UnixMilli())
+			if got, want := z.after(q, at), naiveAfter(q, at, z.loc); got != want {
+				t.Fatalf("%s in %s: got %s, want %s", day, name, time.UnixMilli(int64(got)).In(z.loc), time.UnixMilli(int64(want)).In(z.loc))
+			}
+		}
+	}
+}
