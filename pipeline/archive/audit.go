@@ -164,7 +164,8 @@ func (a *Archive) behead(ctx context.Context, p *part, start int64) error {
 	switch e := &p.ledger.spans[0]; {
 	case start <= e.first:
 	case start >= e.next:
-		e.first, e.sum = e.next, Sum{}
+		e.first, e.sum, e.extra = e.next, Sum{}, Sum{}
+	case e.extra != Sum{}: // nobody knows on which side of start they lie; it is said that they are there
 	default:
 		got, err := a.cfg.Table.Sums(ctx, []Span{{p.partition, e.first, start, Sum{}}})
 		if err != nil {
