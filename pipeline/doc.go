@@ -125,7 +125,8 @@
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
 // before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
 // change with the simulation, so of them only the newest are named. The tests of 6e2e54d, fa55adb,
-// eb23fd5, a7b2cf3, b3b8c48, 6ad8f70 and 2080f3d use what the fix brought, and do not compile without it.)
+// eb23fd5, a7b2cf3, b3b8c48, 6ad8f70, 2080f3d and 7cc9109, and those of 69583d2 and 253fc39 about late joins
+// and zones, use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
 //	7e10503  where an audit took longer than 10 s, as with a   a test that hung on  archive.TestAuditsLeaveTime,
@@ -352,6 +353,8 @@
 //	7cc9109  rows too many were an alarm for ever once         read by a reviewer   archive.TestRowsTooMany
 //	         removed, and none after a restart where they were
 //	         not
+//	1e529a3  quiet hours on the last day of a leap year from   review               segment.TestQuietHoursEndIn-
+//	         2040 on never ended: whoever asked hung                                YearsToCome
 //
 // # How fast it is
 //

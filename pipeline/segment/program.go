@@ -369,7 +369,7 @@ func (c *compilation) program() *Program {
 		for _, r := range set.rules {
 			looksAt(r.when, set.asks)
 			set.touched.add(touches(r.when))
-			set.scores = set.scores || scores(r.when)
+			set.scores = set.scores || has(r.when, opQuantile)
 		}
 	}
 	for i := range p.sets {
@@ -465,9 +465,9 @@ func looksAt(n *node, into []bool) {
 	}
 }
 
-// scores tells whether a node asks for a quantile.
-func scores(n *node) bool {
-	return n != nil && (n.op == opQuantile || slices.ContainsFunc(n.args, scores))
+// has tells whether a node, or what it is made of, is of a kind.
+func has(n *node, o op) bool {
+	return n != nil && (n.op == o || slices.ContainsFunc(n.args, func(a *node) bool { return has(a, o) }))
 }
 
 // touches is what a node looks at.

@@ -29,11 +29,6 @@ type quantile struct {
 // scoresMax is the most scores there are (R4).
 const scoresMax = 100
 
-// contains tells whether a node, or what it is made of, is of a kind.
-func contains(n *node, o op) bool {
-	return n.op == o || slices.ContainsFunc(n.args, func(a *node) bool { return contains(a, o) })
-}
-
 // score lowers score(x, n) and score(x, n, plus).
 func (l *lowerer) score(e ast.Expr) (*node, error) {
 	args := e.AsCall().Args()
@@ -41,7 +36,7 @@ func (l *lowerer) score(e ast.Expr) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if contains(x, opQuantile) || contains(x, opIsSegment) {
+	if has(x, opQuantile) || has(x, opIsSegment) {
 		return nil, l.fault(args[0], "want what a user did, and no other scores or segments: quantiles are taken before there are any")
 	}
 	if x.moves && x.op != opSince {

@@ -10,16 +10,22 @@ import (
 	"footfall/schemas"
 )
 
-// spenders are who has spent 150 in a window.
-func spenders(t *testing.T, window string) *segment.Program {
+// keen are who a rule holds for.
+func keen(t *testing.T, when string) *segment.Program {
 	t.Helper()
-	p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "spenders.yaml", Text: []byte(
-		"set: spenders\nsegments:\n  - {name: spender, when: 'spend(" + window + ") >= 150'}\n  - {name: rest, otherwise: true}\n",
+	p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "keen.yaml", Text: []byte(
+		"set: keen\nsegments:\n  - name: keen\n    when: |\n      " + when + "\n  - {name: rest, otherwise: true}\n",
 	)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// spenders are who has spent 150 in a window.
+func spenders(t *testing.T, window string) *segment.Program {
+	t.Helper()
+	return keen(t, "spend("+window+") >= 150")
 }
 
 func order(offset int64, user string, at schemas.Millis, amount int) Record {
@@ -54,7 +60,7 @@ func TestAWindowThatHasJustBegunHoldsNoMore(t *testing.T) {
 		l.fill()
 		l.rest()
 		user := l.worker.table.Find([]byte("ann"))
-		if m := l.worker.member(user, 0); l.worker.names[0].Segments[m.segment] != "spender" {
+		if m := l.worker.member(user, 0); l.worker.names[0].Segments[m.segment] != "keen" {
 			t.Errorf("from %s to %s: 160 were spent, and the user is in %q", c.before, c.after, l.worker.names[0].Segments[m.segment])
 		}
 	}
@@ -148,18 +154,6 @@ func TestEvidenceOfAKindThatNoCellKeeps(t *testing.T) {
 	l.fill()
 	l.rest()
 	buys(w, "after other rules")
-}
-
-// keen are who a rule holds for.
-func keen(t *testing.T, when string) *segment.Program {
-	t.Helper()
-	p, err := segment.Compile(segment.Options{Contract: 1, Exponent: 2}, segment.File{Name: "keen.yaml", Text: []byte(
-		"set: keen\nsegments:\n  - name: keen\n    when: |\n      " + when + "\n  - {name: rest, otherwise: true}\n",
-	)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // Who has left every window is looked at no more: ten million of them cost nothing.

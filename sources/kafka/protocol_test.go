@@ -46,26 +46,6 @@ func TestConsumerProtocolIsNotServed(t *testing.T) {
 	})
 }
 
-// A static member that has left is waited for until the session's end, and then its
-// partitions go to others.
-func TestStaticMemberStaysAway(t *testing.T) {
-	onBrokers(t, 2, func(t *testing.T, e *env) {
-		if e.cluster != nil && e.groups == Consumer {
-			t.Skip("the broker in this process keeps them for it for ever")
-		}
-		conf := e.config("a")
-		conf.InstanceID = "a"
-		s := e.session(conf)
-		assigned(t, s, 2)
-		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		defer cancel()
-		s.Close(ctx)
-		other := e.config("b")
-		other.InstanceID = "b"
-		assigned(t, e.session(other), 2)
-	})
-}
-
 func wantUnserved(t *testing.T, err error) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), "do not serve the group protocol consumer") || !strings.Contains(err.Error(), "kafka-features.sh") {
