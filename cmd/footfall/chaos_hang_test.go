@@ -71,39 +71,62 @@ const hangMax = 90 * time.Second
 const offsetsTopic = "__consumer_offsets"
 
 // hanging waits until nothing in the topics is undecided, nor of the group's offsets, and
-// names what stays so.
+// names what stays so. While instances are at work something always is, and moves on: what
+// does not move hangs.
 func (h *house) hanging() (hangs []hang) {
 	h.t.Helper()
+	type place struct {
+		topic     string
+		partition int32
+	}
+	type stand struct {
+		stable int64
+		since  time.Time
+	}
 	cl := h.reader()
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
 	topics := append(slices.Clone(h.conf.topicNames()[:4]), offsetsTopic)
-	for end := time.Now().Add(hangMax); ; time.Sleep(100 * time.Millisecond) {
+	stands := map[place]stand{}
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		now := time.Now()
 		stable, err := admin.ListCommittedOffsets(h.t.Context(), topics...)
 		ends, err2 := admin.ListEndOffsets(h.t.Context(), topics...)
 		if err := errors.Join(err, err2, stable.Error(), ends.Error()); err != nil {
-			if time.Now().After(end) {
+			if now.Sub(began) > hangMax {
 				h.t.Fatalf("ends of the topics: %v", err)
 			}
 			continue
 		}
-		hangs = hangs[:0]
+		hung := false
 		ends.Each(func(o kadm.ListedOffset) {
-			// Read a moment apart while an instance commits: only what stays counts.
 			if o.Topic == offsetsTopic && o.Partition != h.offsetsPartition() {
 				return // another group's
 			}
-			if s, _ := stable.Lookup(o.Topic, o.Partition); s.Offset < o.Offset && !time.Now().After(end) {
-				hangs = append(hangs, hang{})
-			} else if s.Offset < o.Offset {
-				x := hang{topic: o.Topic, partition: o.Partition, text: fmt.Sprintf("%s/%d: stable up to %d of %d", o.Topic, o.Partition, s.Offset, o.Offset)}
+			at, was := place{o.Topic, o.Partition}, stands[place{o.Topic, o.Partition}]
+			switch s, _ := stable.Lookup(o.Topic, o.Partition); {
+			case s.Offset >= o.Offset:
+				delete(stands, at)
+			case was.since.IsZero() || was.stable != s.Offset:
+				stands[at] = stand{s.Offset, now}
+			default:
+				hung = hung || now.Sub(was.since) > hangMax
+			}
+		})
+		if len(stands) == 0 || !hung && now.Sub(began) > 2*hangMax {
+			return nil
+		}
+		if !hung {
+			continue
+		}
+		for at, s := range stands {
+			if now.Sub(s.since) > hangMax/2 {
+				x := hang{topic: at.topic, partition: at.partition, text: fmt.Sprintf("%s/%d: stable up to %d for %v", at.topic, at.partition, s.stable, now.Sub(s.since).Round(time.Second))}
 				h.opened(admin, &x)
 				hangs = append(hangs, x)
 			}
-		})
-		if len(hangs) == 0 || time.Now().After(end) {
-			return hangs
 		}
+		return hangs
 	}
 }
 

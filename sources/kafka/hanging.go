@@ -2,12 +2,16 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"footfall/schemas"
 )
 
 // Hanging names the transaction that keeps the records of a partition undecided,
@@ -46,7 +50,7 @@ func (s *Session) Hanging(ctx context.Context, topic string, partition int32) st
 			if described, err := adm.DescribeTransactions(ctx, t.TxnID); err == nil {
 				epoch = described[t.TxnID].ProducerEpoch
 			}
-			return who + fmt.Sprintf(", of transaction %q, which is %s at epoch %d; %s", t.TxnID, t.State, epoch, s.remedyFor(t.State, epoch, topic, partition, open))
+			return who + fmt.Sprintf(", of transaction %q, which is %s at epoch %d; %s", t.TxnID, t.State, epoch, s.remedyFor(t.State, epoch, topic, partition, open, s.counted(ctx, partition)))
 		}
 	}
 	return who + "; no coordinator knows its transaction: " + abortOf(topic, partition, open)
@@ -62,25 +66,48 @@ func abortOf(topic string, partition int32, p *kadm.DescribedProducer) string {
 //
 // Transactions of version 2 (KIP-890) end by moving the epoch on: the coordinator of one
 // that was committed is one epoch further than its records. One that is at the same epoch
-// has never heard of them: its transaction is the one before. One that is much further has
-// ended the records' transaction long ago: they were most likely written late, after it had
-// been given up (package comment), and said again since.
-func (s *Session) remedyFor(state string, epoch int16, topic string, partition int32, p *kadm.DescribedProducer) string {
-	ended := state == "CompleteCommit" || state == "CompleteAbort"
+// has never heard of them: its transaction is the one before. One that is further, or that
+// another InitProducerID has emptied since, does not tell any more what became of the
+// records': what is committed does, and whether they were said again, as what is written
+// late and given up is (package comment). counted says how much is committed.
+func (s *Session) remedyFor(state string, epoch int16, topic string, partition int32, p *kadm.DescribedProducer, counted string) string {
+	last := int16(p.ProducerEpoch)
+	complete := state == "CompleteCommit" || state == "CompleteAbort"
+	ended := complete || state == "Empty" || state == "Dead"
+	commit := fmt.Sprintf("write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d)", p.ProducerID, last)
 	switch {
-	case ended && s.v2 && epoch == int16(p.ProducerEpoch):
+	case ended && s.v2 && epoch == last:
 		return "these records came after that transaction, and the coordinator has lost theirs, which was not committed: " + abortOf(topic, partition, p)
-	case ended && s.v2 && epoch != int16(p.ProducerEpoch)+1:
-		return fmt.Sprintf("its epoch is over: if the output in its first record (header ce_id) is in %s/%d again behind it, it was written late and given up: %s; if not, it is committed: "+
-			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d)", topic, partition, abortOf(topic, partition, p), p.ProducerID, p.ProducerEpoch)
+	case ended && (!complete || s.v2 && epoch != last+1):
+		return fmt.Sprintf("its epoch is over. The number in its first record (header ce_id, or dlq_n) tells: if it is not committed (%s), or is in %s/%d again behind it, %s; "+
+			"if it is committed and there once, %s", counted, topic, partition, abortOf(topic, partition, p), commit)
+	case state == "CompleteAbort":
+		return fmt.Sprintf("it is aborted and its marker in %s/%d was never written: %s", topic, partition, abortOf(topic, partition, p))
 	case state == "CompleteCommit", state == "PrepareCommit":
-		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, "+
-			"write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d), never an abort", topic, partition, p.ProducerID, p.ProducerEpoch)
+		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, %s, never an abort", topic, partition, commit)
 	case state == "Ongoing":
 		return "its process is alive or died a moment ago: the broker aborts it after its timeout"
 	default:
 		return "its coordinator is ending it: see the coordinator's log"
 	}
+}
+
+// counted says up to which number the outputs of a partition are committed.
+func (s *Session) counted(ctx context.Context, partition int32) string {
+	offsets, err := s.fetchOffsets(ctx, true, partition)
+	if errors.Is(err, kerr.UnstableOffsetCommit) {
+		return "the offset that says so is undecided too, so it is not"
+	}
+	if err == nil && offsets[partition].offset < 0 {
+		return "nothing is"
+	}
+	if err == nil {
+		var mark schemas.Mark
+		if mark, err = s.markOf(partition, offsets[partition].offset, offsets[partition].text); err == nil {
+			return fmt.Sprintf("all up to %d are", mark.N)
+		}
+	}
+	return fmt.Sprintf("up to where they are can't be read now: %v", err)
 }
 
 // hangingOffsets is Hanging for the group's own offsets.

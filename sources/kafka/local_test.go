@@ -449,19 +449,53 @@ func TestHangingNamesTheTransaction(t *testing.T) {
 		eventually(t, "nothing hangs", func() bool {
 			return strings.Contains(s.Hanging(t.Context(), e.input, 0), "no producer has an open transaction")
 		})
-		for state, want := range map[string]string{"CompleteCommit": "COMMIT marker", "PrepareCommit": "never an abort", "Ongoing": "its timeout", "PrepareAbort": "coordinator's log"} {
-			if got := s.remedyFor(state, 8, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 7}); !strings.Contains(got, want) {
-				t.Errorf("%s: got %q, want %q in it", state, got, want)
-			}
-		}
-		s.v2 = true
-		if got := s.remedyFor("CompleteCommit", 7, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 7, CurrentTxnStartOffset: 5}); !strings.Contains(got, "abort --topic t --partition 0 --start-offset 5") {
-			t.Errorf("records after the transaction that was committed: got %q, want them to be aborted", got)
-		}
-		if got := s.remedyFor("CompleteCommit", 46, "t", 0, &kadm.DescribedProducer{ProducerEpoch: 14}); !strings.Contains(got, "written late") || !strings.Contains(got, "abort --topic t") {
-			t.Errorf("records of an epoch long over: got %q, want to be told how to tell", got)
-		}
 	})
+}
+
+// What to do about a transaction that hangs goes by its state and epoch, and, where those say
+// nothing of its records any more, by what is committed.
+func TestHangingRemedies(t *testing.T) {
+	const aborts = "abort --topic t --partition 0 --start-offset 5"
+	for _, c := range []struct {
+		state       string
+		v2          bool
+		epoch       int16 // that of the records is 7
+		want, never string
+	}{
+		{"CompleteCommit", false, 8, "COMMIT marker", aborts},
+		{"CompleteCommit", true, 8, "COMMIT marker", aborts},
+		{"PrepareCommit", true, 8, "never an abort", aborts},
+		{"Ongoing", true, 7, "its timeout", aborts},
+		{"PrepareAbort", true, 8, "coordinator's log", aborts},
+		{"CompleteAbort", true, 8, aborts, "COMMIT"},
+		{"CompleteAbort", false, 7, aborts, "COMMIT"},
+		{"CompleteCommit", true, 7, aborts, "COMMIT"}, // it is the one before
+		{"Empty", true, 7, aborts, "COMMIT"},
+		{"CompleteCommit", true, 46, "not committed (all up to 3 are), or is in t/0 again behind it, abort it", "restart"},
+		{"CompleteAbort", true, 46, "not committed (all up to 3 are), or is in t/0 again behind it, abort it", "restart"},
+		{"Empty", true, 9, "if it is committed and there once, write the missing COMMIT marker (WriteTxnMarkers for producer 1, epoch 7)", "restart"},
+		{"Empty", false, 8, "if it is committed and there once, write", "restart"},
+	} {
+		s := &Session{v2: c.v2}
+		got := s.remedyFor(c.state, c.epoch, "t", 0, &kadm.DescribedProducer{ProducerID: 1, ProducerEpoch: 7, CurrentTxnStartOffset: 5}, "all up to 3 are")
+		if !strings.Contains(got, c.want) || strings.Contains(got, c.never) {
+			t.Errorf("%s at epoch %d, v2 %v: got %q, want %q in it and not %q", c.state, c.epoch, c.v2, got, c.want, c.never)
+		}
+	}
+}
+
+// What is committed is told to whoever has to end a transaction that hangs.
+func TestCountedTellsWhatIsCommitted(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)[0]
+	if got := s.counted(t.Context(), 0); got != "nothing is" {
+		t.Errorf("got %q, and nothing was committed", got)
+	}
+	commitUntilDone(t, s, e.records(0, "one"), output(a, 1, 3))
+	if got := s.counted(t.Context(), 0); got != "all up to 3 are" {
+		t.Errorf("got %q, and 3 are committed", got)
+	}
 }
 
 // A group's partition of __consumer_offsets is found as the broker finds it: Java's
