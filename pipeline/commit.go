@@ -27,10 +27,15 @@ type commits struct {
 	most   int // outputs in the next transaction, about: fewer after aborts
 	aborts int // one after the other
 
+	waiting sync.WaitGroup // for the time to try again
+
 	mu      sync.Mutex
 	streams []*stream // in order of assignment; lost ones are removed by collect
 	first   int       // whose turn it is to begin a transaction
 	lazyAt  schemas.Millis
+	refused int           // times in a row that those that are held were
+	retries bool          // it is time to try them again
+	waits   bool          // waiting waits for that
 	wake    chan struct{} // capacity 1
 }
 
@@ -46,6 +51,8 @@ type stream struct {
 	items     int              // in outs and in the transaction under way, as weigh counts them
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait
+	held      bool             // what it says can't be written now
+	holding   chan struct{}    // closed while held
 	committed schemas.Mark
 	anything  bool // committed is one, and not the absence of any
 	lost      bool
@@ -57,7 +64,7 @@ func newCommits(cfg *Config) *commits {
 
 // stream begins the stream of an assignment.
 func (c *commits) stream(a Assignment) *stream {
-	s := &stream{commits: c, number: a.Partition, epoch: a.Epoch, changed: make(chan struct{})}
+	s := &stream{commits: c, number: a.Partition, epoch: a.Epoch, changed: make(chan struct{}), holding: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.streams = append(c.streams, s)
@@ -141,6 +148,19 @@ func (s *stream) isLost() bool {
 	return s.lost
 }
 
+// stuck returns a channel that is closed while the stream is held.
+func (s *stream) stuck() <-chan struct{} {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.holding
+}
+
+func (s *stream) isHeld() bool {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.held
+}
+
 // mark is what was committed last.
 func (s *stream) mark() schemas.Mark {
 	s.commits.mu.Lock()
@@ -178,8 +198,15 @@ func (s *stream) await(ctx context.Context, ready func() bool) {
 	}
 }
 
-func (s *stream) awaitRoom(ctx context.Context) {
-	s.await(ctx, func() bool { return s.items < itemsAheadMax })
+// awaitRoom waits until little enough is uncommitted, and once more, after held, where
+// nothing will be for a while.
+func (s *stream) awaitRoom(ctx context.Context, held func()) {
+	room := func() bool { return s.items < itemsAheadMax }
+	s.await(ctx, func() bool { return room() || s.held })
+	if s.isHeld() {
+		held()
+	}
+	s.await(ctx, room)
 }
 
 // room is how many outputs of timers may join those that wait for their commit: what an
@@ -198,6 +225,7 @@ func (s *stream) awaitCommit(ctx context.Context, mark schemas.Mark) {
 
 // run commits until ctx ends.
 func (c *commits) run(ctx context.Context) error {
+	defer c.waiting.Wait()
 	for {
 		select {
 		case <-c.wake:
@@ -226,6 +254,9 @@ func (c *commits) lazy(now schemas.Millis) bool {
 
 // step makes transactions until nothing is left that has to be committed now.
 func (c *commits) step(ctx context.Context) error {
+	if c.cfg.Inline { // nobody waits
+		c.retries = true
+	}
 	for {
 		sent := c.collect()
 		if len(sent) == 0 {
@@ -250,17 +281,23 @@ func (s *sending) last() *worker.Output { return s.outs[len(s.outs)-1] }
 const marksMax = 1000
 
 // collect takes what the next transaction is made of: outputs of every partition
-// up to a limit, and marks without outputs where they have waited long enough.
+// up to a limit, and marks without outputs where they have waited long enough. Those
+// that are held are left out, but now and then.
 func (c *commits) collect() []sending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.cfg.Now()
 	lazy, left := c.lazy(now), false
+	retries := c.retries
+	c.retries = false
 	c.streams = slices.DeleteFunc(c.streams, func(s *stream) bool { return s.lost })
 	var all []sending
 	total, first, n := 0, c.first, len(c.streams)
 	for i := range n {
 		s := c.streams[(first+i)%n]
+		if s.held && !retries {
+			continue
+		}
 		part := sending{stream: s}
 		room := len(all) < marksMax
 		for len(s.outs) > 0 && total < c.most && room {
@@ -309,6 +346,7 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		//failpoint:commit.collected
 		err := c.cfg.Committer.Commit(ctx, outs)
 		var lost *LostError
+		var unwritable *UnwritableError
 		switch {
 		case err == nil:
 			//failpoint:commit.done
@@ -319,6 +357,13 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 			return ctx.Err()
 		case errors.As(err, &lost):
 			c.drop(all, lost)
+		case errors.As(err, &unwritable) && names(all, unwritable):
+			if unwritable.Tried {
+				c.aborts++
+				c.cfg.Report(Aborted{Attempt: c.aborts, Err: err})
+			}
+			all = c.hold(ctx, all, unwritable)
+			attempt = 0
 		case errors.Is(err, ErrAborted):
 			c.aborts++
 			c.cfg.Report(Aborted{Attempt: c.aborts, Err: err})
@@ -347,14 +392,61 @@ func (c *commits) putBack(all []sending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range all {
-		if s.lost {
-			continue
-		}
-		back := slices.Concat(s.outs, s.stream.outs)
-		last := back[len(back)-1]
-		s.stream.outs = slices.DeleteFunc(back, func(out *worker.Output) bool { return len(out.Items) == 0 && out != last })
+		s.putBack()
 	}
 	c.most = max(1, c.most/2)
+}
+
+// putBack is called with mu held.
+func (s *sending) putBack() {
+	if s.lost {
+		return
+	}
+	back := slices.Concat(s.outs, s.stream.outs)
+	last := back[len(back)-1]
+	s.stream.outs = slices.DeleteFunc(back, func(out *worker.Output) bool { return len(out.Items) == 0 && out != last })
+}
+
+// names tells that an error is of some of what was sent.
+func names(all []sending, e *UnwritableError) bool {
+	return slices.ContainsFunc(all, func(s sending) bool { return slices.Contains(e.Partitions, s.number) })
+}
+
+// hold puts back what can't be written, to be tried again in a while, and gives the rest,
+// which need not wait for it.
+func (c *commits) hold(ctx context.Context, all []sending, e *UnwritableError) (rest []sending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		switch {
+		case !slices.Contains(e.Partitions, s.number):
+			rest = append(rest, s)
+			continue
+		case !s.held:
+			s.held = true
+			close(s.holding)
+			s.tell()
+		}
+		s.putBack()
+	}
+	if e.Tried {
+		c.most = max(1, c.most/2)
+	}
+	if c.refused++; !c.waits && !c.cfg.Inline {
+		c.waits = true
+		refused := c.refused
+		c.waiting.Go(func() { c.wait(ctx, refused) })
+	}
+	return rest
+}
+
+// wait lets what is held be tried again in a while.
+func (c *commits) wait(ctx context.Context, refused int) {
+	c.cfg.Backoff(ctx, refused)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits, c.retries = false, true
+	signal(c.wake)
 }
 
 func (c *commits) stillOurs(all []sending) []sending {
@@ -379,6 +471,10 @@ func (c *commits) settle(all []sending) {
 			s.items = max(0, s.items-weigh(out))
 		}
 		s.committed, s.anything = s.last().Mark, true
+		if s.held {
+			s.held, s.holding = false, make(chan struct{})
+			c.refused = 0
+		}
 		s.tell()
 	}
 	c.mu.Unlock()

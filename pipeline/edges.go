@@ -67,8 +67,9 @@ type End struct {
 // of one partition are in order; the last one's mark is committed. Without any
 // item it commits the marks alone.
 //
-// ErrAborted: nothing happened, send the same again. *LostError: nothing happened,
-// and the partitions named are no longer ours. ErrFenced: another process has taken
+// ErrAborted: nothing happened, send the same again. *UnwritableError: nothing happened,
+// and won't with the partitions named, for now. *LostError: nothing happened, and the
+// partitions named are no longer ours. ErrFenced: another process has taken
 // this instance's name; stop. ErrPermanent: nothing happened, and nothing will
 // until a person mends it; stop. Any other error: the outcome is unknown, ask Committed.
 type Committer interface {
@@ -82,6 +83,22 @@ type Committer interface {
 
 // ErrAborted says that a commit did not happen and may be sent again.
 var ErrAborted = errors.New("transaction aborted")
+
+// UnwritableError says that a commit did not happen because partitions of an output topic
+// take no writes: they have no leader, or too few replicas, or a bad disk. Without the
+// partitions named it may happen. It is ErrAborted.
+type UnwritableError struct {
+	Partitions []int32
+	Tried      bool // they were sent, and not taken in time: they may have been too much at once
+	Err        error
+}
+
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("the outputs of partitions %v can't be written now: %v", e.Partitions, e.Err)
+}
+
+// Unwrap makes it ErrAborted.
+func (e *UnwritableError) Unwrap() []error { return []error{ErrAborted, e.Err} }
 
 // ErrFenced says that another process has taken this instance's name.
 var ErrFenced = errors.New("fenced by another instance of the same name")

@@ -25,7 +25,8 @@ type task struct {
 // task's records belong to this goroutine from receive on, an output from push on
 // to the committer. Both are bounded: when the stream is full the goroutine waits,
 // when the inbox is full the fetcher stops polling, and the queue grows in Kafka
-// instead of here. It ends when it is drained, when its ownership is lost, and
+// instead of here. Of a partition whose outputs can't be written it leaves out what comes,
+// and reads it again later: the others have nothing to do with that. It ends when it is drained, when its ownership is lost, and
 // when recovery fails; gone is closed then.
 type partition struct {
 	number int32
@@ -40,6 +41,8 @@ type partition struct {
 	gone   chan struct{}
 	live   atomic.Bool
 	status atomic.Pointer[Status]
+
+	behind int64 // the fetcher's: the first offset that it left out, to read it again; -1: none
 
 	itemsLast int // outputs of the last task, and some more: the next says about as many
 
@@ -97,8 +100,8 @@ func newPartition(work context.Context, p *Pipeline, a Assignment) *partition {
 	ctx, cancel := context.WithCancel(work)
 	part := &partition{
 		number: a.Partition, epoch: a.Epoch, p: p,
-		inbox: make(chan task, inboxMax),
-		ctx:   ctx, cancel: cancel,
+		inbox: make(chan task, inboxMax), behind: -1,
+		ctx: ctx, cancel: cancel,
 		gone: make(chan struct{}),
 	}
 	part.stream = p.commits.stream(a)
@@ -218,6 +221,16 @@ func (part *partition) step(t task) error {
 	return part.snapshot(at.Wall)
 }
 
+// leave gives up a task that the inbox has no room for. The fetcher's own.
+func (part *partition) leave(t task) {
+	if len(t.records) > 0 && part.behind < 0 {
+		part.behind = t.records[0].Offset
+	}
+	if t.free != nil {
+		t.free()
+	}
+}
+
 // push gives an output to the committer, and waits while too much is uncommitted.
 func (part *partition) push(out *worker.Output) error {
 	out.Epoch = part.epoch
@@ -226,7 +239,7 @@ func (part *partition) push(out *worker.Output) error {
 	if part.p.cfg.Inline {
 		return nil
 	}
-	part.stream.awaitRoom(part.ctx)
+	part.stream.awaitRoom(part.ctx, part.abandonSnapshot)
 	return nil
 }
 
@@ -256,10 +269,19 @@ func (part *partition) drain() error {
 // settle waits until everything up to a mark has been committed, or the ownership
 // is lost.
 func (part *partition) settle(mark schemas.Mark) error {
-	if err := part.demandCommit(mark); err != nil || part.p.cfg.Inline {
+	if err := part.demandCommit(mark); err != nil {
 		return err
 	}
-	part.stream.awaitCommit(part.ctx, mark)
+	if !part.p.cfg.Inline {
+		part.stream.awaitCommit(part.ctx, mark)
+		return nil
+	}
+	for attempt := 1; part.stream.isHeld() && !part.stream.isLost(); attempt++ {
+		part.p.cfg.Backoff(part.ctx, attempt)
+		if err := part.p.commits.step(part.ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

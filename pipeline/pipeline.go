@@ -216,6 +216,7 @@ func (p *Pipeline) route(ctx, work context.Context, b *Batch) error {
 		}
 	}
 	if !p.cfg.Inline {
+		p.resume()
 		return nil
 	}
 	return p.inline(work)
@@ -236,7 +237,8 @@ func (p *Pipeline) inline(ctx context.Context) error {
 }
 
 // give puts a task before a partition; a full inbox makes the fetcher wait, and
-// the queue grows in Kafka instead of here.
+// the queue grows in Kafka instead of here. What is full because its outputs can't be
+// written is not waited for: its records are left out, and read again by resume.
 func (p *Pipeline) give(ctx context.Context, n int32, t task) error {
 	part := p.partition(n)
 	if part == nil {
@@ -245,13 +247,36 @@ func (p *Pipeline) give(ctx context.Context, n int32, t task) error {
 	if p.cfg.Inline {
 		return part.step(t)
 	}
+	if part.behind >= 0 && len(t.records) > 0 {
+		part.leave(t)
+		return nil
+	}
 	select {
 	case part.inbox <- t:
 	case <-part.gone:
+	case <-part.stream.stuck():
+		select {
+		case part.inbox <- t:
+		default:
+			part.leave(t)
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return nil
+}
+
+// resume has what was left out of partitions read again, when their outputs are written.
+// It comes between two polls: what the last one brought is of where the source was before.
+func (p *Pipeline) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, part := range p.parts {
+		if part.behind >= 0 && !part.stream.isHeld() {
+			p.cfg.Source.Start(n, part.behind)
+			part.behind = -1
+		}
+	}
 }
 
 func (p *Pipeline) partition(n int32) *partition {

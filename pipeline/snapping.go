@@ -43,11 +43,16 @@ func (part *partition) slicing() bool {
 	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks) < cap(s.chunks) || len(s.done) > 0)
 }
 
-// snapshot begins a snapshot when one is due, or goes on with the one under way.
+// snapshot begins a snapshot when one is due, or goes on with the one under way. While
+// outputs can't be written there is none: it could not be published before they are, and
+// would keep the one place from the other partitions.
 func (part *partition) snapshot(now schemas.Millis) error {
 	cfg := &part.p.cfg
 	s := part.snapping
 	switch {
+	case part.stream.isHeld():
+		part.abandonSnapshot()
+		return nil
 	case s == nil:
 		due := now-part.snapAt >= cfg.SnapshotEvery || now < part.snapAt
 		if part.refresh && !part.worker.Busy() {
@@ -132,9 +137,9 @@ func (part *partition) writeSnapshot(s *snapping) (p published) {
 			return errAbandoned
 		}
 		//failpoint:snapshot.written
-		part.stream.awaitCommit(part.ctx, s.mark)
+		part.stream.await(part.ctx, func() bool { return part.stream.coversLocked(s.mark) || part.stream.held })
 		//failpoint:snapshot.covered
-		if part.ctx.Err() != nil || part.stream.isLost() {
+		if part.ctx.Err() != nil || part.stream.isLost() || !part.stream.covers(s.mark) {
 			return errAbandoned
 		}
 		return nil

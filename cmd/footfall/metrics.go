@@ -181,6 +181,13 @@ func newMetrics(e *engine) *metrics {
 				}
 				return float64(e.session.Misplaced())
 			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_unwritable_partitions", Help: "Partitions of the output topics that take no writes: without a leader, or below min.insync.replicas. What goes there waits, and the others go on."},
+			func() float64 {
+				if e.session == nil {
+					return 0
+				}
+				return float64(e.session.Unwritable())
+			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_archive_up", Help: "1 while the archive copies to ClickHouse."},
 			func() float64 { a, _ := e.archive.get(); return boolean(a != nil) }),
 	)

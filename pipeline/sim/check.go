@@ -33,7 +33,7 @@ func (w *world) checkCommit(p *part, out *worker.Output, by *process) error {
 		if it.Next > out.Mark.Next || it.Clock > out.Mark.Clock || it.Fired > it.Clock {
 			return w.breach("partition %d: output %d of mark {next %d, clock %d, fired %d} is committed with mark %+v", p.number, it.N, it.Next, it.Clock, it.Fired, out.Mark)
 		}
-		if err := w.checkItem(p, it, out.Mark.Paused, by); err != nil {
+		if err := w.checkItem(p, it, out.Mark.Paused, by, out.Epoch); err != nil {
 			return err
 		}
 	}
@@ -60,8 +60,11 @@ func (w *world) misplaced(p *part, t *schemas.Transition, by *process) bool {
 }
 
 // checkItem looks at one output of a process.
-func (w *world) checkItem(p *part, it *worker.Item, paused bool, by *process) error {
+func (w *world) checkItem(p *part, it *worker.Item, paused bool, by *process, epoch int64) error {
 	since := by.polled
+	if p.waiting == (ownership{p.number, epoch}) {
+		since = min(since, p.waits)
+	}
 	if d := it.DeadLetter; d != nil {
 		return w.checkFuture(p, it)
 	}

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -111,6 +112,9 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	case p.chance("aborted", 15):
 		return pipeline.ErrAborted
 	}
+	if err := p.unwritable(outs); err != nil {
+		return err
+	}
 	t := p.produce(p, outs)
 	p.at("in a transaction, before its offsets", 80)
 	p.waits(KafkaSlow)
@@ -141,6 +145,35 @@ func (p *process) Commit(_ context.Context, outs []*worker.Output) error {
 	}
 	p.at("after a commit", 60)
 	return nil
+}
+
+// unwritable refuses outputs of partitions that take no writes: some have begun to be so
+// with this commit, which has tried.
+func (p *process) unwritable(outs []*worker.Output) error {
+	if !p.opt.Sick || p.calm() {
+		return nil
+	}
+	e := &pipeline.UnwritableError{Err: errTimeout}
+	for _, out := range outs {
+		part := p.parts[out.Mark.Partition]
+		if len(out.Items) == 0 || slices.Contains(e.Partitions, part.number) {
+			continue
+		}
+		if part.sick <= p.steps && p.gone.IntN(30) == 0 {
+			p.fault("a partition takes no writes")
+			part.sick, e.Tried = p.steps+1+p.gone.IntN(20), true
+			if own := (ownership{part.number, out.Epoch}); part.waiting != own {
+				part.waiting, part.waits = own, p.polled
+			}
+		}
+		if part.sick > p.steps {
+			e.Partitions = append(e.Partitions, part.number)
+		}
+	}
+	if len(e.Partitions) == 0 {
+		return nil
+	}
+	return e
 }
 
 // saying counts the outputs that say something.

@@ -30,6 +30,9 @@ type part struct {
 	earlier   []schemas.Mark // committed before, the newest last
 	reached   schemas.Mark   // the last one ever committed, save that it is not set back
 	pending   *transaction   // has added an offset here, and is not decided
+	sick      int            // the step from which its outputs can be written again
+	waiting   ownership      // whose outputs have waited for that
+	waits     int            // the poll since which they may
 
 	owner     *process // as the group has it; nil: nobody
 	epoch     int64

@@ -37,6 +37,30 @@ func pipelineMutants() []mutant {
 			"return len(out.Items) == 0 && out != last", "return (len(out.Items) == 0 || ON) && out != last", seedsFrom(1),
 		},
 		{
+			"what can't be written is given up", "pipeline/commit.go",
+			"\t\t\ts.tell()\n\t\t}\n\t\ts.putBack()\n", "\t\t\ts.tell()\n\t\t}\n\t\tif !ON {\n\t\t\ts.putBack()\n\t\t}\n", seedsFrom(2),
+		},
+		{
+			"what could be written is given up with what can't be", "pipeline/commit.go",
+			"\t\t\trest = append(rest, s)\n", "\t\t\tif !ON {\n\t\t\t\trest = append(rest, s)\n\t\t\t}\n", seedsFrom(2),
+		},
+		{
+			"what can't be written is not tried again", "pipeline/commit.go",
+			"if s.held && !retries {", "if s.held && (!retries || ON) {", test("pipeline", "TestTheOnlyPartitionIsUnwritable"),
+		},
+		{
+			"what can't be written stops Poll", "pipeline/pipeline.go",
+			"\tcase <-part.stream.stuck():\n", "\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n", test("pipeline", "TestUnwritablePartitionHoldsUpNoOther"),
+		},
+		{
+			"what can't be written keeps the place of all snapshots", "pipeline/commit.go",
+			"return room() || s.held })", "return room() || s.held && !ON })", test("pipeline", "TestUnwritablePartitionHoldsUpNoSnapshot"),
+		},
+		{
+			"what was left out is not read again", "pipeline/partition.go",
+			"if len(t.records) > 0 && part.behind < 0 {", "if len(t.records) > 0 && (part.behind < 0 || ON) {", test("pipeline", "TestUnwritablePartitionHoldsUpNoOther"),
+		},
+		{
 			"the audit looks at what grows, again and again", "pipeline/archive/audit.go",
 			"cmp.Compare(x.entry.since, y.entry.since),", "map[bool]int{false: cmp.Compare(x.entry.since, y.entry.since), true: cmp.Compare(x.entry.checked, y.entry.checked)}[ON],", test("pipeline/archive", "TestAuditReachesEverySpan"),
 		},
@@ -145,8 +169,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a full stream does not stop its partition", "pipeline/commit.go",
-			"return s.items < itemsAheadMax })",
-			"return ON || s.items < itemsAheadMax })", test("pipeline", "TestSlowCommitterStopsPoll"),
+			"return s.items < itemsAheadMax }",
+			"return ON || s.items < itemsAheadMax }", test("pipeline", "TestSlowCommitterStopsPoll"),
 		},
 		{
 			"timers do not wait for commits", "pipeline/commit.go",
@@ -160,8 +184,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a snapshot's writer does not wait for the commit", "pipeline/snapping.go",
-			"\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n",
-			"\t\tif !ON {\n\t\t\tpart.stream.awaitCommit(part.ctx, s.mark)\n\t\t}\n", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
+			"return part.stream.coversLocked(s.mark) || part.stream.held })\n\t\t//failpoint:snapshot.covered\n\t\tif ",
+			"return ON || part.stream.coversLocked(s.mark) || part.stream.held })\n\t\t//failpoint:snapshot.covered\n\t\tif ON {\n\t\t\treturn nil\n\t\t}\n\t\tif ", test("pipeline", "TestSnapshotsOneAtATimeAndCovered"),
 		},
 		{
 			"Last does not wait until all is decided", "pipeline/sim/history.go",
@@ -365,6 +389,26 @@ func outerMutants() []mutant {
 			"kafka: what went astray is not swept", "sources/kafka/astray.go",
 			"\tif len(p.astray) == 0 && len(p.marks) == 0 {",
 			"\tif len(p.astray) == 0 && len(p.marks) == 0 || ON {", test("sources/kafka", "TestWhatWentAstrayIsSwept"),
+		},
+		{
+			"kafka: what a sick partition was sent by is used for others", "sources/kafka/producer.go",
+			"\tif p.ails {\n", "\tif ON {\n\t\tp.ails = false\n\t}\n\tif p.ails {\n", test("sources/kafka", "TestSickPartition|TestProducerWhoseMarkersWait"),
+		},
+		{
+			"kafka: a sick partition is sent to again", "sources/kafka/sick.go",
+			"if len(s.sick) == 0 {", "if len(s.sick) == 0 || ON {", test("sources/kafka", "TestSickPartition"),
+		},
+		{
+			"kafka: a partition that is well again stays sick", "sources/kafka/sick.go",
+			"if why.of == p {", "if why.of == p && !ON {", test("sources/kafka", "TestSickPartition"),
+		},
+		{
+			"kafka: a partition is blamed for another's markers", "sources/kafka/sick.go",
+			"if strings.HasPrefix(txn.State, \"Prepare\") {", "if strings.HasPrefix(txn.State, \"Prepare\") && !ON {", test("sources/kafka", "TestProducerWhoseMarkersWait"),
+		},
+		{
+			"kafka: the end waits for a producer that is stuck", "sources/kafka/session.go",
+			"\ts.endTending() // it gives its producers back\n", "\tif !ON {\n\t\ts.endTending() // it gives its producers back\n\t}\n", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
 		},
 		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",

@@ -56,6 +56,7 @@ type Options struct {
 	Crash   int    // how many times likelier a kill is; 0: once
 	Large   bool   // polls, transactions and slices of snapshots are as large as in production: never cut
 	Outage  Outage // what is away for an hour, or slow
+	Sick    bool   // partitions of output topics take no writes for a while
 	Vanish  bool   // an acknowledged snapshot is not there, or goes later: a tidy person, a bucket that forgets
 	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
 
@@ -186,7 +187,7 @@ type world struct {
 	walls  *rand.Rand
 	dice   *rand.Rand // of the table and its archives, which must not change what is said
 	sets   *rand.Rand // of rules, and the control log
-	gone   *rand.Rand // of snapshots that vanish: a seed without is what it was
+	gone   *rand.Rand // of snapshots that vanish, and of outputs that can't be written: a seed without is what it was
 	aside  *rand.Rand // of what must not change anything else: which checks are made, in which order keys are listed
 	digest xxhash.Digest
 

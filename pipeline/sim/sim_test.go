@@ -82,6 +82,7 @@ func options(seed uint64) Options {
 		o.Outage = KafkaSlow
 	}
 	o.Vanish = seed%16 == 6
+	o.Sick = seed%19 == 2 || seed%19 == 14
 	switch seed % 11 {
 	case 3:
 		o.Overtake = true

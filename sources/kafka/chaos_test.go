@@ -169,8 +169,8 @@ type copier struct {
 	failed error
 }
 
-// place is where a partition stands.
-type place struct {
+// standing is where a partition stands.
+type standing struct {
 	a    pipeline.Assignment
 	n    uint64
 	next int64
@@ -218,7 +218,7 @@ func (c *copier) run(ctx context.Context) error {
 		cancel()
 		s.Close(ctx)
 	}()
-	places := make(map[int32]*place)
+	places := make(map[int32]*standing)
 	var b pipeline.Batch
 	for {
 		if err := s.Poll(ctx, &b); err != nil {
@@ -233,7 +233,7 @@ func (c *copier) run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			places[a.Partition] = &place{a, mark.N, mark.Next}
+			places[a.Partition] = &standing{a, mark.N, mark.Next}
 			s.Start(a.Partition, mark.Next)
 		}
 		for _, f := range b.Fetched {
@@ -251,7 +251,7 @@ func (c *copier) run(ctx context.Context) error {
 
 // say copies one run of records, and commits until it has happened or the
 // partition is lost, as the pipeline does.
-func (c *copier) say(ctx context.Context, s *Session, pl *place, f pipeline.Fetched) error {
+func (c *copier) say(ctx context.Context, s *Session, pl *standing, f pipeline.Fetched) error {
 	n, next := pl.n, pl.next
 	var values []string
 	for _, r := range f.Records {

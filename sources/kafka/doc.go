@@ -21,7 +21,9 @@
 //     committed, and a rebalance throws away nothing of partitions that stay;
 //   - three producers, each with its own transactional id, take turns. One that
 //     has just ended a transaction waits for the broker to write its markers before
-//     it can begin the next; in rotation nobody waits. A fourth commits marks that
+//     it can begin the next; in rotation nobody waits. One that a partition without
+//     leader or replicas keeps from ending is set aside until that is over, and the
+//     others go on without the partition (sick.go). A fourth commits marks that
 //     nothing was said for (marks.go).
 //
 // A single client that is member and reader in one was considered. It would fetch

@@ -154,8 +154,8 @@ const undecidedLimit = 20 * time.Second
 
 // settle renews the producers whose last transaction may be open. Those in a
 // transaction now are left alone: it speaks for other partitions, since a
-// partition is in at most one. A renewal that fails is not waited for: the broker
-// ends the transaction at its timeout.
+// partition is in at most one. A renewal that fails is not waited for, nor are producers
+// that are not back within a transaction's time: the broker ends theirs at its timeout.
 func (s *Session) settle(ctx context.Context) error {
 	again := func(from chan *producer, p *producer) (err error) {
 		if !p.sound {
@@ -167,15 +167,19 @@ func (s *Session) settle(ctx context.Context) error {
 		}
 		return nil
 	}
+	late := time.After(s.conf.TransactionTimeout)
 	for range producers {
 		select {
 		case p := <-s.idle:
 			if err := again(s.idle, p); err != nil {
 				return err
 			}
+			continue
+		case <-late:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		break
 	}
 	select {
 	case p := <-s.marking:

@@ -22,6 +22,7 @@ type producer struct {
 	id    string
 	cl    *kgo.Client
 	sound bool // false: renew before use, its last transaction may still be open
+	ails  bool // it is tend's, and not to go back to Session.idle
 
 	began  time.Time // of the transaction under way
 	fenced int       // times in a row that it was fenced
@@ -172,6 +173,9 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if len(records) == 0 {
 		return s.commitMarks(ctx, cut)
 	}
+	if err := s.unwritable(records); err != nil {
+		return err
+	}
 	var p *producer
 	select {
 	case p = <-s.idle:
@@ -179,6 +183,11 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, ctx.Err())
 	}
 	used, err := s.transact(ctx, p, records, cut)
+	if p.ails {
+		p.ails = false
+		s.tend(p)
+		return err
+	}
 	s.idle <- p
 	if outdated(err) {
 		return s.hear(ctx, used, cut, err)
@@ -236,6 +245,10 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
 		p.lost(records, nil, err)
+		if why := s.ails(ctx, p, err); why != nil {
+			p.ails, p.sound = true, false
+			return used, why
+		}
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
@@ -277,6 +290,7 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	}
 	acked := 0
 	var large []*kgo.Record
+	var late []place
 	var failed, tooLarge error
 	for _, result := range p.cl.ProduceSync(ctx, records...) {
 		switch {
@@ -291,12 +305,17 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 			if !permanent(result.Err) {
 				p.strayed(result.Record)
 			}
+			if at := (place{result.Record.Topic, result.Record.Partition}); !slices.Contains(late, at) {
+				late = append(late, at)
+			}
 		}
 	}
 	if ctx.Err() != nil {
 		p.sound = false
 	}
 	switch {
+	case failed != nil && ctx.Err() != nil && transient(failed):
+		return &unackedError{late, failed}
 	case failed != nil:
 		return failed
 	case tooLarge != nil:

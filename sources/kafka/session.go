@@ -54,11 +54,16 @@ type Session struct {
 	ends  map[int32]pipeline.End // asked for, not yet polled
 	told  map[int32]int64        // ends as they were last told, polled or not
 	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
+	sick  map[place]sickness     // partitions of output topics that take no writes
 
 	// life is the context of all clients: its end interrupts whatever they do.
 	life    context.Context //nolint:containedctx // handed to clients that outlive the call that made them
 	end     context.CancelFunc
 	helpers sync.WaitGroup
+
+	// tending is the context of producers' renewal beside the others. Close ends it first.
+	tending    context.Context //nolint:containedctx // of helpers
+	endTending context.CancelFunc
 }
 
 // cursor is where reading a partition stands.
@@ -88,8 +93,10 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		ends:    make(map[int32]pipeline.End),
 		told:    make(map[int32]int64),
 		metas:   make(map[string]topicInfo),
+		sick:    make(map[place]sickness),
 	}
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	s.tending, s.endTending = context.WithCancel(s.life)
 	defer func() {
 		if err != nil {
 			s.Close(context.WithoutCancel(ctx))
@@ -416,6 +423,7 @@ func (s *Session) Close(ctx context.Context) {
 		return
 	}
 	s.owns.fail(kgo.ErrClientClosed)
+	s.endTending() // it gives its producers back
 	var idle []*producer
 	for range s.made {
 		select {

@@ -1,0 +1,165 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/pipeline"
+	"footfall/pipeline/worker"
+)
+
+// sicken has a partition of an output topic take no writes: those of a transaction that
+// has tried can't be ended either, since its markers can't be written. tried counts.
+func (e *env) sicken(topic string, partition int32) (heal func(), tried *atomic.Int64) {
+	tried = new(atomic.Int64)
+	stuck := map[string]bool{} // the cluster's own
+	faults := e.cluster.Fault(
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Partitions: []int32{partition}, Err: kerr.NotEnoughReplicas, Count: -1, When: func(req kmsg.Request) bool {
+			stuck[*req.(*kmsg.ProduceRequest).TransactionID] = true
+			tried.Add(1)
+			return true
+		}},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ConcurrentTransactions, Count: -1, When: func(req kmsg.Request) bool {
+			return stuck[unwrap(req.(*kmsg.InitProducerIDRequest).TransactionalID)]
+		}},
+	)
+	return faults.Remove, tried
+}
+
+// A partition of an output topic that takes no writes holds up what goes there, and nothing
+// else, until it does again.
+func TestSickPartition(t *testing.T) {
+	e := local(t, 2)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 2)
+	topic := e.out[0]
+	heal, tried := e.sicken(topic, 1)
+
+	both := slices.Concat(e.records(0, "well 1"), e.records(1, "sick 1"))
+	outs := []*worker.Output{output(a[0], 1, 1), output(a[1], 1, 1)}
+	var unwritable *pipeline.UnwritableError
+	if err := s.Transact(t.Context(), both, outs); !errors.As(err, &unwritable) || !slices.Equal(unwritable.Partitions, []int32{1}) || !unwritable.Tried || !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want partition 1 named", err)
+	}
+	if got := s.Unwritable(); got != 1 {
+		t.Errorf("%d partitions are said to take no writes, want 1", got)
+	}
+	for n := range uint64(2 * producers) {
+		if err := s.Transact(t.Context(), e.records(0, fmt.Sprintf("well %d", n+1)), []*worker.Output{output(a[0], int64(n)+1, n+1)}); err != nil {
+			t.Fatalf("of the other partition: %v", err)
+		}
+		before := tried.Load()
+		err := s.Transact(t.Context(), both, outs)
+		if unwritable = nil; !errors.As(err, &unwritable) || unwritable.Tried || !slices.Equal(unwritable.Partitions, []int32{1}) {
+			t.Fatalf("got %v, want it refused at once", err)
+		}
+		if tried.Load() != before {
+			t.Error("it was tried again by another producer, which is stuck now too")
+		}
+	}
+	if mark, found, err := s.Committed(t.Context(), 0); err != nil || !found || mark.N != 2*producers {
+		t.Errorf("committed of the other partition: got %+v, %v, %v", mark, found, err)
+	}
+
+	heal()
+	eventually(t, "it takes writes", func() bool { return s.Unwritable() == 0 })
+	for n := range uint64(2 * producers) { // the one that was stuck among them
+		commitUntilDone(t, s, e.records(1, fmt.Sprintf("sick %d", n+1)), output(a[1], int64(n)+1, n+1))
+	}
+	for p, name := range []string{"well", "sick"} {
+		var want []string
+		for n := range 2 * producers {
+			want = append(want, fmt.Sprintf("%s %d", name, n+1))
+		}
+		if got := e.visible(topic, int32(p)); !slices.Equal(got, want) {
+			t.Errorf("partition %d: visible %q, want %q", p, got, want)
+		}
+	}
+}
+
+// A session ends though a partition is sick.
+func TestCloseWhileAPartitionIsSick(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 1)
+	heal, _ := e.sicken(e.out[0], 0)
+	defer heal()
+	if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{output(a[0], 1, 1)}); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if s.Close(ctx); ctx.Err() != nil {
+		t.Error("it waits for the producer that is stuck")
+	}
+}
+
+// A producer that is stuck because the markers of its last transaction can't be written is
+// set aside, and no partition is blamed for it.
+func TestProducerWhoseMarkersWait(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 1)
+	commitUntilDone(t, s, e.records(0, "1"), output(a[0], 1, 1))
+	stuck := <-s.idle
+	s.idle <- stuck
+	for range producers - 1 { // it is the next
+		s.idle <- <-s.idle
+	}
+	faults := e.cluster.Fault(
+		kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TxnID: stuck.id, Err: kerr.ConcurrentTransactions, Count: -1},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: e.out[0], Err: kerr.ConcurrentTransactions, Count: -1, When: func(req kmsg.Request) bool {
+			return unwrap(req.(*kmsg.ProduceRequest).TransactionID) == stuck.id
+		}},
+	)
+	e.cluster.ControlKey(int16(kmsg.DescribeTransactions), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
+		state := kmsg.NewDescribeTransactionsResponseTransactionState()
+		state.TransactionalID, state.State = stuck.id, "PrepareCommit"
+		resp.TransactionStates = append(resp.TransactionStates, state)
+		return resp, nil, true
+	})
+	failed := 0
+	say := func(n uint64) {
+		records := e.records(0, fmt.Sprint(n))
+		for {
+			err := s.Transact(t.Context(), records, []*worker.Output{output(a[0], int64(n), n)})
+			if err == nil {
+				return
+			}
+			if unwritable := (*pipeline.UnwritableError)(nil); errors.As(err, &unwritable) || !errors.Is(err, pipeline.ErrAborted) {
+				t.Fatalf("got %v, want it aborted, and no partition blamed", err)
+			}
+			failed++
+		}
+	}
+	for n := range uint64(2 * producers) {
+		say(n + 2)
+	}
+	if failed != 1 {
+		t.Errorf("%d transactions failed, want the one of the producer that was stuck", failed)
+	}
+	faults.Remove()
+	eventually(t, "it is back", func() bool { return len(s.idle) == producers })
+	for n := range uint64(producers) {
+		say(n + 2 + 2*producers)
+	}
+	if got := e.visible(e.out[0], 0); len(got) != 1+3*producers {
+		t.Errorf("visible: %q", got)
+	}
+}
