@@ -355,7 +355,7 @@
 //	         not
 //	1e529a3  quiet hours on the last day of a leap year from   review               segment.TestQuietHoursEndIn-
 //	         2040 on never ended: whoever asked hung                                YearsToCome
-//	HASH1  an output partition that took no writes (no        read by a reviewer   kafka.TestSickPartition, pipeline,
+//	70cac69  an output partition that took no writes (no        read by a reviewer   kafka.TestSickPartition, pipeline,
 //	         leader, too few replicas) silenced its whole                           held_test.go, brokersim.TestOthers-
 //	         process, and every other partition in it                               GoOnBesideASickPartition
 //
