@@ -115,8 +115,8 @@
 // (pipelinetest/randomrules): a naive reading of them answers as they do, in zones and at
 // moments where clocks change, and workers change from some to others and recover. Chaos runs on a real Apache
 // Kafka and the ClickHouse engine, and is judged by programs that share nothing with the
-// engine. A fault of the broker's own (sources/kafka, doc.go) is told apart and counted
-// beside the figures; a run that it cut short counts for nothing else. What the campaign
+// engine. A fault of the broker's own (sources/kafka, doc.go) is told apart, counted beside
+// the figures, and ended by footfall topics hanging, as an operator would. What the campaign
 // did of a line counts until the code changes that the line runs on, and fuzzers go on
 // from what they have found interesting.
 //

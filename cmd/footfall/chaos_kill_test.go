@@ -214,10 +214,7 @@ func (k *killing) report(what string, v *verdict) {
 }
 
 func (v *verdict) details(into map[string]any) {
-	into["broker_faults"] = 0
-	if slices.ContainsFunc(v.hangs, func(x hang) bool { return x.brokers }) {
-		into["broker_faults"] = 1
-	}
+	into["broker_faults"] = v.mended
 	into["records"], into["triggers"], into["muted"], into["dead_letters"], into["users"] = v.records, v.Triggers, v.Muted, v.DeadLetters, v.Users
 	into["rows_resent"], into["verify_s"] = v.resent, v.duration.Seconds()
 }

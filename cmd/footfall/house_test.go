@@ -31,6 +31,8 @@ type house struct {
 	sets   []string
 	binary string // footfall; "": this test binary
 
+	mended int // partitions in which a transaction hung, by the broker's fault, and was ended
+
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
 }

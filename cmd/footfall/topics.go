@@ -19,7 +19,7 @@ func newTopics(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "topics",
 		GroupID: "operate",
-		Short:   "Make the topics, or check them",
+		Short:   "Make the topics, check them, or end what hangs in them",
 		Long: `The topics are those of kafka.topics: events, triggers, muted transitions, dead letters, and
 the kill switch's. What footfall promises rests on their settings (retention, compaction,
 timestamps, partitions), so they are made, and checked, by a command.`,
@@ -53,7 +53,7 @@ wrong, with its remedy. Exit code 1 then.`,
 	}
 	b.add(create)
 	b.add(check)
-	cmd.AddCommand(create, check)
+	cmd.AddCommand(create, check, newHanging(g, &b))
 	return cmd
 }
 

@@ -29,6 +29,7 @@ const (
 	OnTopic           On = "topic"
 	OnGroup           On = "group"
 	OnTransactionalID On = "transactional-id"
+	OnCluster         On = "cluster"
 )
 
 // Lack is a right that the brokers do not give us; as an error, what another is about.
@@ -40,6 +41,9 @@ type Lack struct {
 }
 
 func (l Lack) Error() string {
+	if l.On == OnCluster {
+		return fmt.Sprintf("missing ACL: %s on the cluster", operationName(l.Do))
+	}
 	return fmt.Sprintf("missing ACL: %s on %s %s", operationName(l.Do), l.On, l.Name)
 }
 
@@ -49,8 +53,12 @@ func (l Lack) Command(user string) string {
 	if l.Prefix {
 		pattern = " --resource-pattern-type prefixed"
 	}
-	return fmt.Sprintf("kafka-acls.sh --bootstrap-server ... --add --allow-principal User:%s --operation %s --%s %s%s",
-		cmp.Or(user, "..."), operationName(l.Do), l.On, l.Name, pattern)
+	name := " " + l.Name
+	if l.On == OnCluster {
+		name = "" // there is one
+	}
+	return fmt.Sprintf("kafka-acls.sh --bootstrap-server ... --add --allow-principal User:%s --operation %s --%s%s%s",
+		cmp.Or(user, "..."), operationName(l.Do), l.On, name, pattern)
 }
 
 func operationName(op kmsg.ACLOperation) string {
@@ -65,6 +73,8 @@ func operationName(op kmsg.ACLOperation) string {
 		return "Describe"
 	case kmsg.ACLOperationDescribeConfigs:
 		return "DescribeConfigs"
+	case kmsg.ACLOperationClusterAction:
+		return "ClusterAction"
 	default:
 		return op.String()
 	}
@@ -103,7 +113,7 @@ func Lacking(ctx context.Context, cl *kgo.Client, needs []Need) (lacks []Lack, e
 
 // Named says which right is lacking, where that is what an error is about.
 func (l Lack) Named(err error) error {
-	for _, e := range []error{kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed} {
+	for _, e := range []error{kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed, kerr.ClusterAuthorizationFailed} {
 		if errors.Is(err, e) {
 			return fmt.Errorf("%w: %w", l, err)
 		}

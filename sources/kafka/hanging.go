@@ -1,34 +1,118 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
-
-	"footfall/schemas"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
+
+// Hang is a transaction that keeps a partition undecided from its first record on, and what
+// its coordinator knows of it.
+type Hang struct {
+	Topic      string
+	Partition  int32
+	Offset     int64 // of its first record
+	ProducerID int64
+	Epoch      int16 // of its records
+
+	ID      string // transactional id; "": no coordinator knows it
+	State   string // of the coordinator's, as Kafka names it
+	IDEpoch int16  // of the coordinator's
+
+	v2          bool
+	coordinator int32 // epoch of the one that its records came by
+}
+
+func (h *Hang) String() string {
+	who := fmt.Sprintf("producer %d, epoch %d, holds %s/%d from offset %d on", h.ProducerID, h.Epoch, h.Topic, h.Partition, h.Offset)
+	if h.ID == "" {
+		return who
+	}
+	return fmt.Sprintf("%s, of transaction %q, which is %s at epoch %d", who, h.ID, h.State, h.IDEpoch)
+}
+
+// Verdict is what is to become of a transaction that hangs.
+type Verdict string
+
+// The verdicts.
+const (
+	Waits    Verdict = "wait"   // somebody is at work on it
+	Aborts   Verdict = "abort"  // it was not committed
+	Commits  Verdict = "commit" // it was, so that to abort it would lose what it said
+	ByNumber Verdict = "look"   // its coordinator does not tell; what is committed does
+)
+
+// Verdict goes by the state that a transaction's coordinator has it in, and says why.
+//
+// Transactions of version 2 (KIP-890) end by moving the epoch on: the coordinator of one
+// that was committed is one epoch further than its records. One that is at the same epoch
+// has never heard of them: its transaction is the one before. One that is further, or that
+// another InitProducerID has emptied since, does not tell any more what became of the
+// records': what is committed does, and whether they were said again, as what is written
+// late and given up is (package comment).
+func (h *Hang) Verdict() (v Verdict, why string) {
+	complete := h.State == "CompleteCommit" || h.State == "CompleteAbort"
+	ended := complete || h.State == "Empty" || h.State == "Dead"
+	switch {
+	case h.ID == "":
+		return Aborts, "no coordinator knows its transaction"
+	case ended && h.v2 && h.IDEpoch == h.Epoch:
+		return Aborts, "its records came after that transaction, and the coordinator has lost theirs, which was not committed"
+	case ended && (!complete || h.v2 && h.IDEpoch != h.Epoch+1):
+		return ByNumber, "its epoch is over, and the coordinator does not tell what became of it"
+	case h.State == "CompleteAbort":
+		return Aborts, "it is aborted, and its marker was never written"
+	case h.State == "CompleteCommit":
+		return Commits, "it is committed, and its marker was never written"
+	case h.State == "PrepareCommit":
+		return Waits, "it is committed, and its coordinator is writing its markers: if that does not end, restart the broker that is it, or look for a partition of its that takes no writes"
+	case h.State == "Ongoing":
+		return Waits, "its process is alive or died a moment ago: the broker aborts it after its timeout"
+	default:
+		return Waits, "its coordinator is ending it: see the coordinator's log"
+	}
+}
 
 // Hanging names the transaction that keeps the records of a partition undecided,
 // and says what to do about it, as the end of an error's text.
 func (s *Session) Hanging(ctx context.Context, topic string, partition int32) string {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	adm := kadm.NewClient(s.admin)
+	h, err := describeHang(ctx, s.admin, s.v2, topic, partition)
+	switch {
+	case err != nil && h != nil:
+		return fmt.Sprintf("%s; %v", h, err)
+	case err != nil:
+		return err.Error()
+	case h == nil:
+		return fmt.Sprintf("no producer has an open transaction in %s/%d", topic, partition)
+	}
+	verdict, why := h.Verdict()
+	if verdict != Waits {
+		why += "; footfall topics hanging tells what is to become of it, and does it with --end"
+	}
+	return fmt.Sprintf("%s; %s", h, why)
+}
+
+// describeHang gives the first open transaction of a partition, or nil. With an error it may
+// be known in part.
+func describeHang(ctx context.Context, cl *kgo.Client, v2 bool, topic string, partition int32) (*Hang, error) {
+	adm := kadm.NewClient(cl)
 	var set kadm.TopicsSet
 	set.Add(topic, partition)
 	topics, err := adm.DescribeProducers(ctx, set)
-	if err != nil {
-		return fmt.Sprintf("the producers of %s/%d can't be described: %v", topic, partition, err)
-	}
 	part := topics[topic].Partitions[partition]
-	if part.Err != nil {
-		return fmt.Sprintf("the producers of %s/%d can't be described: %v", topic, partition, part.Err)
+	if err = cmp.Or(err, part.Err); err != nil {
+		return nil, fmt.Errorf("the producers of %s/%d can't be described: %w", topic, partition, err)
 	}
 	var open *kadm.DescribedProducer
 	for _, p := range part.ActiveProducers {
@@ -37,89 +121,116 @@ func (s *Session) Hanging(ctx context.Context, topic string, partition int32) st
 		}
 	}
 	if open == nil {
-		return fmt.Sprintf("no producer has an open transaction in %s/%d", topic, partition)
+		return nil, nil
 	}
-	who := fmt.Sprintf("producer %d, epoch %d, holds %s/%d from offset %d on", open.ProducerID, open.ProducerEpoch, topic, partition, open.CurrentTxnStartOffset)
+	h := &Hang{Topic: topic, Partition: partition, Offset: open.CurrentTxnStartOffset, ProducerID: open.ProducerID, Epoch: open.ProducerEpoch, v2: v2, coordinator: open.CoordinatorEpoch}
 	listed, err := adm.ListTransactions(ctx, []int64{open.ProducerID}, nil)
 	if err != nil {
-		return who + fmt.Sprintf("; its transaction can't be looked up: %v", err)
+		return h, fmt.Errorf("its transaction can't be looked up: %w", err)
 	}
 	for _, t := range listed {
-		if t.ProducerID == open.ProducerID {
-			epoch := int16(-1)
-			if described, err := adm.DescribeTransactions(ctx, t.TxnID); err == nil {
-				epoch = described[t.TxnID].ProducerEpoch
-			}
-			return who + fmt.Sprintf(", of transaction %q, which is %s at epoch %d; %s", t.TxnID, t.State, epoch, s.remedyFor(t.State, epoch, topic, partition, open, s.counted(ctx, partition)))
+		if t.ProducerID != open.ProducerID {
+			continue
 		}
+		described, err := adm.DescribeTransactions(ctx, t.TxnID)
+		d := described[t.TxnID]
+		if err = cmp.Or(err, d.Err); err != nil {
+			return h, fmt.Errorf("its transaction %q can't be described: %w", t.TxnID, err)
+		}
+		h.ID, h.State, h.IDEpoch = t.TxnID, d.State, d.ProducerEpoch
 	}
-	return who + "; no coordinator knows its transaction: " + abortOf(topic, partition, open)
+	return h, nil
 }
 
-func abortOf(topic string, partition int32, p *kadm.DescribedProducer) string {
-	return fmt.Sprintf("abort it with kafka-transactions.sh abort --topic %s --partition %d --start-offset %d", topic, partition, p.CurrentTxnStartOffset)
-}
-
-// remedyFor says what to do about a transaction that hangs, by the state its
-// coordinator has it in. One that was committed must get its missing markers as
-// commits: its offsets are committed, so aborting it loses what it said.
-//
-// Transactions of version 2 (KIP-890) end by moving the epoch on: the coordinator of one
-// that was committed is one epoch further than its records. One that is at the same epoch
-// has never heard of them: its transaction is the one before. One that is further, or that
-// another InitProducerID has emptied since, does not tell any more what became of the
-// records': what is committed does, and whether they were said again, as what is written
-// late and given up is (package comment). counted says how much is committed.
-func (s *Session) remedyFor(state string, epoch int16, topic string, partition int32, p *kadm.DescribedProducer, counted string) string {
-	last := int16(p.ProducerEpoch)
-	complete := state == "CompleteCommit" || state == "CompleteAbort"
-	ended := complete || state == "Empty" || state == "Dead"
-	commit := fmt.Sprintf("write the missing COMMIT marker (WriteTxnMarkers for producer %d, epoch %d)", p.ProducerID, last)
-	switch {
-	case ended && s.v2 && epoch == last:
-		return "these records came after that transaction, and the coordinator has lost theirs, which was not committed: " + abortOf(topic, partition, p)
-	case ended && (!complete || s.v2 && epoch != last+1):
-		return fmt.Sprintf("its epoch is over. The number in its first record (header ce_id, or dlq_n) tells: if it is not committed (%s), or is in %s/%d again behind it, %s; "+
-			"if it is committed and there once, %s", counted, topic, partition, abortOf(topic, partition, p), commit)
-	case state == "CompleteAbort":
-		return fmt.Sprintf("it is aborted and its marker in %s/%d was never written: %s", topic, partition, abortOf(topic, partition, p))
-	case state == "CompleteCommit", state == "PrepareCommit":
-		return fmt.Sprintf("it is committed and its marker in %s/%d was never written: restart its coordinator; if that does not help, %s, never an abort", topic, partition, commit)
-	case state == "Ongoing":
-		return "its process is alive or died a moment ago: the broker aborts it after its timeout"
-	default:
-		return "its coordinator is ending it: see the coordinator's log"
+// FindHangs gives the transactions that keep partitions of topics undecided, and of the
+// group's offsets, in order. One whose coordinator is done with it is looked at twice: it
+// has written all markers by then, so a partition without its has none to come.
+func FindHangs(ctx context.Context, cl *kgo.Client, group string, topics ...string) (hangs []*Hang, err error) {
+	adm := kadm.NewClient(cl)
+	have, err := featuresOf(ctx, cl)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
 	}
-}
-
-// counted says up to which number the outputs of a partition are committed.
-func (s *Session) counted(ctx context.Context, partition int32) string {
-	offsets, err := s.fetchOffsets(ctx, true, partition)
-	if errors.Is(err, kerr.UnstableOffsetCommit) {
-		return "the offset that says so is undecided too, so it is not"
+	there, err := adm.ListTopicsWithInternal(ctx, OffsetsTopic)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: %s: %w", OffsetsTopic, err)
 	}
-	if err == nil && offsets[partition].offset < 0 {
-		return "nothing is"
+	if there.Has(OffsetsTopic) { // the first group that commits makes it
+		topics = append(slices.Clone(topics), OffsetsTopic)
 	}
+	stable, err := adm.ListCommittedOffsets(ctx, topics...)
 	if err == nil {
-		var mark schemas.Mark
-		if mark, err = s.markOf(partition, offsets[partition].offset, offsets[partition].text); err == nil {
-			return fmt.Sprintf("all up to %d are", mark.N)
+		err = stable.Error()
+	}
+	ends, err2 := adm.ListEndOffsets(ctx, topics...)
+	if err2 == nil {
+		err2 = ends.Error()
+	}
+	if err := errors.Join(err, err2); err != nil {
+		return nil, fmt.Errorf("kafka: ends of %v: %w", topics, err)
+	}
+	groups := groupPartition(group, int32(len(ends[OffsetsTopic])))
+	for _, topic := range topics {
+		for partition := range int32(len(ends[topic])) {
+			s, _ := stable.Lookup(topic, partition)
+			if e, _ := ends.Lookup(topic, partition); s.Offset >= e.Offset || topic == OffsetsTopic && partition != groups {
+				continue
+			}
+			h, err := describeHang(ctx, cl, have.transactions >= 2, topic, partition)
+			if err == nil && h != nil {
+				var again *Hang
+				if again, err = describeHang(ctx, cl, have.transactions >= 2, topic, partition); again == nil || again.Offset != h.Offset || again.Epoch != h.Epoch {
+					h = nil // it has ended meanwhile
+				}
+			}
+			if err != nil {
+				return hangs, fmt.Errorf("kafka: %w", err)
+			}
+			if h != nil {
+				hangs = append(hangs, h)
+			}
 		}
 	}
-	return fmt.Sprintf("up to where they are can't be read now: %v", err)
+	return hangs, nil
 }
+
+// End writes the marker of a transaction that hangs in its partition, as only the brokers do
+// otherwise: it takes the right ClusterAction, or, from Apache Kafka 3.0 on, Alter, on the
+// cluster. Whoever commits what was not committed, or aborts what was, breaks what footfall
+// promises.
+func (h *Hang) End(ctx context.Context, cl *kgo.Client, commit bool) error {
+	marker := kadm.TxnMarkers{ProducerID: h.ProducerID, ProducerEpoch: h.Epoch, Commit: commit, CoordinatorEpoch: max(0, h.coordinator)}
+	marker.Topics.Add(h.Topic, h.Partition)
+	err := insist(ctx, startWait, func(ctx context.Context) error {
+		responses, err := kadm.NewClient(cl).WriteTxnMarkers(ctx, marker)
+		part, ok := responses[h.ProducerID].Topics[h.Topic].Partitions[h.Partition]
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return errors.New("the broker did not answer for it")
+		}
+		return part.Err
+	})
+	if err != nil {
+		return fmt.Errorf("kafka: marker in %s/%d for producer %d: %w", h.Topic, h.Partition, h.ProducerID,
+			Lack{On: OnCluster, Do: kmsg.ACLOperationClusterAction}.Named(err))
+	}
+	return nil
+}
+
+// OffsetsTopic is where groups' offsets are.
+const OffsetsTopic = "__consumer_offsets"
 
 // hangingOffsets is Hanging for the group's own offsets.
 func (s *Session) hangingOffsets(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	const topic = "__consumer_offsets"
-	info, err := s.meta(ctx, topic, false)
+	info, err := s.meta(ctx, OffsetsTopic, false)
 	if err != nil || len(info.leaders) == 0 {
-		return "look for the transaction that holds its offsets: kafka-transactions.sh find-hanging"
+		return "look for the transaction that holds its offsets: footfall topics hanging"
 	}
-	return s.Hanging(ctx, topic, groupPartition(s.conf.Group, int32(len(info.leaders))))
+	return s.Hanging(ctx, OffsetsTopic, groupPartition(s.conf.Group, int32(len(info.leaders))))
 }
 
 // groupPartition is the partition of __consumer_offsets that has a group's offsets, among n,
@@ -127,7 +238,7 @@ func (s *Session) hangingOffsets(ctx context.Context) string {
 // (GroupCoordinatorService.partitionFor and Utils.abs).
 func groupPartition(group string, n int32) int32 {
 	h := javaHash(group)
-	if h == math.MinInt32 {
+	if h == math.MinInt32 || n == 0 {
 		return 0
 	}
 	return max(h, -h) % n

@@ -452,49 +452,36 @@ func TestHangingNamesTheTransaction(t *testing.T) {
 	})
 }
 
-// What to do about a transaction that hangs goes by its state and epoch, and, where those say
-// nothing of its records any more, by what is committed.
-func TestHangingRemedies(t *testing.T) {
-	const aborts = "abort --topic t --partition 0 --start-offset 5"
+// What is to become of a transaction that hangs goes by its state and epoch, and, where those
+// say nothing of its records any more, by what is committed.
+func TestHangVerdicts(t *testing.T) {
 	for _, c := range []struct {
-		state       string
-		v2          bool
-		epoch       int16 // that of the records is 7
-		want, never string
+		state string
+		v2    bool
+		epoch int16 // that of the records is 7
+		want  Verdict
 	}{
-		{"CompleteCommit", false, 8, "COMMIT marker", aborts},
-		{"CompleteCommit", true, 8, "COMMIT marker", aborts},
-		{"PrepareCommit", true, 8, "never an abort", aborts},
-		{"Ongoing", true, 7, "its timeout", aborts},
-		{"PrepareAbort", true, 8, "coordinator's log", aborts},
-		{"CompleteAbort", true, 8, aborts, "COMMIT"},
-		{"CompleteAbort", false, 7, aborts, "COMMIT"},
-		{"CompleteCommit", true, 7, aborts, "COMMIT"}, // it is the one before
-		{"Empty", true, 7, aborts, "COMMIT"},
-		{"CompleteCommit", true, 46, "not committed (all up to 3 are), or is in t/0 again behind it, abort it", "restart"},
-		{"CompleteAbort", true, 46, "not committed (all up to 3 are), or is in t/0 again behind it, abort it", "restart"},
-		{"Empty", true, 9, "if it is committed and there once, write the missing COMMIT marker (WriteTxnMarkers for producer 1, epoch 7)", "restart"},
-		{"Empty", false, 8, "if it is committed and there once, write", "restart"},
+		{"CompleteCommit", false, 7, Commits},
+		{"CompleteCommit", true, 8, Commits},
+		{"PrepareCommit", true, 8, Waits},
+		{"Ongoing", true, 7, Waits},
+		{"PrepareAbort", true, 8, Waits},
+		{"CompleteAbort", true, 8, Aborts},
+		{"CompleteAbort", false, 7, Aborts},
+		{"CompleteCommit", true, 7, Aborts}, // it is the one before
+		{"Empty", true, 7, Aborts},
+		{"CompleteCommit", true, 46, ByNumber},
+		{"CompleteAbort", true, 46, ByNumber},
+		{"Empty", true, 9, ByNumber},
+		{"Empty", false, 8, ByNumber},
 	} {
-		s := &Session{v2: c.v2}
-		got := s.remedyFor(c.state, c.epoch, "t", 0, &kadm.DescribedProducer{ProducerID: 1, ProducerEpoch: 7, CurrentTxnStartOffset: 5}, "all up to 3 are")
-		if !strings.Contains(got, c.want) || strings.Contains(got, c.never) {
-			t.Errorf("%s at epoch %d, v2 %v: got %q, want %q in it and not %q", c.state, c.epoch, c.v2, got, c.want, c.never)
+		h := &Hang{ID: "x", State: c.state, IDEpoch: c.epoch, Epoch: 7, v2: c.v2}
+		if got, why := h.Verdict(); got != c.want || why == "" {
+			t.Errorf("%s at epoch %d, v2 %v: got %s (%s), want %s", c.state, c.epoch, c.v2, got, why, c.want)
 		}
 	}
-}
-
-// What is committed is told to whoever has to end a transaction that hangs.
-func TestCountedTellsWhatIsCommitted(t *testing.T) {
-	e := local(t, 1)
-	s := e.session(e.config("a"))
-	a := assigned(t, s, 1)[0]
-	if got := s.counted(t.Context(), 0); got != "nothing is" {
-		t.Errorf("got %q, and nothing was committed", got)
-	}
-	commitUntilDone(t, s, e.records(0, "one"), output(a, 1, 3))
-	if got := s.counted(t.Context(), 0); got != "all up to 3 are" {
-		t.Errorf("got %q, and 3 are committed", got)
+	if got, _ := new(Hang).Verdict(); got != Aborts {
+		t.Errorf("of which no coordinator knows: got %s", got)
 	}
 }
 

@@ -211,9 +211,9 @@ func TestTold(t *testing.T) {
 	if got := note(p, &total{facts: s.Facts}); got != "kills: 2 kinds of moments (least often: b, 5)" {
 		t.Errorf("got %q", got)
 	}
-	s.read(p, "ok", []byte(`{"what":"kills","count":0,"failed":false,"broker_faults":1,"records":5,"hits":{"c":1}}`+"\n"+`{"what":"kills","count":1,"failed":false,"hits":{"c":0}}`))
-	if got := note(p, &total{facts: s.Facts}); got != "kills: 2 kinds of moments (least often: b, 5); never at c; 1 runs ended by a transaction that the broker left without its markers" {
-		t.Errorf("with a run that the broker cut short: got %q", got)
+	s.read(p, "ok", []byte(`{"what":"kills","count":1,"failed":false,"broker_faults":2,"hits":{"c":0}}`))
+	if got := note(p, &total{facts: s.Facts}); got != "kills: 2 kinds of moments (least often: b, 5); never at c; 2 partitions in which the broker left a transaction without its markers, ended as an operator would" {
+		t.Errorf("with a fault of the broker's: got %q", got)
 	}
 	l := &ledger{trees: map[string]string{}, lines: []slice{s}}
 	l.lines[0].Part = p.name

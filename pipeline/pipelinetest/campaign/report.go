@@ -55,9 +55,6 @@ func hits(t *total) map[string]int {
 	all := map[string]int{}
 	for _, f := range t.facts {
 		points, _ := f["hits"].(map[string]any)
-		if f["count"] == 0.0 { // cut short by the broker
-			continue
-		}
 		for point, n := range points {
 			n, _ := n.(float64)
 			all[point] += int(n)
@@ -86,7 +83,7 @@ func note(p *part, t *total) string {
 	sums, most := map[string]float64{}, map[string]float64{}
 	for _, f := range t.facts {
 		for name, v := range f {
-			if v, ok := v.(float64); ok && (f["count"] != 0.0 || name == "broker_faults") {
+			if v, ok := v.(float64); ok {
 				sums[name] += v
 				most[name] = max(most[name], v)
 			}
@@ -112,7 +109,7 @@ func note(p *part, t *total) string {
 		{"clickhouse_kills", "%.0f kills of ClickHouse besides"},
 		{"broker_stops", "%.0f stops of the broker besides"},
 		{"rows_resent", "%.0f rows sent twice, which count once"},
-		{"broker_faults", "%.0f runs ended by a transaction that the broker left without its markers"},
+		{"broker_faults", "%.0f partitions in which the broker left a transaction without its markers, ended as an operator would"},
 	} {
 		if sums[s.name] > 0 {
 			add(s.text, sums[s.name])

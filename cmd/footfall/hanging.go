@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/schemas"
+	"footfall/sources/kafka"
+)
+
+func newHanging(g *global, b *brokersFlag) *cobra.Command {
+	var end bool
+	cmd := &cobra.Command{
+		Use:   "hanging",
+		Short: "Tell which transactions keep triggers from their readers; --end ends those that nobody else will",
+		Long: `Readers wait where a transaction in the trigger topic, in that of muted transitions or of dead
+letters, or in the group's offsets is neither committed nor aborted; so does a recovery. For
+moments that is usual. But a broker that is killed may come back without having written a
+transaction's last markers, and believe it has (seen in Apache Kafka 4.3, about once in twenty kills
+amid traffic): nothing ends that by itself, and kafka-transactions.sh can only abort, which
+loses what was committed.
+
+This tells of each what its coordinator knows and what is to become of it:
+
+  wait    somebody is at work on it
+  commit  it was committed
+  abort   it was not committed, or what it said was said again
+
+Where the coordinator has forgotten it, what the group has committed tells: outputs are
+numbered, and an offset's commit counts them. With --end it writes the markers that are
+missing, which takes the right ClusterAction on the cluster; readers go on at once, and what
+waits for it in "footfall run" does within a minute. Exit code 1 when something is left to end.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, err := g.config(b.settings()...)
+			if err != nil {
+				return err
+			}
+			cl, err := c.connect(ctx)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			if err := c.allowed(ctx, cl, c.hangingNeeds()); err != nil {
+				return err
+			}
+			hangs, err := findHanging(ctx, c, cl)
+			if err != nil {
+				return c.permit(err)
+			}
+			return tellHanging(ctx, c, cl, hangs, end, cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&end, "end", false, "write the markers that are missing")
+	b.add(cmd)
+	return cmd
+}
+
+// hangingNeeds is what it takes to look for transactions that hang.
+func (c *Config) hangingNeeds() []kafka.Need {
+	t := &c.Kafka.Topics
+	needs := []kafka.Need{
+		{On: kafka.OnGroup, Name: c.Kafka.Group, Do: []kmsg.ACLOperation{canDescribe}},
+		{On: kafka.OnTransactionalID, Name: c.Kafka.Group + "/", Prefix: true, Do: []kmsg.ACLOperation{canDescribe}},
+	}
+	for _, name := range []string{t.Triggers, t.Muted, t.DeadLetters, kafka.OffsetsTopic} {
+		needs = append(needs, kafka.Need{On: kafka.OnTopic, Name: name, Do: []kmsg.ACLOperation{canRead}})
+	}
+	return needs
+}
+
+// hanging is a transaction that hangs, and what is to become of it.
+type hanging struct {
+	*kafka.Hang
+	verdict kafka.Verdict
+	why     string
+}
+
+// findHanging looks for them, and at what is committed where their coordinators don't tell.
+func findHanging(ctx context.Context, c *Config, cl *kgo.Client) ([]hanging, error) {
+	t := &c.Kafka.Topics
+	found, err := kafka.FindHangs(ctx, cl, c.Kafka.Group, t.Triggers, t.Muted, t.DeadLetters)
+	if err != nil {
+		return nil, err
+	}
+	var all []hanging
+	for _, h := range found {
+		x := hanging{Hang: h}
+		if x.verdict, x.why = h.Verdict(); x.verdict == kafka.ByNumber && t.outputs(h.Topic) {
+			if x.verdict, x.why, err = byNumber(ctx, c, cl, h); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, x)
+	}
+	for i := range all { // offsets have no number: they go with the outputs of their transaction
+		x := &all[i]
+		for _, y := range all {
+			if x.verdict == kafka.ByNumber && y.ProducerID == x.ProducerID && y.Epoch == x.Epoch && y.verdict != kafka.ByNumber {
+				x.verdict, x.why = y.verdict, "so are the outputs of its transaction: "+y.why
+			}
+		}
+	}
+	return all, nil
+}
+
+// outputs tells whether a topic is one of those that outputs go to.
+func (t *TopicsConfig) outputs(name string) bool {
+	return name == t.Triggers || name == t.Muted || name == t.DeadLetters
+}
+
+// byNumber holds the number of a transaction's first output against what is committed, and
+// looks whether it was said again since.
+func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang) (kafka.Verdict, string, error) {
+	committed, err := marks(ctx, c, cl)
+	if err != nil {
+		return "", "", err
+	}
+	t := &c.Kafka.Topics
+	first, at := uint64(0), time.Time{}
+	err = c.readRaw(ctx, h.Topic, h.Partition, h.Offset, func(r *kgo.Record) (more bool, err error) {
+		if r.ProducerID != h.ProducerID || r.Attrs.IsControl() {
+			return false, fmt.Errorf("%s/%d: offset %d is not the first record of producer %d any more", h.Topic, h.Partition, r.Offset, h.ProducerID)
+		}
+		first, err = t.numberOf(r)
+		at = r.Timestamp
+		return false, err
+	})
+	if err == nil && first == 0 {
+		err = fmt.Errorf("%s/%d has nothing from offset %d on", h.Topic, h.Partition, h.Offset)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if n := committed[h.Partition].N; first > n {
+		return kafka.Aborts, fmt.Sprintf("its first output is number %d, and up to %d are committed", first, n), nil
+	}
+	again := ""
+	for _, topic := range []string{t.Triggers, t.Muted, t.DeadLetters} {
+		offset, err := saidAgain(ctx, c, cl, h, topic, first, at)
+		if err != nil {
+			return "", "", err
+		}
+		if offset >= 0 {
+			again = fmt.Sprintf("its first output, number %d, was said again, and committed, at %s/%d offset %d", first, topic, h.Partition, offset)
+		}
+	}
+	if again != "" {
+		return kafka.Aborts, again, nil
+	}
+	return kafka.Commits, fmt.Sprintf("its first output is number %d, which is committed and nowhere else", first), nil
+}
+
+// numberOf reads the number of an output.
+func (t *TopicsConfig) numberOf(r *kgo.Record) (uint64, error) {
+	name := schemas.HeaderN
+	if r.Topic == t.DeadLetters {
+		name = schemas.HeaderDeadN
+	}
+	for _, header := range r.Headers {
+		if header.Key == name {
+			return strconv.ParseUint(string(header.Value), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%s/%d: offset %d has no header %s: something else writes to this topic", r.Topic, r.Partition, r.Offset, name)
+}
+
+// saidAgain looks for a committed output of a number in a topic, of another transaction than
+// one that hangs, from the time on at which that was written; -1: there is none.
+func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, topic string, n uint64, since time.Time) (offset int64, err error) {
+	from := h.Offset + 1
+	if topic != h.Topic {
+		offsets, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+		if err == nil {
+			err = offsets.Error()
+		}
+		if err != nil {
+			return -1, fmt.Errorf("kafka: offsets of %s: %w", topic, err)
+		}
+		o, _ := offsets.Lookup(topic, h.Partition)
+		from = o.Offset
+	}
+	offset, by, decided := int64(-1), int64(-1), false // a candidate, and its producer, whose marker decides
+	err = c.readRaw(ctx, topic, h.Partition, from, func(r *kgo.Record) (more bool, err error) {
+		switch {
+		case r.ProducerID == h.ProducerID && r.ProducerEpoch == h.Epoch:
+			return true, nil
+		case r.Attrs.IsControl():
+			if r.ProducerID != by {
+				return true, nil
+			}
+			if decided = r.Key[len(r.Key)-1] == 1; !decided { // aborted
+				offset, by = -1, -1
+			}
+			return !decided, nil
+		}
+		number, err := c.Kafka.Topics.numberOf(r)
+		if err == nil && number == n {
+			offset, by = r.Offset, r.ProducerID
+		}
+		return true, err
+	})
+	if by >= 0 && !decided && err == nil {
+		return -1, fmt.Errorf("%s/%d: output %d is at offset %d, in a transaction that is not decided yet: ask again", topic, h.Partition, n, offset)
+	}
+	return offset, err
+}
+
+// readRaw gives the records of a partition from an offset on, decided or not, and markers,
+// until each wants no more, or to the end as it was when it began.
+func (c *Config) readRaw(ctx context.Context, topic string, partition int32, from int64, each func(r *kgo.Record) (more bool, err error)) error {
+	cl, err := c.connect(ctx, kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("kafka: end of %s: %w", topic, err)
+	}
+	end, _ := ends.Lookup(topic, partition)
+	for next := from; next < end.Offset; {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil && !kerr.IsRetriable(err) {
+			return fmt.Errorf("kafka: read %s/%d: %w", topic, partition, err)
+		}
+		for _, r := range fetches.Records() {
+			if r.Offset >= end.Offset {
+				return nil
+			}
+			more, err := each(r)
+			if err != nil || !more {
+				return err
+			}
+			next = r.Offset + 1
+		}
+	}
+	return nil
+}
+
+// tellHanging prints what hangs, and ends it if it should.
+func tellHanging(ctx context.Context, c *Config, cl *kgo.Client, hangs []hanging, end bool, out io.Writer) error {
+	if len(hangs) == 0 {
+		fmt.Fprintln(out, "nothing is undecided")
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PARTITION\tFROM OFFSET\tTRANSACTION\tSTATE\tTO DO\tWHY")
+	left, ended := 0, 0
+	for _, h := range hangs {
+		todo := string(h.verdict)
+		switch {
+		case h.verdict == kafka.Waits:
+		case end && h.verdict != kafka.ByNumber:
+			if err := h.End(ctx, cl, h.verdict == kafka.Commits); err != nil {
+				return errors.Join(w.Flush(), c.permit(err))
+			}
+			todo = map[kafka.Verdict]string{kafka.Aborts: "aborted", kafka.Commits: "committed"}[h.verdict]
+			ended++
+		default:
+			left++
+		}
+		fmt.Fprintf(w, "%s/%d\t%d\t%s\t%s\t%s\t%s\n", h.Topic, h.Partition, h.Offset, h.ID, h.State, todo, h.why)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if ended > 0 {
+		fmt.Fprintf(out, "%s ended\n", counted(ended, "transaction"))
+	}
+	if left > 0 {
+		if !end {
+			fmt.Fprintln(out, "to end them: footfall topics hanging --end")
+		}
+		return errRefused
+	}
+	return nil
+}

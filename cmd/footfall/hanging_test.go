@@ -1,0 +1,232 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"footfall/schemas"
+	"footfall/sources/kafka"
+)
+
+// forged is what a coordinator says of transactional ids, as one does that has forgotten
+// their transactions or left out their markers.
+type forged struct {
+	mu     sync.Mutex
+	states map[string]kmsg.DescribeTransactionsResponseTransactionState
+}
+
+// forge has a broker's coordinator say so.
+func forge(broker *kafka.Local) *forged {
+	f := &forged{states: map[string]kmsg.DescribeTransactionsResponseTransactionState{}}
+	broker.Cluster().ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster().KeepControl()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		req, ok := r.(*kmsg.DescribeTransactionsRequest)
+		if !ok || len(req.TransactionalIDs) != 1 {
+			return nil, nil, false
+		}
+		state, ok := f.states[req.TransactionalIDs[0]]
+		if !ok {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
+		resp.TransactionStates = append(resp.TransactionStates, state)
+		return resp, nil, true
+	})
+	return f
+}
+
+// say writes an output in a transaction of its own, and leaves that open.
+func (h *house) say(topic string, partition int32, n int) (cl *kgo.Client, id string) {
+	h.t.Helper()
+	id = h.conf.Kafka.Group + "/" + rand.Text()
+	cl, err := h.conf.client(kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(cl.Close)
+	if err := cl.BeginTransaction(); err != nil {
+		h.t.Fatal(err)
+	}
+	r := &kgo.Record{Topic: topic, Partition: partition, Value: fmt.Appendf(nil, "output %d", n), Headers: []kgo.RecordHeader{{Key: schemas.HeaderN, Value: fmt.Append(nil, n)}}}
+	if topic == h.conf.Kafka.Topics.DeadLetters {
+		r.Headers[0].Key = schemas.HeaderDeadN
+	}
+	if err := cl.ProduceSync(h.t.Context(), r).FirstErr(); err != nil {
+		h.t.Fatal(err)
+	}
+	return cl, id
+}
+
+// says does so, and ends it.
+func (h *house) says(topic string, partition int32, n int, how kgo.TransactionEndTry) {
+	h.t.Helper()
+	cl, _ := h.say(topic, partition, n)
+	if err := cl.EndTransaction(h.t.Context(), how); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Transactions that hang are told apart by what their coordinators know of them, and by what
+// is committed where those know nothing, and are ended so that each output is there as it
+// was committed: once, or not at all.
+func TestHanging(t *testing.T) {
+	broker, err := kafka.StartLocal(kafka.LocalConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	coordinator := forge(broker)
+	h := prepareHouse(t, broker.Addr(), "http://127.0.0.1:8123/none", schemas.Live, "clickhouse.enabled=false", "kafka.partitions=10")
+	h.run("topics", "create")
+	if got := h.run("topics", "hanging"); got != "nothing is undecided\n" {
+		t.Errorf("got %q", got)
+	}
+	topics := &h.conf.Kafka.Topics
+	const committed = 3
+	var all kadm.Offsets
+	for p := range int32(10) {
+		mark := schemas.Mark{Partition: p, Next: 9, N: committed}
+		text, err := mark.AppendText(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Add(kadm.Offset{Topic: topics.Events, Partition: p, At: 9, LeaderEpoch: -1, Metadata: string(text)})
+	}
+	cl, err := h.conf.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := kadm.NewClient(cl).CommitAllOffsets(t.Context(), h.conf.Kafka.Group, all); err != nil {
+		t.Fatal(err)
+	}
+
+	cases := []struct {
+		what    string
+		topic   string
+		n       int
+		state   string // "": as it is
+		epoch   int16  // more than its own
+		again   func(p int32)
+		want    string // what is to be done
+		because string
+		visible []string
+	}{
+		{what: "at work", topic: topics.Triggers, n: 4, want: "wait", because: "the broker aborts it after its timeout"},
+		{what: "without its markers", topic: topics.Triggers, n: 3, state: "CompleteCommit", epoch: 1, want: "commit", because: "its marker was never written", visible: []string{"output 3"}},
+		{what: "aborted without its markers", topic: topics.Muted, n: 4, state: "CompleteAbort", epoch: 1, want: "abort", because: "its marker was never written"},
+		{what: "forgotten before it was committed", topic: topics.Triggers, n: 4, state: "Empty", epoch: 2, want: "abort", because: "its first output is number 4, and up to 3 are committed"},
+		{what: "forgotten after it was", topic: topics.Triggers, n: 3, state: "Empty", epoch: 2, want: "commit", because: "number 3, which is committed and nowhere else", visible: []string{"output 3"}},
+		{
+			what: "said again behind it", topic: topics.Triggers, n: 2, state: "CompleteCommit", epoch: 30,
+			again: func(p int32) { h.says(topics.Triggers, p, 2, kgo.TryCommit) }, want: "abort", because: "was said again, and committed, at " + topics.Triggers, visible: []string{"output 2"},
+		},
+		{
+			what: "said again behind it, and aborted", topic: topics.DeadLetters, n: 3, state: "Empty", epoch: 2,
+			again: func(p int32) { h.says(topics.DeadLetters, p, 3, kgo.TryAbort) }, want: "commit", because: "nowhere else", visible: []string{"output 3"},
+		},
+		{
+			what: "said again in another topic", topic: topics.Triggers, n: 3, state: "Empty", epoch: 2,
+			again: func(p int32) { h.says(topics.Muted, p, 3, kgo.TryCommit) }, want: "abort", because: "was said again, and committed, at " + topics.Muted,
+		},
+	}
+	for p, c := range cases {
+		open, name := h.say(c.topic, int32(p), c.n)
+		if c.again != nil {
+			c.again(int32(p))
+		}
+		if c.state == "" { // as it is
+			continue
+		}
+		id, epoch, err := open.ProducerID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := kmsg.NewDescribeTransactionsResponseTransactionState()
+		state.TransactionalID, state.ProducerID, state.ProducerEpoch, state.State = name, id, epoch+c.epoch, c.state
+		coordinator.mu.Lock()
+		coordinator.states[state.TransactionalID] = state
+		coordinator.mu.Unlock()
+	}
+
+	said := h.left("topics", "hanging")
+	for p, c := range cases {
+		place := fmt.Sprintf("%s/%d ", c.topic, p)
+		i := slices.IndexFunc(strings.Split(said, "\n"), func(line string) bool { return strings.HasPrefix(line, place) })
+		if i < 0 {
+			t.Errorf("%s: %s is not among\n%s", c.what, place, said)
+			continue
+		}
+		line := strings.Split(said, "\n")[i]
+		if words := strings.Fields(line); len(words) < 5 || words[4] != c.want || !strings.Contains(line, c.because) {
+			t.Errorf("%s: got\n%s\nwant %s, because %s", c.what, line, c.want, c.because)
+		}
+	}
+	if !strings.Contains(said, "to end them: footfall topics hanging --end") {
+		t.Errorf("got\n%s\nwant to be told how they are ended", said)
+	}
+	if got := h.run("topics", "hanging", "--end"); !strings.Contains(got, fmt.Sprintf("%d transactions ended", len(cases)-1)) {
+		t.Errorf("got\n%s\nwant all ended but the one at work", got)
+	}
+	if got := h.run("topics", "hanging"); strings.Count(got, "\n") != 2 || !strings.Contains(got, "wait") {
+		t.Errorf("got\n%s\nwant the one at work alone", got)
+	}
+	for p, c := range cases {
+		if c.want == "wait" {
+			continue
+		}
+		if got := h.visible(c.topic, int32(p)); !slices.Equal(got, c.visible) {
+			t.Errorf("%s: visible %q, want %q", c.what, got, c.visible)
+		}
+	}
+}
+
+// visible gives what any reader sees in a partition.
+func (h *house) visible(topic string, partition int32) (values []string) {
+	h.t.Helper()
+	cl, err := h.conf.connect(h.t.Context(), kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(h.t.Context(), topic)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	end, _ := ends.Lookup(topic, partition)
+	for next := int64(0); next < end.Offset; {
+		fetches := cl.PollFetches(h.t.Context())
+		if err := fetches.Err(); err != nil {
+			h.t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if next = r.Offset + 1; !r.Attrs.IsControl() {
+				values = append(values, string(r.Value))
+			}
+		})
+	}
+	return values
+}
+
+// left runs a command that ends with exit code 1: something is left to do.
+func (h *house) left(args ...string) string {
+	h.t.Helper()
+	c := h.command(args...)
+	out, err := c.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailed {
+		h.t.Fatalf("footfall %s: %v, want exit code 1", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
