@@ -26,8 +26,8 @@ type task struct {
 // to the committer. Both are bounded: when the stream is full the goroutine waits,
 // when the inbox is full the fetcher stops polling, and the queue grows in Kafka
 // instead of here. Of a partition whose outputs can't be written it leaves out what comes,
-// and reads it again later: the others have nothing to do with that. It ends when it is drained, when its ownership is lost, and
-// when recovery fails; gone is closed then.
+// and reads it again later: the others have nothing to do with that. It ends when it is
+// drained, when its ownership is lost, and when recovery fails; gone is closed then.
 type partition struct {
 	number int32
 	epoch  int64
