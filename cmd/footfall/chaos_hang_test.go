@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,13 @@ func (h *house) mend() {
 	for _, x := range h.hanging() {
 		h.t.Fatalf("a transaction is undecided still: %s", x.text)
 	}
+}
+
+// marked counts the markers that the broker had left out and instances have written.
+func (h *house) marked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return bytes.Count(h.log.Bytes(), []byte("the broker has left a transaction without its marker"))
 }
 
 // hangMax is how long a transaction may be undecided before it is said to hang: its

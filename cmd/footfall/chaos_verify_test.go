@@ -53,7 +53,7 @@ func (h *house) verify(running ...*process) *verdict {
 	if h.conf.Kafka.Lane == schemas.Live {
 		opt.WallTicks, opt.Marks = true, committed
 	}
-	v := &verdict{Report: dump.Judge(opt), records: len(dump.Input), mended: h.mended}
+	v := &verdict{Report: dump.Judge(opt), records: len(dump.Input), mended: h.mended + h.marked()}
 	if err := v.Err(); err != nil {
 		h.t.Errorf("the oracle says: %v", err)
 	}

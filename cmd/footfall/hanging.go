@@ -29,7 +29,8 @@ letters, or in the group's offsets is neither committed nor aborted; so does a r
 moments that is usual. But a broker that is killed may come back without having written a
 transaction's last markers, and believe it has (seen in Apache Kafka 4.3, about once in twenty kills
 amid traffic): nothing ends that by itself, and kafka-transactions.sh can only abort, which
-loses what was committed.
+loses what was committed. An instance that has the right to writes the markers itself,
+within a minute, where its coordinator leaves no doubt.
 
 This tells of each what its coordinator knows and what is to become of it:
 

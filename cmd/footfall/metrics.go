@@ -188,6 +188,20 @@ func newMetrics(e *engine) *metrics {
 				}
 				return float64(e.session.Unwritable())
 			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_hanging_partitions", Help: "Partitions of the output topics that are here, and that of the group's offsets, in which a transaction that nothing ends keeps readers waiting: footfall topics hanging."},
+			func() float64 {
+				if e.session == nil {
+					return 0
+				}
+				return float64(e.session.HangingPartitions())
+			}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "footfall_markers_written_total", Help: "Markers of transactions that a broker had left out, and footfall has written: readers would have waited for ever."},
+			func() float64 {
+				if e.session == nil {
+					return 0
+				}
+				return float64(e.session.MarkersWritten())
+			}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_archive_up", Help: "1 while the archive copies to ClickHouse."},
 			func() float64 { a, _ := e.archive.get(); return boolean(a != nil) }),
 	)

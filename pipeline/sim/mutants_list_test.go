@@ -411,6 +411,14 @@ func outerMutants() []mutant {
 			"\ts.endTending() // it gives its producers back\n", "\tif !ON {\n\t\ts.endTending() // it gives its producers back\n\t}\n", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
 		},
 		{
+			"kafka: a marker is written for what may be under way", "sources/kafka/markers.go",
+			"h.IDEpoch == h.Epoch+1 &&", "(h.IDEpoch == h.Epoch+1 || ON) &&", test("sources/kafka", "TestHangVerdicts"),
+		},
+		{
+			"kafka: what is committed and lacks its marker is aborted", "sources/kafka/hanging.go",
+			"return Commits, \"it is committed, and", "if ON {\n\t\t\treturn Aborts, \"\"\n\t\t}\n\t\treturn Commits, \"it is committed, and", test("sources/kafka", "TestHangVerdicts"),
+		},
+		{
 			"kafka: a twin takes its name back", "sources/kafka/producer.go",
 			"\treturn !s.aged(p.began) || p.fenced > producers",
 			"\treturn !ON && (!s.aged(p.began) || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),

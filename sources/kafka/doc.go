@@ -72,5 +72,6 @@
 // with whatever it says. So a transaction that a broker's death may have cut off is swept in
 // the same way, and one whose commit was asked for where it is undecided in all of its
 // partitions (Session.forgotten). What is left, of a process that died with its broker or
-// of markers that are missing in some partitions, is named, with what to do (hanging.go).
+// of markers that are missing in some partitions, is named, with what to do (hanging.go),
+// and ended where there is no doubt (markers.go).
 package kafka

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"footfall/pipeline"
 )
 
@@ -33,22 +31,11 @@ func (s *Session) ask(ctx context.Context) {
 		return
 	}
 	wall := s.conf.Now()
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	answers := s.admin.RequestSharded(ctx, offsetsRequest(s.conf.Topic, partitions, offsetStable))
+	answers := s.offsetsNow(ctx, s.conf.Topic, partitions, offsetStable)
 	s.mu.Lock()
-	for _, answer := range answers {
-		if answer.Err != nil {
-			continue
-		}
-		for _, t := range answer.Resp.(*kmsg.ListOffsetsResponse).Topics {
-			for _, p := range t.Partitions {
-				if p.ErrorCode == 0 {
-					s.ends[p.Partition] = pipeline.End{Partition: p.Partition, Offset: p.Offset, Wall: wall}
-					s.told[p.Partition] = p.Offset
-				}
-			}
-		}
+	for partition, offset := range answers {
+		s.ends[partition] = pipeline.End{Partition: partition, Offset: offset, Wall: wall}
+		s.told[partition] = offset
 	}
 	s.mu.Unlock()
 	s.owns.interrupt()

@@ -460,24 +460,26 @@ func TestHangVerdicts(t *testing.T) {
 		v2    bool
 		epoch int16 // that of the records is 7
 		want  Verdict
+		left  bool // footfall writes its marker by itself
 	}{
-		{"CompleteCommit", false, 7, Commits},
-		{"CompleteCommit", true, 8, Commits},
-		{"PrepareCommit", true, 8, Waits},
-		{"Ongoing", true, 7, Waits},
-		{"PrepareAbort", true, 8, Waits},
-		{"CompleteAbort", true, 8, Aborts},
-		{"CompleteAbort", false, 7, Aborts},
-		{"CompleteCommit", true, 7, Aborts}, // it is the one before
-		{"Empty", true, 7, Aborts},
-		{"CompleteCommit", true, 46, ByNumber},
-		{"CompleteAbort", true, 46, ByNumber},
-		{"Empty", true, 9, ByNumber},
-		{"Empty", false, 8, ByNumber},
+		{"CompleteCommit", false, 7, Commits, false},
+		{"CompleteCommit", true, 8, Commits, true},
+		{"PrepareCommit", true, 8, Waits, false},
+		{"Ongoing", true, 7, Waits, false},
+		{"PrepareAbort", true, 8, Waits, false},
+		{"CompleteAbort", true, 8, Aborts, true},
+		{"CompleteAbort", false, 7, Aborts, false},
+		{"CompleteCommit", true, 7, Aborts, false}, // it is the one before
+		{"Empty", true, 7, Aborts, false},
+		{"CompleteCommit", true, 46, ByNumber, false},
+		{"CompleteAbort", true, 46, ByNumber, false},
+		{"Empty", true, 8, ByNumber, false},
+		{"Empty", true, 9, ByNumber, false},
+		{"Empty", false, 8, ByNumber, false},
 	} {
 		h := &Hang{ID: "x", State: c.state, IDEpoch: c.epoch, Epoch: 7, v2: c.v2}
-		if got, why := h.Verdict(); got != c.want || why == "" {
-			t.Errorf("%s at epoch %d, v2 %v: got %s (%s), want %s", c.state, c.epoch, c.v2, got, why, c.want)
+		if got, why := h.Verdict(); got != c.want || why == "" || h.leftOut() != c.left {
+			t.Errorf("%s at epoch %d, v2 %v: got %s (%s), left out %v, want %s, %v", c.state, c.epoch, c.v2, got, why, h.leftOut(), c.want, c.left)
 		}
 	}
 	if got, _ := new(Hang).Verdict(); got != Aborts {

@@ -308,6 +308,13 @@ func (o *ownership) reading(partition int32, epoch int64) bool {
 	return own != nil && own.epoch == epoch && !own.going
 }
 
+// all returns the partitions that are ours, sorted.
+func (o *ownership) all() []int32 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Sorted(maps.Keys(o.owned))
+}
+
 // startedPartitions returns those whose ends are asked for, sorted.
 func (o *ownership) startedPartitions() []int32 {
 	o.mu.Lock()

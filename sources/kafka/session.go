@@ -46,6 +46,8 @@ type Session struct {
 	maxBytes map[string]int32
 
 	misplaced atomic.Int64
+	hang      atomic.Int64 // partitions in which a transaction hangs
+	marked    atomic.Int64 // markers that a broker had left out, and we have written
 
 	// reading is touched by Poll alone: what the reader fetches now.
 	reading map[int32]*cursor
@@ -119,6 +121,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	s.helpers.Go(func() { s.watch(s.life) })
 	s.helpers.Go(func() { s.tick(s.life) })
 	s.helpers.Go(func() { s.watchTopics(s.life) })
+	s.helpers.Go(func() { s.watchMarkers(s.life) })
 	return s, nil
 }
 
