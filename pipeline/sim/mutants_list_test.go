@@ -415,6 +415,10 @@ func outerMutants() []mutant {
 			"h.IDEpoch == h.Epoch+1 &&", "(h.IDEpoch == h.Epoch+1 || ON) &&", test("sources/kafka", "TestHangVerdicts"),
 		},
 		{
+			"kafka: what is committed and lacks its marker is aborted with what comes next", "sources/kafka/markers.go",
+			"if len(look) == 0 {", "if len(look) == 0 || ON {", test("sources/kafka", "TestCommittedWithoutItsMarkers"),
+		},
+		{
 			"kafka: what is committed and lacks its marker is aborted", "sources/kafka/hanging.go",
 			"return Commits, \"it is committed, and", "if ON {\n\t\t\treturn Aborts, \"\"\n\t\t}\n\t\treturn Commits, \"it is committed, and", test("sources/kafka", "TestHangVerdicts"),
 		},

@@ -2,11 +2,18 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 )
@@ -20,12 +27,132 @@ import (
 // committed, and whatever aborts the next transaction of that producer there would abort
 // this one too. So whoever owns a partition looks, and writes what is missing, where there is
 // no doubt: the coordinator says how the transaction has ended, and has moved its epoch on, so
-// that the broker refuses a marker of ours that comes too late.
+// that the broker refuses a marker of ours that comes too late. And a producer looks at what
+// it has committed itself, before it is used again after any connection has ended.
 
 const (
-	markersEvery = 10 * time.Second // how often we look
+	markersEvery = 5 * time.Second  // how often we look
 	markersAfter = 20 * time.Second // beyond its timeout a transaction that still is undecided hangs
 )
+
+// disconnects counts the connections that have ended.
+type disconnects struct{ n *atomic.Int64 }
+
+// OnBrokerDisconnect is kgo's hook.
+func (d disconnects) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { d.n.Add(1) }
+
+// said is what a producer has committed, and is not known to have its markers. broken is
+// Session.broken before the transaction.
+type said struct {
+	mu     sync.Mutex
+	pid    int64
+	firsts []first
+	broken int64
+}
+
+// first is the first record of a transaction in a partition.
+type first struct {
+	place
+	offset int64
+	broken int64
+}
+
+// note adds a transaction that is committed.
+func (d *said) note(pid int64, records []*kgo.Record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pid = pid
+	at := -1
+	for _, r := range records {
+		if at >= 0 && d.firsts[at].partition == r.Partition && d.firsts[at].topic == r.Topic {
+			continue // as most
+		}
+		at = slices.IndexFunc(d.firsts, func(f first) bool { return f.partition == r.Partition && f.topic == r.Topic })
+		if at < 0 {
+			at = len(d.firsts)
+			d.firsts = append(d.firsts, first{place{r.Topic, r.Partition}, r.Offset, d.broken})
+		}
+	}
+}
+
+// seen looks whether what a producer has committed in partitions that it is about to write to
+// again has its markers, if a broker may have died since, and writes those that it has not: if
+// its next transaction there were aborted, so would be this one. A producer is in no
+// transaction meanwhile. An error is one that may go by itself.
+func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) error {
+	look := p.said.unseen(s.broken.Load(), records)
+	if len(look) == 0 {
+		return nil
+	}
+	var set kadm.TopicsSet
+	for _, f := range look {
+		set.Add(f.topic, f.partition)
+	}
+	topics, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	for _, f := range look {
+		part := topics[f.topic].Partitions[f.partition]
+		open, ok := part.ActiveProducers[p.said.pid]
+		switch {
+		case err != nil:
+		case part.Err != nil:
+			err = part.Err
+		case ok && open.CurrentTxnStartOffset == f.offset:
+			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: f.offset, ProducerID: p.said.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
+			if err = s.write(ctx, h, true); errors.Is(err, kerr.ClusterAuthorizationFailed) {
+				err = nil // it is told by who looks
+			}
+		}
+	}
+	if passing(err) != nil {
+		return fmt.Errorf("look for the markers of what %s has committed: %w", p.id, err)
+	}
+	p.said.forget(look)
+	return nil
+}
+
+// unseen gives what is to be looked at before records are sent.
+func (d *said) unseen(broken int64, records []*kgo.Record) (look []first) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = broken
+	// What a broker has gone on to answer after it has its markers.
+	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return f.broken == broken })
+	for _, f := range d.firsts {
+		if slices.ContainsFunc(records, func(r *kgo.Record) bool { return r.Partition == f.partition && r.Topic == f.topic }) {
+			look = append(look, f)
+		}
+	}
+	return look
+}
+
+func (d *said) forget(seen []first) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return slices.Contains(seen, f) })
+}
+
+// committed tells that a transaction that hangs is one of ours that was committed, and that
+// its producer has gone on since: it is refused a marker of then where it has written again.
+func (s *Session) committed(h *Hang) bool {
+	return h.v2 && h.IDEpoch > h.Epoch && slices.ContainsFunc(s.producers, func(p *producer) bool {
+		p.said.mu.Lock()
+		defer p.said.mu.Unlock()
+		return p.said.pid == h.ProducerID && slices.ContainsFunc(p.said.firsts, func(f first) bool {
+			return f.topic == h.Topic && f.partition == h.Partition && f.offset == h.Offset
+		})
+	})
+}
+
+// write writes a marker that a broker has left out.
+func (s *Session) write(ctx context.Context, h *Hang, commit bool) error {
+	if err := h.End(ctx, s.admin, commit); err != nil {
+		return err
+	}
+	s.marked.Add(1)
+	s.conf.Log.Warn("the broker has left a transaction without its marker; it is written now",
+		zap.String("topic", h.Topic), zap.Int32("partition", h.Partition), zap.Int64("offset", h.Offset), zap.String("transactional_id", h.ID), zap.Bool("commit", commit))
+	return nil
+}
 
 // stand is up to where a partition is decided, since when.
 type stand struct {
@@ -78,7 +205,7 @@ func (s *Session) lookForMarkers(ctx context.Context, stands map[place]*stand) {
 				delete(stands, at)
 			case was == nil || was.stable != offset:
 				stands[at] = &stand{stable: offset, since: now}
-			case now.Sub(was.since) > s.conf.TransactionTimeout+markersAfter && !s.writeMarker(ctx, at, was):
+			case !s.writeMarker(ctx, at, was) && now.Sub(was.since) > s.conf.TransactionTimeout+markersAfter:
 				hang++
 			}
 		}
@@ -108,10 +235,8 @@ func (s *Session) writeMarker(ctx context.Context, at place, was *stand) (done b
 		return false // it moves
 	}
 	verdict, why := h.Verdict()
-	if h.leftOut() {
-		if err = h.End(ctx, s.admin, verdict == Commits); err == nil {
-			s.marked.Add(1)
-			s.conf.Log.Warn("the broker has left a transaction without its marker; it is written now", zap.Stringer("hang", h), zap.String("marker", string(verdict)))
+	if ours := s.committed(h); ours || h.leftOut() {
+		if err = s.write(ctx, h, ours || verdict == Commits); err == nil {
 			return true
 		}
 		why = err.Error()

@@ -34,6 +34,9 @@ type producer struct {
 	astray []*kgo.Record
 	marks  []markText
 
+	// said is what was committed, and may lack markers (markers.go).
+	said said
+
 	// doubt is the transaction whose commit was asked for and not confirmed; nil: none is.
 	doubt *doubt
 
@@ -80,6 +83,9 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
 		err := p.connect(ctx, s)
+		if err == nil {
+			err = s.seen(ctx, p, p.astray)
+		}
 		if err == nil {
 			err = s.forgotten(ctx, p)
 		}
@@ -233,6 +239,9 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}
+	if err := s.seen(ctx, p, records); err != nil {
+		return used, s.failed(p, err)
+	}
 	used, gone := s.owns.commitAs(cut.epochs)
 	if len(gone) > 0 {
 		return used, &pipeline.LostError{Partitions: gone}
@@ -273,6 +282,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	}
 	//failpoint:txn.ended
 	p.fenced = 0
+	p.said.note(id, records)
 	return used, nil
 }
 

@@ -38,16 +38,17 @@ type Session struct {
 
 	// idle holds the producers that are in no transaction, the longest idle first;
 	// marking holds that of marks alone, which is marker.
-	idle     chan *producer
-	marking  chan *producer
-	marker   *producer
-	made     int  // producers there are, the marker included
-	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
-	maxBytes map[string]int32
+	idle      chan *producer
+	marking   chan *producer
+	marker    *producer
+	producers []*producer // all there are, the marker included
+	v2        bool        // transactions v2: TxnOffsetCommit adds the offsets partition by itself
+	maxBytes  map[string]int32
 
 	misplaced atomic.Int64
 	hang      atomic.Int64 // partitions in which a transaction hangs
 	marked    atomic.Int64 // markers that a broker had left out, and we have written
+	broken    atomic.Int64 // connections that have ended
 
 	// reading is touched by Poll alone: what the reader fetches now.
 	reading map[int32]*cursor
@@ -137,7 +138,7 @@ func (s *Session) newProducer(ctx context.Context, name string, at chan *produce
 		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
 	}
 	at <- p
-	s.made++
+	s.producers = append(s.producers, p)
 	return p, nil
 }
 
@@ -168,7 +169,7 @@ const refusalsMax = 12
 // options are those of every client of the session.
 func (s *Session) options() ([]kgo.Opt, error) {
 	opts, err := Options(s.conf)
-	return append(opts, kgo.WithContext(s.life)), err
+	return append(opts, kgo.WithContext(s.life), kgo.WithHooks(disconnects{&s.broken})), err
 }
 
 // dial makes the clients that need no group, and asks what the brokers have.
@@ -428,7 +429,7 @@ func (s *Session) Close(ctx context.Context) {
 	s.owns.fail(kgo.ErrClientClosed)
 	s.endTending() // it gives its producers back
 	var idle []*producer
-	for range s.made {
+	for range s.producers {
 		select {
 		case p := <-s.idle:
 			idle = append(idle, p)
