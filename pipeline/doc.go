@@ -358,6 +358,10 @@
 //	70cac69  an output partition that took no writes (no        read by a reviewer   kafka.TestSickPartition, pipeline,
 //	         leader, too few replicas) silenced its whole                           held_test.go, brokersim.TestOthers-
 //	         process, and every other partition in it                               GoOnBesideASickPartition
+//	4f1a21d  what a killed broker called committed, and left   chaos, broker killed kafka.TestCommittedWithoutIts-
+//	         without markers, was aborted with what its                             Markers
+//	         producer did next there, if that was; until then
+//	         its readers waited
 //
 // # How fast it is
 //
