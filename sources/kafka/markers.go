@@ -28,7 +28,8 @@ import (
 // this one too. So whoever owns a partition looks, and writes what is missing, where there is
 // no doubt: the coordinator says how the transaction has ended, and has moved its epoch on, so
 // that the broker refuses a marker of ours that comes too late. And a producer looks at what
-// it has committed itself, before it is used again after any connection has ended.
+// it has committed itself, or had aborted, before it is used again after any connection has
+// ended.
 
 const (
 	markersEvery = 5 * time.Second  // how often we look
@@ -41,8 +42,8 @@ type disconnects struct{ n *atomic.Int64 }
 // OnBrokerDisconnect is kgo's hook.
 func (d disconnects) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { d.n.Add(1) }
 
-// said is what a producer has committed, and is not known to have its markers. broken is
-// Session.broken before the transaction.
+// said is what a producer has written in transactions that have ended, and are not known to
+// have their markers. broken is Session.broken before the last.
 type said struct {
 	mu     sync.Mutex
 	pid    int64
@@ -53,12 +54,20 @@ type said struct {
 // first is the first record of a transaction in a partition.
 type first struct {
 	place
-	offset int64
+	offset int64 // -1: not known, of the group's offsets
 	broken int64
+	commit bool // it was committed, not aborted
 }
 
-// note adds a transaction that is committed.
-func (d *said) note(pid int64, records []*kgo.Record) {
+// noteEnd adds a transaction that has ended, whose records were acknowledged.
+func (s *Session) noteEnd(p *producer, pid int64, records []*kgo.Record, commit bool) {
+	p.said.note(pid, records, commit)
+	if partition := s.offsetsAt.Load(); partition >= 0 {
+		p.said.note(pid, []*kgo.Record{{Topic: OffsetsTopic, Partition: partition, Offset: -1}}, commit)
+	}
+}
+
+func (d *said) note(pid int64, records []*kgo.Record, commit bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pid = pid
@@ -70,15 +79,15 @@ func (d *said) note(pid int64, records []*kgo.Record) {
 		at = slices.IndexFunc(d.firsts, func(f first) bool { return f.partition == r.Partition && f.topic == r.Topic })
 		if at < 0 {
 			at = len(d.firsts)
-			d.firsts = append(d.firsts, first{place{r.Topic, r.Partition}, r.Offset, d.broken})
+			d.firsts = append(d.firsts, first{place{r.Topic, r.Partition}, r.Offset, d.broken, commit})
 		}
 	}
 }
 
-// seen looks whether what a producer has committed in partitions that it is about to write to
-// again has its markers, if a broker may have died since, and writes those that it has not: if
-// its next transaction there were aborted, so would be this one. A producer is in no
-// transaction meanwhile. An error is one that may go by itself.
+// seen looks whether what a producer has committed, or had aborted, in partitions that it is
+// about to write to again has its markers, if a broker may have died since, and writes those
+// that it has not: else it would become of it what becomes of the producer's next transaction
+// there. A producer is in no transaction meanwhile. An error is one that may go by itself.
 func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) error {
 	look := p.said.unseen(s.broken.Load(), records)
 	if len(look) == 0 {
@@ -96,15 +105,15 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) 
 		case err != nil:
 		case part.Err != nil:
 			err = part.Err
-		case ok && open.CurrentTxnStartOffset == f.offset:
-			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: f.offset, ProducerID: p.said.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
-			if err = s.write(ctx, h, true); errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		case ok && open.CurrentTxnStartOffset >= 0 && (f.offset < 0 || f.offset == open.CurrentTxnStartOffset):
+			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: p.said.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
+			if err = s.write(ctx, h, f.commit); errors.Is(err, kerr.ClusterAuthorizationFailed) {
 				err = nil // it is told by who looks
 			}
 		}
 	}
 	if passing(err) != nil {
-		return fmt.Errorf("look for the markers of what %s has committed: %w", p.id, err)
+		return fmt.Errorf("look for the markers of %s: %w", p.id, err)
 	}
 	p.said.forget(look)
 	return nil
@@ -118,7 +127,7 @@ func (d *said) unseen(broken int64, records []*kgo.Record) (look []first) {
 	// What a broker has gone on to answer after it has its markers.
 	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return f.broken == broken })
 	for _, f := range d.firsts {
-		if slices.ContainsFunc(records, func(r *kgo.Record) bool { return r.Partition == f.partition && r.Topic == f.topic }) {
+		if f.topic == OffsetsTopic || slices.ContainsFunc(records, func(r *kgo.Record) bool { return r.Partition == f.partition && r.Topic == f.topic }) {
 			look = append(look, f)
 		}
 	}
@@ -131,16 +140,19 @@ func (d *said) forget(seen []first) {
 	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return slices.Contains(seen, f) })
 }
 
-// committed tells that a transaction that hangs is one of ours that was committed, and that
-// its producer has gone on since: it is refused a marker of then where it has written again.
-func (s *Session) committed(h *Hang) bool {
-	return h.v2 && h.IDEpoch > h.Epoch && slices.ContainsFunc(s.producers, func(p *producer) bool {
+// ours tells that a transaction that hangs is one of ours, how it has ended, and that its
+// producer has gone on since: it is refused a marker of then where it has written again.
+func (s *Session) ours(h *Hang) (commit, known bool) {
+	for _, p := range s.producers {
 		p.said.mu.Lock()
-		defer p.said.mu.Unlock()
-		return p.said.pid == h.ProducerID && slices.ContainsFunc(p.said.firsts, func(f first) bool {
-			return f.topic == h.Topic && f.partition == h.Partition && f.offset == h.Offset
-		})
-	})
+		for _, f := range p.said.firsts {
+			if p.said.pid == h.ProducerID && f.topic == h.Topic && f.partition == h.Partition && f.offset == h.Offset {
+				commit, known = f.commit, h.v2 && h.IDEpoch > h.Epoch
+			}
+		}
+		p.said.mu.Unlock()
+	}
+	return commit, known
 }
 
 // write writes a marker that a broker has left out.
@@ -166,11 +178,16 @@ func (s *Session) watchMarkers(ctx context.Context) {
 	ticker := time.NewTicker(markersEvery)
 	defer ticker.Stop()
 	stands := map[place]*stand{}
-	for {
+	for ticks := 0; ; ticks++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if ticks%12 == 0 && s.offsetsAt.Load() < 0 { // nobody has committed anything yet, or we may not read it
+			if info, err := s.meta(ctx, OffsetsTopic, false); err == nil && len(info.leaders) > 0 {
+				s.offsetsAt.Store(groupPartition(s.conf.Group, int32(len(info.leaders))))
+			}
 		}
 		s.lookForMarkers(ctx, stands)
 	}
@@ -186,8 +203,8 @@ func (s *Session) lookForMarkers(ctx context.Context, stands map[place]*stand) {
 	for _, topic := range s.names[1:] {
 		look[topic] = owned
 	}
-	if info, err := s.meta(ctx, OffsetsTopic, false); err == nil && len(owned) > 0 {
-		look[OffsetsTopic] = []int32{groupPartition(s.conf.Group, int32(len(info.leaders)))}
+	if partition := s.offsetsAt.Load(); partition >= 0 && len(owned) > 0 {
+		look[OffsetsTopic] = []int32{partition}
 	}
 	maps.DeleteFunc(stands, func(at place, _ *stand) bool { return !slices.Contains(look[at.topic], at.partition) })
 	now, hang := time.Now(), 0
@@ -235,8 +252,12 @@ func (s *Session) writeMarker(ctx context.Context, at place, was *stand) (done b
 		return false // it moves
 	}
 	verdict, why := h.Verdict()
-	if ours := s.committed(h); ours || h.leftOut() {
-		if err = s.write(ctx, h, ours || verdict == Commits); err == nil {
+	commit, known := s.ours(h)
+	if !known {
+		commit = verdict == Commits
+	}
+	if known || h.leftOut() {
+		if err = s.write(ctx, h, commit); err == nil {
 			return true
 		}
 		why = err.Error()

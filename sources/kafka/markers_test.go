@@ -113,19 +113,51 @@ func TestMarkersAreLookedForWhereTheyMayLack(t *testing.T) {
 	}
 }
 
-// A transaction that hangs is known for one of ours that was committed, though its coordinator
+// One that was aborted, and has no marker either, is not committed with what its producer
+// commits next.
+func TestAbortedWithoutItsMarkers(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	p := <-s.idle
+	lost := e.records(0, "aborted")
+	id, _, err := p.cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.cl.BeginTransaction(), s.produce(t.Context(), p, lost)); err != nil {
+		t.Fatal(err)
+	}
+	s.noteEnd(p, id, lost, false)
+	s.broken.Add(1)
+	if err := s.seen(t.Context(), p, e.records(0, "next")); err != nil {
+		t.Fatal(err)
+	}
+	s.idle <- p
+	if got := e.visible(e.out[0], 0); len(got) != 0 {
+		t.Errorf("visible: %q, and it was aborted", got)
+	}
+	if got := s.MarkersWritten(); got != 1 {
+		t.Errorf("%d markers written, want 1", got)
+	}
+}
+
+// A transaction that hangs is known for one of ours, and how it ended, though its coordinator
 // has ended others of that producer since and tells nothing of it any more.
-func TestOwnCommittedTransactionIsKnown(t *testing.T) {
+func TestOwnTransactionIsKnown(t *testing.T) {
 	p := &producer{}
 	s := &Session{producers: []*producer{{}, p}}
 	r := Hang{Topic: "t", Partition: 3, Offset: 70, ProducerID: 9, Epoch: 5, IDEpoch: 70, State: "CompleteCommit", v2: true}
-	if s.committed(&r) {
-		t.Error("nothing was committed")
+	if _, known := s.ours(&r); known {
+		t.Error("nothing was said")
 	}
 	records := []*kgo.Record{{Topic: "t", Partition: 3, Offset: 70}, {Topic: "t", Partition: 3, Offset: 71}, {Topic: "u", Partition: 3, Offset: 4}}
-	p.said.note(9, records)
-	if !s.committed(&r) {
+	p.said.note(9, records[:2], true)
+	p.said.note(9, records[2:], false)
+	if commit, known := s.ours(&r); !commit || !known {
 		t.Error("it was committed")
+	}
+	if commit, known := s.ours(&Hang{Topic: "u", Partition: 3, Offset: 4, ProducerID: 9, Epoch: 5, IDEpoch: 6, v2: true}); commit || !known {
+		t.Error("it was aborted")
 	}
 	for name, change := range map[string]func(h *Hang){
 		"another record":                   func(h *Hang) { h.Offset = 71 },
@@ -136,15 +168,16 @@ func TestOwnCommittedTransactionIsKnown(t *testing.T) {
 		"of which epochs say nothing (v1)": func(h *Hang) { h.v2 = false },
 	} {
 		h := r
-		if change(&h); s.committed(&h) {
-			t.Errorf("%s: taken for committed", name)
+		change(&h)
+		if _, known := s.ours(&h); known {
+			t.Errorf("%s: taken for known", name)
 		}
 	}
 	if look := p.said.unseen(1, records[2:]); len(look) != 1 || look[0].topic != "u" {
 		t.Errorf("to be looked at: got %v, want what is written to", look)
 	}
 	p.said.forget(p.said.unseen(1, records))
-	if s.committed(&r) {
+	if _, known := s.ours(&r); known {
 		t.Error("it was seen to be there")
 	}
 }

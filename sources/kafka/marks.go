@@ -51,6 +51,9 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}
+	if err := s.seen(ctx, p, nil); err != nil {
+		return used, s.failed(p, err)
+	}
 	used, gone := s.owns.commitAs(cut.epochs)
 	if len(gone) > 0 {
 		return used, &pipeline.LostError{Partitions: gone}
@@ -59,6 +62,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	//failpoint:marks.adding
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {
 		p.lost(nil, cut.marks, err)
+		s.noteEnd(p, p.pid, nil, false)
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
@@ -70,6 +74,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	}
 	//failpoint:marks.committed
 	p.fenced = 0
+	s.noteEnd(p, pid, nil, true)
 	return used, nil
 }
 

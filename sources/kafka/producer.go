@@ -268,21 +268,26 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	}
 	if err != nil {
 		p.lost(records, cut.marks, err)
+		s.noteEnd(p, id, records, false)
 		s.abort(ctx, p, err)
 		return used, s.refused(p, err)
 	}
 	//failpoint:txn.offsets-added
 	if err := p.settle(ctx, records); err != nil {
+		s.noteEnd(p, id, records, false)
 		s.abort(ctx, p, err)
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		p.doubt = &doubt{id, epoch, oneEach(nil, records), slices.Clone(cut.marks)}
+		if unattempted(err) {
+			s.noteEnd(p, id, records, false)
+		}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:txn.ended
 	p.fenced = 0
-	p.said.note(id, records)
+	s.noteEnd(p, id, records, true)
 	return used, nil
 }
 
@@ -503,8 +508,7 @@ func (s *Session) refused(p *producer, err error) error {
 // unknown ends a transaction whose commit was asked for and not confirmed, as far
 // as it can, and says what that means.
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
-	// Of these kgo, or the broker, knows that nothing was committed.
-	if errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable) {
+	if unattempted(err) {
 		s.abort(ctx, p, err)
 		return s.failed(p, fmt.Errorf("end: %w", err))
 	}
@@ -518,6 +522,12 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 		return s.fence(p, again)
 	}
 	return fmt.Errorf("kafka: end of the transaction of partitions %v: outcome unknown: %w", cut.partitions(), err)
+}
+
+// unattempted tells the errors of EndTxn of which kgo, or the broker, knows that nothing was
+// committed.
+func unattempted(err error) bool {
+	return errors.Is(err, kerr.OperationNotAttempted) || errors.Is(err, kerr.TransactionAbortable)
 }
 
 // twin tells whether a producer was fenced by another process of the same name, and

@@ -49,6 +49,7 @@ type Session struct {
 	hang      atomic.Int64 // partitions in which a transaction hangs
 	marked    atomic.Int64 // markers that a broker had left out, and we have written
 	broken    atomic.Int64 // connections that have ended
+	offsetsAt atomic.Int32 // partition of __consumer_offsets that has the group's; -1: not known
 
 	// reading is touched by Poll alone: what the reader fetches now.
 	reading map[int32]*cursor
@@ -98,6 +99,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		metas:   make(map[string]topicInfo),
 		sick:    make(map[place]sickness),
 	}
+	s.offsetsAt.Store(-1)
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	s.tending, s.endTending = context.WithCancel(s.life)
 	defer func() {
