@@ -362,6 +362,8 @@
 //	         without markers, was aborted with what its                             Markers
 //	         producer did next there, if that was; until then
 //	         its readers waited
+//	809b6a6  what it called aborted was committed with that,    chaos, broker killed kafka.TestAbortedWithoutIts-
+//	         and said twice                                                         Markers
 //
 // # How fast it is
 //
