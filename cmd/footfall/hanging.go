@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -38,8 +40,8 @@ This tells of each what its coordinator knows and what is to become of it:
   commit  it was committed
   abort   it was not committed, or what it said was said again
 
-Where the coordinator has forgotten it, what the group has committed tells: outputs are
-numbered, and an offset's commit counts them. With --end it writes the markers that are
+Where the coordinator has forgotten it, a marker that it has written elsewhere tells, or else
+what the group has committed: outputs are numbered, and an offset's commit counts them. With --end it writes the markers that are
 missing, which takes the right ClusterAction on the cluster; readers go on at once, and what
 waits for it in "footfall run" does within a minute. Exit code 1 when something is left to end.`,
 		Args: noArgs,
@@ -99,8 +101,8 @@ func findHanging(ctx context.Context, c *Config, cl *kgo.Client) ([]hanging, err
 	var all []hanging
 	for _, h := range found {
 		x := hanging{Hang: h}
-		if x.verdict, x.why = h.Verdict(); x.verdict == kafka.ByNumber && t.outputs(h.Topic) {
-			if x.verdict, x.why, err = byNumber(ctx, c, cl, h); err != nil {
+		if x.verdict, x.why = h.Verdict(); x.verdict == kafka.ByNumber {
+			if x.verdict, x.why, err = look(ctx, c, cl, h); err != nil {
 				return nil, err
 			}
 		}
@@ -122,26 +124,87 @@ func (t *TopicsConfig) outputs(name string) bool {
 	return name == t.Triggers || name == t.Muted || name == t.DeadLetters
 }
 
+// look finds out what became of a transaction that its coordinator has forgotten: by a marker
+// of its in another partition, or else by the number of its first output.
+func look(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang) (v kafka.Verdict, why string, err error) {
+	var first *kgo.Record
+	err = c.readRaw(ctx, places{h.Topic: {h.Partition: kgo.NewOffset().At(h.Offset)}}, func(r *kgo.Record) (more bool, err error) {
+		first = r
+		return false, nil
+	})
+	switch {
+	case err != nil:
+		return "", "", err
+	case first == nil || first.ProducerID != h.ProducerID || first.Attrs.IsControl():
+		return "", "", fmt.Errorf("%s/%d: offset %d is not the first record of producer %d any more: ask again", h.Topic, h.Partition, h.Offset, h.ProducerID)
+	}
+	v, why, err = byMarker(ctx, c, cl, h, first.Timestamp)
+	if err != nil || v != kafka.ByNumber || !c.Kafka.Topics.outputs(h.Topic) {
+		return v, why, err
+	}
+	return byNumber(ctx, c, cl, h, first)
+}
+
+// byMarker looks for the transaction's marker in any partition, from the time on at which
+// its first record was written. Transactions of version 2 have another epoch each, and their
+// markers the next one.
+func byMarker(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, since time.Time) (kafka.Verdict, string, error) {
+	v, why := kafka.ByNumber, "its epoch is over, and no partition tells what became of it"
+	if !h.OwnEpoch() {
+		return v, why, nil
+	}
+	t := &c.Kafka.Topics
+	topics := []string{t.Triggers, t.Muted, t.DeadLetters}
+	if h.Topic == kafka.OffsetsTopic {
+		topics = append(topics, h.Topic)
+	}
+	from, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.Add(-clocksApart).UnixMilli(), topics...)
+	if err == nil {
+		err = from.Error()
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("kafka: offsets of %v: %w", topics, err)
+	}
+	all := places{}
+	from.Each(func(o kadm.ListedOffset) {
+		if o.Topic == kafka.OffsetsTopic && o.Partition != h.Partition {
+			return // another group's
+		}
+		if all[o.Topic] == nil {
+			all[o.Topic] = map[int32]kgo.Offset{}
+		}
+		all[o.Topic][o.Partition] = kgo.NewOffset().At(o.Offset)
+	})
+	err = c.readRaw(ctx, all, func(r *kgo.Record) (more bool, err error) {
+		if !r.Attrs.IsControl() || r.ProducerID != h.ProducerID || r.ProducerEpoch != h.Epoch+1 {
+			return true, nil
+		}
+		v = kafka.Aborts
+		if committing(r) {
+			v = kafka.Commits
+		}
+		why = fmt.Sprintf("its marker in %s/%d, offset %d, says so", r.Topic, r.Partition, r.Offset)
+		return false, nil
+	})
+	return v, why, err
+}
+
+// clocksApart is how far the clocks of brokers and instances may be apart: markers have the
+// broker's time.
+const clocksApart = 10 * time.Minute
+
+// committing tells a marker that commits from one that aborts.
+func committing(marker *kgo.Record) bool { return marker.Key[len(marker.Key)-1] == 1 }
+
 // byNumber holds the number of a transaction's first output against what is committed, and
 // looks whether it was said again since.
-func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang) (kafka.Verdict, string, error) {
+func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, record *kgo.Record) (kafka.Verdict, string, error) {
 	committed, err := marks(ctx, c, cl)
 	if err != nil {
 		return "", "", err
 	}
 	t := &c.Kafka.Topics
-	first, at := uint64(0), time.Time{}
-	err = c.readRaw(ctx, h.Topic, h.Partition, h.Offset, func(r *kgo.Record) (more bool, err error) {
-		if r.ProducerID != h.ProducerID || r.Attrs.IsControl() {
-			return false, fmt.Errorf("%s/%d: offset %d is not the first record of producer %d any more", h.Topic, h.Partition, r.Offset, h.ProducerID)
-		}
-		first, err = t.numberOf(r)
-		at = r.Timestamp
-		return false, err
-	})
-	if err == nil && first == 0 {
-		err = fmt.Errorf("%s/%d has nothing from offset %d on", h.Topic, h.Partition, h.Offset)
-	}
+	first, err := t.numberOf(record)
 	if err != nil {
 		return "", "", err
 	}
@@ -150,7 +213,7 @@ func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang) (ka
 	}
 	again := ""
 	for _, topic := range []string{t.Triggers, t.Muted, t.DeadLetters} {
-		offset, err := saidAgain(ctx, c, cl, h, topic, first, at)
+		offset, err := saidAgain(ctx, c, cl, h, topic, first, record.Timestamp)
 		if err != nil {
 			return "", "", err
 		}
@@ -194,7 +257,7 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 		from = o.Offset
 	}
 	offset, by, decided := int64(-1), int64(-1), false // a candidate, and its producer, whose marker decides
-	err = c.readRaw(ctx, topic, h.Partition, from, func(r *kgo.Record) (more bool, err error) {
+	err = c.readRaw(ctx, places{topic: {h.Partition: kgo.NewOffset().At(from)}}, func(r *kgo.Record) (more bool, err error) {
 		switch {
 		case r.ProducerID == h.ProducerID && r.ProducerEpoch == h.Epoch:
 			return true, nil
@@ -202,7 +265,7 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 			if r.ProducerID != by {
 				return true, nil
 			}
-			if decided = r.Key[len(r.Key)-1] == 1; !decided { // aborted
+			if decided = committing(r); !decided {
 				offset, by = -1, -1
 			}
 			return !decided, nil
@@ -219,37 +282,50 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 	return offset, err
 }
 
-// readRaw gives the records of a partition from an offset on, decided or not, and markers,
-// until each wants no more, or to the end as it was when it began.
-func (c *Config) readRaw(ctx context.Context, topic string, partition int32, from int64, each func(r *kgo.Record) (more bool, err error)) error {
-	cl, err := c.connect(ctx, kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}))
+// places are partitions of topics, and where to begin to read each.
+type places map[string]map[int32]kgo.Offset
+
+// readRaw gives the records of partitions, decided or not, and markers, until each wants no
+// more, or to the ends as they were when it began.
+func (c *Config) readRaw(ctx context.Context, from places, each func(r *kgo.Record) (more bool, err error)) error {
+	topics := slices.Collect(maps.Keys(from))
+	cl, err := c.connect(ctx, kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.KeepControlRecords(), kgo.ConsumePartitions(from))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topics...)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("kafka: end of %s: %w", topic, err)
+		return fmt.Errorf("kafka: ends of %v: %w", topics, err)
 	}
-	end, _ := ends.Lookup(topic, partition)
-	for next := from; next < end.Offset; {
+	left := 0 // partitions that are not read yet
+	for topic, partitions := range from {
+		for partition, offset := range partitions {
+			if end, _ := ends.Lookup(topic, partition); offset.EpochOffset().Offset < end.Offset {
+				left++
+			}
+		}
+	}
+	for left > 0 {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil && !kerr.IsRetriable(err) {
-			return fmt.Errorf("kafka: read %s/%d: %w", topic, partition, err)
+			return fmt.Errorf("kafka: read %v: %w", topics, err)
 		}
 		for _, r := range fetches.Records() {
+			end, _ := ends.Lookup(r.Topic, r.Partition)
 			if r.Offset >= end.Offset {
-				return nil
+				continue // of later
 			}
 			more, err := each(r)
 			if err != nil || !more {
 				return err
 			}
-			next = r.Offset + 1
+			if r.Offset == end.Offset-1 {
+				left--
+			}
 		}
 	}
 	return nil

@@ -114,12 +114,15 @@ func TestHanging(t *testing.T) {
 	}
 
 	cases := []struct {
-		what    string
-		topic   string
-		n       int
-		state   string // "": as it is
-		epoch   int16  // more than its own
-		again   func(p int32)
+		what  string
+		topic string
+		n     int
+		state string // "": as it is
+		epoch int16  // more than its own
+		again func(p int32)
+
+		elsewhere bool // it has a marker, which commits it, in another partition
+
 		want    string // what is to be done
 		because string
 		visible []string
@@ -136,6 +139,10 @@ func TestHanging(t *testing.T) {
 		{
 			what: "said again behind it, and aborted", topic: topics.DeadLetters, n: 3, state: "Empty", epoch: 2,
 			again: func(p int32) { h.says(topics.DeadLetters, p, 3, kgo.TryAbort) }, want: "commit", because: "nowhere else", visible: []string{"output 3"},
+		},
+		{
+			what: "forgotten, and committed elsewhere", topic: topics.Triggers, n: 5, state: "Empty", epoch: 2, elsewhere: true,
+			want: "commit", because: "its marker in " + topics.Muted, visible: []string{"output 5"},
 		},
 		{
 			what: "said again in another topic", topic: topics.Triggers, n: 3, state: "Empty", epoch: 2,
@@ -156,6 +163,13 @@ func TestHanging(t *testing.T) {
 		}
 		state := kmsg.NewDescribeTransactionsResponseTransactionState()
 		state.TransactionalID, state.ProducerID, state.ProducerEpoch, state.State = name, id, epoch+c.epoch, c.state
+		if c.elsewhere {
+			marker := kadm.TxnMarkers{ProducerID: id, ProducerEpoch: epoch + 1, Commit: true}
+			marker.Topics.Add(topics.Muted, 9)
+			if _, err := kadm.NewClient(cl).WriteTxnMarkers(t.Context(), marker); err != nil {
+				t.Fatal(err)
+			}
+		}
 		coordinator.mu.Lock()
 		coordinator.states[state.TransactionalID] = state
 		coordinator.mu.Unlock()

@@ -40,6 +40,10 @@ func (h *Hang) String() string {
 	return fmt.Sprintf("%s, of transaction %q, which is %s at epoch %d", who, h.ID, h.State, h.IDEpoch)
 }
 
+// OwnEpoch tells that the transaction has an epoch that no other one has, and its markers the
+// next one: it is of version 2 (KIP-890).
+func (h *Hang) OwnEpoch() bool { return h.v2 }
+
 // Verdict is what is to become of a transaction that hangs.
 type Verdict string
 
