@@ -253,6 +253,7 @@ func (e *engine) run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { e.epochs.run(beside) })
+	wg.Go(func() { e.endHanging(beside) })
 	select {
 	case err := <-known: // nothing is said before it is known whether it may be, and by which bounds
 		if err != nil {

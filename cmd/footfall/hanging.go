@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
 
 	"footfall/schemas"
 	"footfall/sources/kafka"
@@ -31,8 +32,8 @@ letters, or in the group's offsets is neither committed nor aborted; so does a r
 moments that is usual. But a broker that is killed may come back without having written a
 transaction's last markers, and believe it has (seen in Apache Kafka 4.3, about once in twenty kills
 amid traffic): nothing ends that by itself, and kafka-transactions.sh can only abort, which
-loses what was committed. An instance that has the right to writes the markers itself,
-within a minute, where its coordinator leaves no doubt.
+loses what was committed. An instance that has the right to ends by itself, within a minute
+or two, what this would end; without the right it logs what is to be done.
 
 This tells of each what its coordinator knows and what is to become of it:
 
@@ -280,6 +281,54 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 		return -1, fmt.Errorf("%s/%d: output %d is at offset %d, in a transaction that is not decided yet: ask again", topic, h.Partition, n, offset)
 	}
 	return offset, err
+}
+
+// lookEvery is how often an instance looks whether something hangs.
+const lookEvery = 15 * time.Second
+
+// endHanging ends what hangs, beside an engine that has seen that something does, until ctx
+// ends. Without the right to, it says so once; the session has said what hangs.
+func (e *engine) endHanging(ctx context.Context) {
+	log, told := e.log.Named("hanging"), false
+	for {
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return
+		}
+		if e.session.HangingPartitions() == 0 {
+			continue
+		}
+		if err := e.conf.endHangs(ctx, e.session.WriteMarker); err != nil && ctx.Err() == nil && !told {
+			told = true
+			log.Error("a transaction keeps readers waiting, and this instance can't end it: an administrator can, by footfall topics hanging --end", zap.Error(err))
+		}
+	}
+}
+
+// endHangs writes the markers of what hangs, where what is to become of it is known.
+func (c *Config) endHangs(ctx context.Context, write func(ctx context.Context, h *kafka.Hang, commit bool) error) error {
+	cl, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.hangingNeeds()); err != nil {
+		return err
+	}
+	hangs, err := findHanging(ctx, c, cl)
+	if err != nil {
+		return c.permit(err)
+	}
+	for _, h := range hangs {
+		if h.verdict != kafka.Aborts && h.verdict != kafka.Commits || !h.Fenced() {
+			continue
+		}
+		if err := write(ctx, h.Hang, h.verdict == kafka.Commits); err != nil {
+			return c.permit(err)
+		}
+	}
+	return nil
 }
 
 // places are partitions of topics, and where to begin to read each.

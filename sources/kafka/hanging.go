@@ -44,6 +44,10 @@ func (h *Hang) String() string {
 // next one: it is of version 2 (KIP-890).
 func (h *Hang) OwnEpoch() bool { return h.v2 }
 
+// Fenced tells that a marker that comes late does no harm: the transaction's epoch is over, so
+// that it is refused where its producer has written since.
+func (h *Hang) Fenced() bool { return h.v2 && (h.ID == "" || h.IDEpoch > h.Epoch) }
+
 // Verdict is what is to become of a transaction that hangs.
 type Verdict string
 

@@ -107,7 +107,7 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) 
 			err = part.Err
 		case ok && open.CurrentTxnStartOffset >= 0 && (f.offset < 0 || f.offset == open.CurrentTxnStartOffset):
 			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: p.said.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
-			if err = s.write(ctx, h, f.commit); errors.Is(err, kerr.ClusterAuthorizationFailed) {
+			if err = s.WriteMarker(ctx, h, f.commit); errors.Is(err, kerr.ClusterAuthorizationFailed) {
 				err = nil // it is told by who looks
 			}
 		}
@@ -147,7 +147,7 @@ func (s *Session) ours(h *Hang) (commit, known bool) {
 		p.said.mu.Lock()
 		for _, f := range p.said.firsts {
 			if p.said.pid == h.ProducerID && f.topic == h.Topic && f.partition == h.Partition && f.offset == h.Offset {
-				commit, known = f.commit, h.v2 && h.IDEpoch > h.Epoch
+				commit, known = f.commit, h.Fenced()
 			}
 		}
 		p.said.mu.Unlock()
@@ -155,8 +155,8 @@ func (s *Session) ours(h *Hang) (commit, known bool) {
 	return commit, known
 }
 
-// write writes a marker that a broker has left out.
-func (s *Session) write(ctx context.Context, h *Hang, commit bool) error {
+// WriteMarker writes a marker that a broker has left out: see Hang.End.
+func (s *Session) WriteMarker(ctx context.Context, h *Hang, commit bool) error {
 	if err := h.End(ctx, s.admin, commit); err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (s *Session) lookForMarkers(ctx context.Context, stands map[place]*stand) {
 				delete(stands, at)
 			case was == nil || was.stable != offset:
 				stands[at] = &stand{stable: offset, since: now}
-			case !s.writeMarker(ctx, at, was) && now.Sub(was.since) > s.conf.TransactionTimeout+markersAfter:
+			case !s.mend(ctx, at, was) && now.Sub(was.since) > s.conf.TransactionTimeout+markersAfter:
 				hang++
 			}
 		}
@@ -230,8 +230,8 @@ func (s *Session) lookForMarkers(ctx context.Context, stands map[place]*stand) {
 	s.hang.Store(int64(hang))
 }
 
-// writeMarker writes the marker that a partition lacks, and returns whether it needs no more.
-func (s *Session) writeMarker(ctx context.Context, at place, was *stand) (done bool) {
+// mend writes the marker that a partition lacks, and returns whether it needs no more.
+func (s *Session) mend(ctx context.Context, at place, was *stand) (done bool) {
 	tell := func(why string, h fmt.Stringer) {
 		if !was.told {
 			was.told = true
@@ -257,7 +257,7 @@ func (s *Session) writeMarker(ctx context.Context, at place, was *stand) (done b
 		commit = verdict == Commits
 	}
 	if known || h.leftOut() {
-		if err = s.write(ctx, h, commit); err == nil {
+		if err = s.WriteMarker(ctx, h, commit); err == nil {
 			return true
 		}
 		why = err.Error()

@@ -146,7 +146,7 @@ func TestAbortedWithoutItsMarkers(t *testing.T) {
 func TestOwnTransactionIsKnown(t *testing.T) {
 	p := &producer{}
 	s := &Session{producers: []*producer{{}, p}}
-	r := Hang{Topic: "t", Partition: 3, Offset: 70, ProducerID: 9, Epoch: 5, IDEpoch: 70, State: "CompleteCommit", v2: true}
+	r := Hang{Topic: "t", Partition: 3, Offset: 70, ID: "x", ProducerID: 9, Epoch: 5, IDEpoch: 70, State: "CompleteCommit", v2: true}
 	if _, known := s.ours(&r); known {
 		t.Error("nothing was said")
 	}
@@ -156,7 +156,7 @@ func TestOwnTransactionIsKnown(t *testing.T) {
 	if commit, known := s.ours(&r); !commit || !known {
 		t.Error("it was committed")
 	}
-	if commit, known := s.ours(&Hang{Topic: "u", Partition: 3, Offset: 4, ProducerID: 9, Epoch: 5, IDEpoch: 6, v2: true}); commit || !known {
+	if commit, known := s.ours(&Hang{Topic: "u", Partition: 3, Offset: 4, ID: "x", ProducerID: 9, Epoch: 5, IDEpoch: 6, v2: true}); commit || !known {
 		t.Error("it was aborted")
 	}
 	for name, change := range map[string]func(h *Hang){
