@@ -163,7 +163,7 @@ func connecting(t *testing.T) (lines [][]string) {
 		"audit": {"--mend"}, "check": nil, "config": nil, "deadletters ls": nil, "deadletters republish": {"--same", "--reason", "bad_time"},
 		"explain": {"u0000001"}, "forecast": nil, "parity": {"--all", "--wait", "1s"}, "plan": {"cart", "--clickhouse"},
 		"publish": {events, "--mapping", "rees46"}, "simulate": {"--lane", "backfill", "--ago", "1d", "--count", "3"}, "snapshot ls": nil, "snapshot verify": nil,
-		"status": nil, "topics check": nil, "topics create": nil, "triggers pause": {"--reason", "test"}, "triggers resume": nil,
+		"status": nil, "topics check": nil, "topics create": nil, "topics hanging": nil, "triggers pause": {"--reason", "test"}, "triggers resume": nil,
 		"triggers show": nil, "verify": {"footfall/0/1"},
 	}
 	apart := []string{"run", // is started by itself
