@@ -235,7 +235,7 @@ func (s *Session) mend(ctx context.Context, at place, was *stand) (done bool) {
 	tell := func(why string, h fmt.Stringer) {
 		if !was.told {
 			was.told = true
-			s.conf.Log.Error("a transaction keeps readers waiting, and nothing ends it by itself: footfall topics hanging --end",
+			s.conf.Log.Error("a transaction keeps readers waiting; if it is not ended within two minutes: footfall topics hanging --end",
 				zap.Stringer("hang", h), zap.String("why", why))
 		}
 	}
