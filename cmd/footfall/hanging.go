@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
-	"footfall/schemas"
+	"footfall/sinks/triggers"
 	"footfall/sources/kafka"
 )
 
@@ -29,42 +28,33 @@ func newHanging(g *global, b *brokersFlag) *cobra.Command {
 		Short: "Tell which transactions keep triggers from their readers; --end ends those that nobody else will",
 		Long: `Readers wait where a transaction in the trigger topic, in that of muted transitions or of dead
 letters, or in the group's offsets is neither committed nor aborted; so does a recovery. For
-moments that is usual. But a broker that is killed may come back without having written a
-transaction's last markers, and believe it has (seen in Apache Kafka 4.3, about once in twenty kills
-amid traffic): nothing ends that by itself, and kafka-transactions.sh can only abort, which
-loses what was committed. An instance that has the right to ends by itself, within a minute
-or two, what this would end; without the right it logs what is to be done.
+moments that is usual. But a broker that is killed under load may come back without having
+written the last markers of transactions, and believe it has (seen in Apache Kafka 4.3):
+nothing of Kafka's ends that by itself, and kafka-transactions.sh can only abort, which loses
+what was committed. An instance that has the right to ends by itself, within a minute or two,
+what this would end where that does no harm if it comes late; else it logs what is to be done.
 
 This tells of each what its coordinator knows and what is to become of it:
 
   wait    somebody is at work on it
   commit  it was committed
   abort   it was not committed, or what it said was said again
+  look    nothing tells: it takes a person
 
 Where the coordinator has forgotten it, a marker that it has written elsewhere tells, or else
-what the group has committed: outputs are numbered, and an offset's commit counts them. With --end it writes the markers that are
-missing, which takes the right ClusterAction on the cluster; readers go on at once, and what
-waits for it in "footfall run" does within a minute. Exit code 1 when something is left to end.`,
+what the group has committed: outputs are numbered, and an offset's commit counts them. With
+--end it writes the markers that are missing, which takes the right ClusterAction on the
+cluster; readers go on at once, and what waits for it in "footfall run" does within a minute.
+Exit code 1 when something is left to end.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
 			c, err := g.config(b.settings()...)
 			if err != nil {
 				return err
 			}
-			cl, err := c.connect(ctx)
-			if err != nil {
-				return err
-			}
-			defer cl.Close()
-			if err := c.allowed(ctx, cl, c.hangingNeeds()); err != nil {
-				return err
-			}
-			hangs, err := findHanging(ctx, c, cl)
-			if err != nil {
-				return c.permit(err)
-			}
-			return tellHanging(ctx, c, cl, hangs, end, cmd.OutOrStdout())
+			return c.withHanging(cmd.Context(), func(cl *kgo.Client, hangs []hanging) error {
+				return tellHanging(cmd.Context(), cl, hangs, end, cmd.OutOrStdout())
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&end, "end", false, "write the markers that are missing")
@@ -90,6 +80,23 @@ type hanging struct {
 	*kafka.Hang
 	verdict kafka.Verdict
 	why     string
+}
+
+// withHanging looks for them, and has something done about them.
+func (c *Config) withHanging(ctx context.Context, do func(cl *kgo.Client, hangs []hanging) error) error {
+	cl, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := c.allowed(ctx, cl, c.hangingNeeds()); err != nil {
+		return err
+	}
+	hangs, err := findHanging(ctx, c, cl)
+	if err == nil {
+		err = do(cl, hangs)
+	}
+	return c.permit(err)
 }
 
 // findHanging looks for them, and at what is committed where their coordinators don't tell.
@@ -205,41 +212,23 @@ func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, rec
 		return "", "", err
 	}
 	t := &c.Kafka.Topics
-	first, err := t.numberOf(record)
+	first, err := triggers.NumberOf(record, t.DeadLetters)
 	if err != nil {
 		return "", "", err
 	}
 	if n := committed[h.Partition].N; first > n {
 		return kafka.Aborts, fmt.Sprintf("its first output is number %d, and up to %d are committed", first, n), nil
 	}
-	again := ""
 	for _, topic := range []string{t.Triggers, t.Muted, t.DeadLetters} {
 		offset, err := saidAgain(ctx, c, cl, h, topic, first, record.Timestamp)
 		if err != nil {
 			return "", "", err
 		}
 		if offset >= 0 {
-			again = fmt.Sprintf("its first output, number %d, was said again, and committed, at %s/%d offset %d", first, topic, h.Partition, offset)
+			return kafka.Aborts, fmt.Sprintf("its first output, number %d, was said again, and committed, at %s/%d offset %d", first, topic, h.Partition, offset), nil
 		}
-	}
-	if again != "" {
-		return kafka.Aborts, again, nil
 	}
 	return kafka.Commits, fmt.Sprintf("its first output is number %d, which is committed and nowhere else", first), nil
-}
-
-// numberOf reads the number of an output.
-func (t *TopicsConfig) numberOf(r *kgo.Record) (uint64, error) {
-	name := schemas.HeaderN
-	if r.Topic == t.DeadLetters {
-		name = schemas.HeaderDeadN
-	}
-	for _, header := range r.Headers {
-		if header.Key == name {
-			return strconv.ParseUint(string(header.Value), 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("%s/%d: offset %d has no header %s: something else writes to this topic", r.Topic, r.Partition, r.Offset, name)
 }
 
 // saidAgain looks for a committed output of a number in a topic, of another transaction than
@@ -271,7 +260,7 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 			}
 			return !decided, nil
 		}
-		number, err := c.Kafka.Topics.numberOf(r)
+		number, err := triggers.NumberOf(r, c.Kafka.Topics.DeadLetters)
 		if err == nil && number == n {
 			offset, by = r.Offset, r.ProducerID
 		}
@@ -287,9 +276,9 @@ func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, to
 const lookEvery = 15 * time.Second
 
 // endHanging ends what hangs, beside an engine that has seen that something does, until ctx
-// ends. Without the right to, it says so once; the session has said what hangs.
+// ends. Where it can't, it says why, once; the session has said what hangs.
 func (e *engine) endHanging(ctx context.Context) {
-	log, told := e.log.Named("hanging"), false
+	log, told := e.log.Named("hanging"), ""
 	for {
 		select {
 		case <-time.After(lookEvery):
@@ -297,38 +286,30 @@ func (e *engine) endHanging(ctx context.Context) {
 			return
 		}
 		if e.session.HangingPartitions() == 0 {
+			told = ""
 			continue
 		}
-		if err := e.conf.endHangs(ctx, e.session.WriteMarker); err != nil && ctx.Err() == nil && !told {
-			told = true
-			log.Error("a transaction keeps readers waiting, and this instance can't end it: an administrator can, by footfall topics hanging --end", zap.Error(err))
+		if err := e.conf.endHangs(ctx, e.session.WriteMarker); err != nil && ctx.Err() == nil && told != err.Error() {
+			told = err.Error()
+			log.Error("a transaction keeps readers waiting, and this instance has not ended it; whoever may can: footfall topics hanging --end", zap.Error(err))
 		}
 	}
 }
 
-// endHangs writes the markers of what hangs, where what is to become of it is known.
+// endHangs writes the markers of what hangs, where what is to become of it is known, and no
+// harm is done if they come late.
 func (c *Config) endHangs(ctx context.Context, write func(ctx context.Context, h *kafka.Hang, commit bool) error) error {
-	cl, err := c.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	if err := c.allowed(ctx, cl, c.hangingNeeds()); err != nil {
-		return err
-	}
-	hangs, err := findHanging(ctx, c, cl)
-	if err != nil {
-		return c.permit(err)
-	}
-	for _, h := range hangs {
-		if h.verdict != kafka.Aborts && h.verdict != kafka.Commits || !h.Fenced() {
-			continue
+	return c.withHanging(ctx, func(_ *kgo.Client, hangs []hanging) error {
+		for _, h := range hangs {
+			if h.verdict != kafka.Aborts && h.verdict != kafka.Commits || !h.Fenced() {
+				continue
+			}
+			if err := write(ctx, h.Hang, h.verdict == kafka.Commits); err != nil {
+				return err
+			}
 		}
-		if err := write(ctx, h.Hang, h.verdict == kafka.Commits); err != nil {
-			return c.permit(err)
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // places are partitions of topics, and where to begin to read each.
@@ -381,7 +362,7 @@ func (c *Config) readRaw(ctx context.Context, from places, each func(r *kgo.Reco
 }
 
 // tellHanging prints what hangs, and ends it if it should.
-func tellHanging(ctx context.Context, c *Config, cl *kgo.Client, hangs []hanging, end bool, out io.Writer) error {
+func tellHanging(ctx context.Context, cl *kgo.Client, hangs []hanging, end bool, out io.Writer) error {
 	if len(hangs) == 0 {
 		fmt.Fprintln(out, "nothing is undecided")
 		return nil
@@ -395,7 +376,7 @@ func tellHanging(ctx context.Context, c *Config, cl *kgo.Client, hangs []hanging
 		case h.verdict == kafka.Waits:
 		case end && h.verdict != kafka.ByNumber:
 			if err := h.End(ctx, cl, h.verdict == kafka.Commits); err != nil {
-				return errors.Join(w.Flush(), c.permit(err))
+				return errors.Join(w.Flush(), err)
 			}
 			todo = map[kafka.Verdict]string{kafka.Aborts: "aborted", kafka.Commits: "committed"}[h.verdict]
 			ended++

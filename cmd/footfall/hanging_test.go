@@ -26,6 +26,9 @@ type forged struct {
 	states map[string]kmsg.DescribeTransactionsResponseTransactionState
 }
 
+// manyEpochs is how far a producer has gone on that is at work still.
+const manyEpochs = 20
+
 // forge has a broker's coordinator say so.
 func forge(broker *kafka.Local) *forged {
 	f := &forged{states: map[string]kmsg.DescribeTransactionsResponseTransactionState{}}
@@ -43,6 +46,10 @@ func forge(broker *kafka.Local) *forged {
 		}
 		resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
 		resp.TransactionStates = append(resp.TransactionStates, state)
+		if state.ProducerEpoch > manyEpochs { // its producer goes on meanwhile
+			state.ProducerEpoch++
+			f.states[req.TransactionalIDs[0]] = state
+		}
 		return resp, nil, true
 	})
 	return f
@@ -63,6 +70,8 @@ func (h *house) say(topic string, partition int32, n int) (cl *kgo.Client, id st
 	r := &kgo.Record{Topic: topic, Partition: partition, Value: fmt.Appendf(nil, "output %d", n), Headers: []kgo.RecordHeader{{Key: schemas.HeaderN, Value: fmt.Append(nil, n)}}}
 	if topic == h.conf.Kafka.Topics.DeadLetters {
 		r.Headers[0].Key = schemas.HeaderDeadN
+		original := kgo.RecordHeader{Key: schemas.HeaderDeadN, Value: []byte("999")} // of the record that was refused
+		r.Headers = append([]kgo.RecordHeader{original}, r.Headers...)
 	}
 	if err := cl.ProduceSync(h.t.Context(), r).FirstErr(); err != nil {
 		h.t.Fatal(err)

@@ -486,11 +486,14 @@ func (s *Sink) decode(r *kgo.Record) (worker.Item, error) {
 	return item, nil
 }
 
-// numberOf reads an output's number, under the name it has in its topic. The last
-// header of the name is ours: a dead letter has those of the original in front.
-func (s *Sink) numberOf(r *kgo.Record) (uint64, error) {
+func (s *Sink) numberOf(r *kgo.Record) (uint64, error) { return NumberOf(r, s.conf.DeadLetters) }
+
+// NumberOf reads an output's number, under the name it has in its topic; deadLetters is that
+// of dead letters. The last header of the name is ours: a dead letter has those of the
+// original in front.
+func NumberOf(r *kgo.Record, deadLetters string) (uint64, error) {
 	name := schemas.HeaderN
-	if r.Topic == s.conf.DeadLetters {
+	if r.Topic == deadLetters {
 		name = schemas.HeaderDeadN
 	}
 	for _, v := range slices.Backward(r.Headers) {

@@ -150,9 +150,22 @@ func describeHang(ctx context.Context, cl *kgo.Client, v2 bool, topic string, pa
 	return h, nil
 }
 
+// steadyHang gives the first open transaction of a partition if it is still that after its
+// coordinator was asked, or nil: one that was done with it by then has no marker to come.
+func steadyHang(ctx context.Context, cl *kgo.Client, v2 bool, topic string, partition int32) (*Hang, error) {
+	h, err := describeHang(ctx, cl, v2, topic, partition)
+	if err != nil || h == nil {
+		return nil, err
+	}
+	again, err := describeHang(ctx, cl, v2, topic, partition)
+	if err != nil || again == nil || again.ProducerID != h.ProducerID || again.Offset != h.Offset || again.Epoch != h.Epoch {
+		return nil, err
+	}
+	return h, nil
+}
+
 // FindHangs gives the transactions that keep partitions of topics undecided, and of the
-// group's offsets, in order. One whose coordinator is done with it is looked at twice: it
-// has written all markers by then, so a partition without its has none to come.
+// group's offsets, in order.
 func FindHangs(ctx context.Context, cl *kgo.Client, group string, topics ...string) (hangs []*Hang, err error) {
 	adm := kadm.NewClient(cl)
 	have, err := featuresOf(ctx, cl)
@@ -184,13 +197,7 @@ func FindHangs(ctx context.Context, cl *kgo.Client, group string, topics ...stri
 			if e, _ := ends.Lookup(topic, partition); s.Offset >= e.Offset || topic == OffsetsTopic && partition != groups {
 				continue
 			}
-			h, err := describeHang(ctx, cl, have.transactions >= 2, topic, partition)
-			if err == nil && h != nil {
-				var again *Hang
-				if again, err = describeHang(ctx, cl, have.transactions >= 2, topic, partition); again == nil || again.Offset != h.Offset || again.Epoch != h.Epoch {
-					h = nil // it has ended meanwhile
-				}
-			}
+			h, err := steadyHang(ctx, cl, have.transactions >= 2, topic, partition)
 			if err != nil {
 				return hangs, fmt.Errorf("kafka: %w", err)
 			}

@@ -239,17 +239,13 @@ func (s *Session) mend(ctx context.Context, at place, was *stand) (done bool) {
 				zap.Stringer("hang", h), zap.String("why", why))
 		}
 	}
-	h, err := describeHang(ctx, s.admin, s.v2, at.topic, at.partition)
+	h, err := steadyHang(ctx, s.admin, s.v2, at.topic, at.partition)
 	switch {
 	case err != nil && !transient(err):
 		tell(err.Error(), at)
 		return false
-	case err != nil || h == nil:
+	case err != nil || h == nil: // no answer, or it moves
 		return err == nil
-	}
-	again, err := describeHang(ctx, s.admin, s.v2, at.topic, at.partition)
-	if err != nil || again == nil || *again != *h {
-		return false // it moves
 	}
 	verdict, why := h.Verdict()
 	commit, known := s.ours(h)

@@ -78,11 +78,10 @@ func (s *Session) Unwritable() int {
 	return len(s.sick)
 }
 
-// ails looks at why a transaction was not written in time, and gives its producer up to
-// tend where that is a partition's fault or its own: where the markers of the transaction
-// before can't be written, which are a partition's that this one may have nothing to do
-// with. Where nothing can be learnt, as of brokers that do not answer, it returns nil, and
-// the producer is the caller's.
+// ails looks at why a transaction was not written in time. With an error its producer is to be
+// tended: that is a partition's fault, or of the transaction before, the markers of which
+// can't be written to a partition that this one may have nothing to do with. Where nothing can
+// be learnt, as of brokers that do not answer, it returns nil.
 func (s *Session) ails(ctx context.Context, p *producer, err error) error {
 	late, ok := errors.AsType[*unackedError](err)
 	if !ok || p.doubt != nil {
@@ -117,6 +116,10 @@ func (s *Session) ails(ctx context.Context, p *producer, err error) error {
 // tend renews a producer that ails until that succeeds, or nothing will make it, and puts it
 // back among the others.
 func (s *Session) tend(p *producer) {
+	if s.tending.Err() != nil { // the session ends
+		s.idle <- p
+		return
+	}
 	s.helpers.Go(func() {
 		defer func() { s.idle <- p }()
 		for {
