@@ -27,7 +27,7 @@ type commits struct {
 	most   int // outputs in the next transaction, about: fewer after aborts
 	aborts int // one after the other
 
-	waiting sync.WaitGroup // for the time to try again
+	waiting sync.WaitGroup // see wait
 
 	mu      sync.Mutex
 	streams []*stream // in order of assignment; lost ones are removed by collect
@@ -35,7 +35,7 @@ type commits struct {
 	lazyAt  schemas.Millis
 	refused int           // times in a row that those that are held were
 	retries bool          // it is time to try them again
-	waits   bool          // waiting waits for that
+	waits   bool          // wait is waiting for that
 	wake    chan struct{} // capacity 1
 }
 
@@ -146,19 +146,6 @@ func (s *stream) isLost() bool {
 	s.commits.mu.Lock()
 	defer s.commits.mu.Unlock()
 	return s.lost
-}
-
-// stuck returns a channel that is closed while the stream is held.
-func (s *stream) stuck() <-chan struct{} {
-	s.commits.mu.Lock()
-	defer s.commits.mu.Unlock()
-	return s.holding
-}
-
-func (s *stream) isHeld() bool {
-	s.commits.mu.Lock()
-	defer s.commits.mu.Unlock()
-	return s.held
 }
 
 // mark is what was committed last.
@@ -405,48 +392,6 @@ func (s *sending) putBack() {
 	back := slices.Concat(s.outs, s.stream.outs)
 	last := back[len(back)-1]
 	s.stream.outs = slices.DeleteFunc(back, func(out *worker.Output) bool { return len(out.Items) == 0 && out != last })
-}
-
-// names tells that an error is of some of what was sent.
-func names(all []sending, e *UnwritableError) bool {
-	return slices.ContainsFunc(all, func(s sending) bool { return slices.Contains(e.Partitions, s.number) })
-}
-
-// hold puts back what can't be written, to be tried again in a while, and gives the rest,
-// which need not wait for it.
-func (c *commits) hold(ctx context.Context, all []sending, e *UnwritableError) (rest []sending) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range all {
-		switch {
-		case !slices.Contains(e.Partitions, s.number):
-			rest = append(rest, s)
-			continue
-		case !s.held:
-			s.held = true
-			close(s.holding)
-			s.tell()
-		}
-		s.putBack()
-	}
-	if e.Tried {
-		c.most = max(1, c.most/2)
-	}
-	if c.refused++; !c.waits && !c.cfg.Inline {
-		c.waits = true
-		refused := c.refused
-		c.waiting.Go(func() { c.wait(ctx, refused) })
-	}
-	return rest
-}
-
-// wait lets what is held be tried again in a while.
-func (c *commits) wait(ctx context.Context, refused int) {
-	c.cfg.Backoff(ctx, refused)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waits, c.retries = false, true
-	signal(c.wake)
 }
 
 func (c *commits) stillOurs(all []sending) []sending {

@@ -37,11 +37,11 @@ func pipelineMutants() []mutant {
 			"return len(out.Items) == 0 && out != last", "return (len(out.Items) == 0 || ON) && out != last", seedsFrom(1),
 		},
 		{
-			"what can't be written is given up", "pipeline/commit.go",
+			"what can't be written is given up", "pipeline/held.go",
 			"\t\t\ts.tell()\n\t\t}\n\t\ts.putBack()\n", "\t\t\ts.tell()\n\t\t}\n\t\tif !ON {\n\t\t\ts.putBack()\n\t\t}\n", seedsFrom(2),
 		},
 		{
-			"what could be written is given up with what can't be", "pipeline/commit.go",
+			"what could be written is given up with what can't be", "pipeline/held.go",
 			"\t\t\trest = append(rest, s)\n", "\t\t\tif !ON {\n\t\t\t\trest = append(rest, s)\n\t\t\t}\n", seedsFrom(2),
 		},
 		{

@@ -1,0 +1,64 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+)
+
+// A stream is held while what it says can't be written (UnwritableError). The committer puts
+// it back, and tries it again now and then; the other streams have nothing to do with that.
+
+// stuck returns a channel that is closed while the stream is held.
+func (s *stream) stuck() <-chan struct{} {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.holding
+}
+
+func (s *stream) isHeld() bool {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	return s.held
+}
+
+// names tells that an error is of some of what was sent.
+func names(all []sending, e *UnwritableError) bool {
+	return slices.ContainsFunc(all, func(s sending) bool { return slices.Contains(e.Partitions, s.number) })
+}
+
+// hold puts back what can't be written, to be tried again in a while, and gives the rest,
+// which need not wait for it.
+func (c *commits) hold(ctx context.Context, all []sending, e *UnwritableError) (rest []sending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		switch {
+		case !slices.Contains(e.Partitions, s.number):
+			rest = append(rest, s)
+			continue
+		case !s.held:
+			s.held = true
+			close(s.holding)
+			s.tell()
+		}
+		s.putBack()
+	}
+	if e.Tried {
+		c.most = max(1, c.most/2)
+	}
+	if c.refused++; !c.waits && !c.cfg.Inline {
+		c.waits = true
+		refused := c.refused
+		c.waiting.Go(func() { c.wait(ctx, refused) })
+	}
+	return rest
+}
+
+// wait lets what is held be tried again in a while.
+func (c *commits) wait(ctx context.Context, refused int) {
+	c.cfg.Backoff(ctx, refused)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waits, c.retries = false, true
+	signal(c.wake)
+}
