@@ -34,8 +34,7 @@ type commits struct {
 	first   int       // whose turn it is to begin a transaction
 	lazyAt  schemas.Millis
 	refused int           // times in a row that those that are held were
-	retries bool          // it is time to try them again
-	waits   bool          // wait is waiting for that
+	waits   bool          // wait is waiting for the next time
 	wake    chan struct{} // capacity 1
 }
 
@@ -52,6 +51,7 @@ type stream struct {
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait
 	held      bool             // what it says can't be written now
+	retries   bool             // it is time to try again
 	holding   chan struct{}    // closed while held
 	committed schemas.Mark
 	anything  bool // committed is one, and not the absence of any
@@ -242,7 +242,9 @@ func (c *commits) lazy(now schemas.Millis) bool {
 // step makes transactions until nothing is left that has to be committed now.
 func (c *commits) step(ctx context.Context) error {
 	if c.cfg.Inline { // nobody waits
-		c.retries = true
+		c.mu.Lock()
+		c.retryHeld()
+		c.mu.Unlock()
 	}
 	for {
 		sent := c.collect()
@@ -275,14 +277,12 @@ func (c *commits) collect() []sending {
 	defer c.mu.Unlock()
 	now := c.cfg.Now()
 	lazy, left := c.lazy(now), false
-	retries := c.retries
-	c.retries = false
 	c.streams = slices.DeleteFunc(c.streams, func(s *stream) bool { return s.lost })
 	var all []sending
 	total, first, n := 0, c.first, len(c.streams)
 	for i := range n {
 		s := c.streams[(first+i)%n]
-		if s.held && !retries {
+		if s.held && !s.retries {
 			continue
 		}
 		part := sending{stream: s}
@@ -417,7 +417,7 @@ func (c *commits) settle(all []sending) {
 		}
 		s.committed, s.anything = s.last().Mark, true
 		if s.held {
-			s.held, s.holding = false, make(chan struct{})
+			s.held, s.retries, s.holding = false, false, make(chan struct{})
 			c.refused = 0
 		}
 		s.tell()

@@ -41,6 +41,7 @@ func (c *commits) hold(ctx context.Context, all []sending, e *UnwritableError) (
 			close(s.holding)
 			s.tell()
 		}
+		s.retries = false
 		s.putBack()
 	}
 	if e.Tried {
@@ -59,6 +60,15 @@ func (c *commits) wait(ctx context.Context, refused int) {
 	c.cfg.Backoff(ctx, refused)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waits, c.retries = false, true
+	c.waits = false
+	c.retryHeld()
 	signal(c.wake)
+}
+
+// retryHeld has what is held be tried again: each when there is room for it in a transaction,
+// and until it is known whether it can be written. It is called with mu held.
+func (c *commits) retryHeld() {
+	for _, s := range c.streams {
+		s.retries = s.held
+	}
 }

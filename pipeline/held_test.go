@@ -140,6 +140,106 @@ func TestTheOnlyPartitionIsUnwritable(t *testing.T) {
 	})
 }
 
+// What is held is tried again though the other partitions fill every transaction: when they
+// have more to say than one takes, and the turn is theirs.
+func TestUnwritablePartitionIsTriedBesideBacklogs(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, b *bubble) {
+		b.cfg.TransactionMax = 100
+		b.member.Ends = time.Second
+		b.member.Give(0, 1, 2)
+		l := b.run()
+		synctest.Wait()
+		refused := b.sick(10*time.Second, 1)
+		b.log.Publish(1, users0(10)...)
+		time.Sleep(time.Minute)
+		for range 40 {
+			b.log.Publish(0, users0(1000)...)
+			b.log.Publish(2, users0(1000)...)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if refused.Load() == 0 {
+			t.Error("nothing was refused")
+		}
+		b.well()
+		b.committed(1)
+		b.said(1, 10)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// What is held, and aborted for another reason when it is tried, is tried again.
+func TestHeldAndAborted(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, b *bubble) {
+		b.member.Give(0)
+		l := b.run()
+		synctest.Wait()
+		tries := 0
+		b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error {
+			switch tries++; {
+			case tries == 1:
+				return &pipeline.UnwritableError{Partitions: []int32{0}, Tried: true, Err: errTest}
+			case tries < 10:
+				return fmt.Errorf("%w: %w", pipeline.ErrAborted, errTest)
+			}
+			return nil
+		})
+		b.log.Publish(0, users(10)...)
+		time.Sleep(time.Minute)
+		b.said(0, 10)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A partition whose outputs can't be written does not keep its process from giving it away,
+// nor from ending; the next owner says what waited.
+func TestUnwritablePartitionIsGivenAway(t *testing.T) {
+	for name, many := range map[string]int{"with room": 1, "without": 2 * pipeline.ItemsAheadMax / 1000} {
+		for _, ends := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, ends %v", name, ends), func(t *testing.T) {
+				inBubble(t, 2, func(t *testing.T, b *bubble) {
+					b.member.Ends = time.Second
+					b.member.Give(0, 1)
+					l := b.run()
+					synctest.Wait()
+					b.sick(10*time.Second, 1)
+					for range many {
+						b.log.Publish(1, users0(1000)...)
+					}
+					b.log.Publish(0, view("u", 0))
+					time.Sleep(time.Minute)
+					if !ends {
+						b.member.Take(1)
+						time.Sleep(time.Second)
+					} else if err := l.end(t); err != nil {
+						t.Fatal(err)
+					}
+					other := b.member
+					b.next()
+					b.member.Ends = time.Second
+					b.member.Give(1)
+					b.sick(0)
+					next := b.run()
+					time.Sleep(time.Minute)
+					b.said(1, 1000*many)
+					b.said(0, 1)
+					if b.member = other; !ends {
+						if err := l.end(t); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := next.end(t); err != nil {
+						t.Fatal(err)
+					}
+				})
+			})
+		}
+	}
+}
+
 // What can't be written is lost with its partition, and the next owner says it.
 func TestUnwritablePartitionIsLost(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, b *bubble) {

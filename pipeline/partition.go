@@ -253,7 +253,14 @@ func (part *partition) drain() error {
 	}
 	part.abandonSnapshot()
 	//failpoint:drain.begun
-	if err := part.settle(part.worker.Mark()); err != nil {
+	mark := part.worker.Mark()
+	if err := part.demandCommit(mark); err != nil {
+		return err
+	}
+	if part.stream.isHeld() { // nobody waits for that: the next owner says it
+		return nil
+	}
+	if err := part.settle(mark); err != nil {
 		return err
 	}
 	if part.stream.isLost() {

@@ -342,7 +342,8 @@ func (p *Pipeline) lose(n int32) {
 // revoke drains a partition and hands it over. In a process with goroutines the
 // drain goes on beside the others, and so does the wait for it: the inbox may be
 // full, or the partition have ended already. It is released when its goroutine has
-// ended, whatever ended it.
+// ended, whatever ended it. What is held by then, or comes to be, is lost: there is no
+// telling for how long, and the next owner says it.
 func (p *Pipeline) revoke(n int32) error {
 	part := p.take(n)
 	if part == nil {
@@ -355,15 +356,19 @@ func (p *Pipeline) revoke(n int32) error {
 		return err
 	}
 	p.wg.Go(func() {
-		if part.live.Load() {
+		if part.live.Load() { // a recovery has nothing to hand over
 			select {
 			case part.inbox <- task{drain: true}:
 			case <-part.gone:
+			case <-part.stream.stuck():
 			}
-		} else { // a recovery has nothing to hand over
-			part.stream.lose()
-			part.cancel()
+			select {
+			case <-part.gone:
+			case <-part.stream.stuck():
+			}
 		}
+		part.stream.lose()
+		part.cancel()
 		<-part.gone
 		p.cfg.Source.Release(n)
 	})

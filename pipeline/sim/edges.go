@@ -162,12 +162,12 @@ func (p *process) unwritable(outs []*worker.Output) error {
 		if part.sick <= p.steps && p.gone.IntN(30) == 0 {
 			p.fault("a partition takes no writes")
 			part.sick, e.Tried = p.steps+1+p.gone.IntN(20), true
-			if own := (ownership{part.number, out.Epoch}); part.waiting != own {
-				part.waiting, part.waits = own, p.polled
-			}
 		}
 		if part.sick > p.steps {
 			e.Partitions = append(e.Partitions, part.number)
+			if own := (ownership{part.number, out.Epoch}); part.waiting != own {
+				part.waiting, part.waits = own, p.polled
+			}
 		}
 	}
 	if len(e.Partitions) == 0 {

@@ -38,7 +38,7 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"what can't be written is given up", "pipeline/held.go",
-			"\t\t\ts.tell()\n\t\t}\n\t\ts.putBack()\n", "\t\t\ts.tell()\n\t\t}\n\t\tif !ON {\n\t\t\ts.putBack()\n\t\t}\n", seedsFrom(2),
+			"\t\ts.retries = false\n\t\ts.putBack()\n", "\t\ts.retries = false\n\t\tif !ON {\n\t\t\ts.putBack()\n\t\t}\n", seedsFrom(2),
 		},
 		{
 			"what could be written is given up with what can't be", "pipeline/held.go",
@@ -46,11 +46,19 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"what can't be written is not tried again", "pipeline/commit.go",
-			"if s.held && !retries {", "if s.held && (!retries || ON) {", test("pipeline", "TestTheOnlyPartitionIsUnwritable"),
+			"if s.held && !s.retries {", "if s.held && (!s.retries || ON) {", test("pipeline", "TestTheOnlyPartitionIsUnwritable"),
+		},
+		{
+			"what can't be written has one try, whether there is room for it or not", "pipeline/commit.go",
+			"\t\tpart := sending{stream: s}\n", "\t\tif ON {\n\t\t\ts.retries = false\n\t\t}\n\t\tpart := sending{stream: s}\n", test("pipeline", "TestUnwritablePartitionIsTriedBesideBacklogs|TestHeldAndAborted"),
+		},
+		{
+			"what can't be written keeps its partition", "pipeline/pipeline.go",
+			"\t\t\tcase <-part.gone:\n\t\t\tcase <-part.stream.stuck():\n\t\t\t}\n\t\t}\n", "\t\t\tcase <-part.gone:\n\t\t\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n\t\t\t}\n\t\t}\n", test("pipeline", "TestUnwritablePartitionIsGivenAway"),
 		},
 		{
 			"what can't be written stops Poll", "pipeline/pipeline.go",
-			"\tcase <-part.stream.stuck():\n", "\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n", test("pipeline", "TestUnwritablePartitionHoldsUpNoOther"),
+			"\tcase <-part.stream.stuck():\n\t\tselect {\n", "\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n\t\tselect {\n", test("pipeline", "TestUnwritablePartitionHoldsUpNoOther"),
 		},
 		{
 			"what can't be written keeps the place of all snapshots", "pipeline/commit.go",
