@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,8 +42,9 @@ This tells of each what its coordinator knows and what is to become of it:
   abort   it was not committed, or what it said was said again
   look    nothing tells: it takes a person
 
-Where the coordinator has forgotten it, a marker that it has written elsewhere tells, or else
-what the group has committed: outputs are numbered, and an offset's commit counts them. With
+Where the coordinator has forgotten it, or none knows it, a marker that it has written elsewhere
+tells, or else what the group has committed: outputs are numbered, and an offset's commit counts
+them. While a partition of __transaction_state has no leader, what none knows waits. With
 --end it writes the markers that are missing, which takes the right ClusterAction on the
 cluster; readers go on at once, and what waits for it in "footfall run" does within a minute.
 Exit code 1 when something is left to end.`,
@@ -123,6 +125,9 @@ func findHanging(ctx context.Context, c *Config, cl *kgo.Client) ([]hanging, err
 				x.verdict, x.why = y.verdict, "so are the outputs of its transaction: "+y.why
 			}
 		}
+		if x.verdict == kafka.ByNumber && x.Topic == kafka.OffsetsTopic && x.ID == "" {
+			x.verdict, x.why = kafka.Waits, "it is another application's, as far as can be seen here"
+		}
 	}
 	return all, nil
 }
@@ -154,8 +159,8 @@ func look(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang) (v kafk
 }
 
 // byMarker looks for the transaction's marker in any partition, from the time on at which
-// its first record was written. Transactions of version 2 have another epoch each, and their
-// markers the next one.
+// its first record was written: the marker behind its records. Transactions of version 2 have
+// another epoch each.
 func byMarker(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, since time.Time) (kafka.Verdict, string, error) {
 	v, why := kafka.ByNumber, "its epoch is over, and no partition tells what became of it"
 	if !h.OwnEpoch() {
@@ -163,9 +168,14 @@ func byMarker(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, sin
 	}
 	t := &c.Kafka.Topics
 	topics := []string{t.Triggers, t.Muted, t.DeadLetters}
-	if h.Topic == kafka.OffsetsTopic {
-		topics = append(topics, h.Topic)
+	there, err := kadm.NewClient(cl).ListTopicsWithInternal(ctx, kafka.OffsetsTopic)
+	if err != nil {
+		return "", "", fmt.Errorf("kafka: %s: %w", kafka.OffsetsTopic, err)
 	}
+	if there.Has(kafka.OffsetsTopic) {
+		topics = append(topics, kafka.OffsetsTopic)
+	}
+	offsets := kafka.GroupPartition(c.Kafka.Group, int32(len(there[kafka.OffsetsTopic].Partitions)))
 	from, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.Add(-clocksApart).UnixMilli(), topics...)
 	if err == nil {
 		err = from.Error()
@@ -175,16 +185,28 @@ func byMarker(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, sin
 	}
 	all := places{}
 	from.Each(func(o kadm.ListedOffset) {
-		if o.Topic == kafka.OffsetsTopic && o.Partition != h.Partition {
-			return // another group's
+		if o.Topic == kafka.OffsetsTopic && o.Partition != offsets {
+			return // other groups'
 		}
 		if all[o.Topic] == nil {
 			all[o.Topic] = map[int32]kgo.Offset{}
 		}
 		all[o.Topic][o.Partition] = kgo.NewOffset().At(o.Offset)
 	})
+	type place struct {
+		topic     string
+		partition int32
+	}
+	behind := map[place]bool{} // the last that its producer has written there is of the transaction
 	err = c.readRaw(ctx, all, func(r *kgo.Record) (more bool, err error) {
-		if !r.Attrs.IsControl() || r.ProducerID != h.ProducerID || r.ProducerEpoch != h.Epoch+1 {
+		at := place{r.Topic, r.Partition}
+		switch {
+		case r.ProducerID != h.ProducerID:
+			return true, nil
+		case !r.Attrs.IsControl():
+			behind[at] = r.ProducerEpoch == h.Epoch
+			return true, nil
+		case !behind[at]:
 			return true, nil
 		}
 		v = kafka.Aborts
@@ -207,16 +229,24 @@ func committing(marker *kgo.Record) bool { return marker.Key[len(marker.Key)-1] 
 // byNumber holds the number of a transaction's first output against what is committed, and
 // looks whether it was said again since.
 func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, record *kgo.Record) (kafka.Verdict, string, error) {
-	committed, err := marks(ctx, c, cl)
-	if err != nil {
-		return "", "", err
-	}
 	t := &c.Kafka.Topics
 	first, err := triggers.NumberOf(record, t.DeadLetters)
 	if err != nil {
 		return "", "", err
 	}
-	if n := committed[h.Partition].N; first > n {
+	n, err := committedUpTo(ctx, c, cl, h.Partition)
+	if err == nil && first > n {
+		select {
+		case <-time.After(loadWait):
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		}
+		n, err = committedUpTo(ctx, c, cl, h.Partition)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if first > n {
 		return kafka.Aborts, fmt.Sprintf("its first output is number %d, and up to %d are committed", first, n), nil
 	}
 	for _, topic := range []string{t.Triggers, t.Muted, t.DeadLetters} {
@@ -231,23 +261,42 @@ func byNumber(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, rec
 	return kafka.Commits, fmt.Sprintf("its first output is number %d, which is committed and nowhere else", first), nil
 }
 
+// loadWait is how long a mark that would have outputs be lost is looked at: a group's coordinator
+// that still loads its state tells of old ones (sources/kafka, package comment).
+const loadWait = 3 * time.Second
+
+// committedUpTo is how many outputs of a partition the group has committed. A transaction that
+// is undecided is waited for, for a while: the one that hangs may be undecided there, too, and
+// has committed nothing then.
+func committedUpTo(ctx context.Context, c *Config, cl *kgo.Client, partition int32) (n uint64, err error) {
+	for attempt := range 10 {
+		offsets, err := kadm.NewClient(cl).FetchOffsets(kadm.RequireStable(ctx), c.Kafka.Group)
+		if err != nil {
+			break // marks asks again
+		}
+		o, _ := offsets.Lookup(c.Kafka.Topics.Events, partition)
+		if !errors.Is(o.Err, kerr.UnstableOffsetCommit) {
+			break
+		}
+		backoff(ctx, attempt)
+	}
+	committed, err := marks(ctx, c, cl)
+	return committed[partition].N, err
+}
+
 // saidAgain looks for a committed output of a number in a topic, of another transaction than
 // one that hangs, from the time on at which that was written; -1: there is none.
 func saidAgain(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, topic string, n uint64, since time.Time) (offset int64, err error) {
-	from := h.Offset + 1
-	if topic != h.Topic {
-		offsets, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
-		if err == nil {
-			err = offsets.Error()
-		}
-		if err != nil {
-			return -1, fmt.Errorf("kafka: offsets of %s: %w", topic, err)
-		}
-		o, _ := offsets.Lookup(topic, h.Partition)
-		from = o.Offset
+	offsets, err := kadm.NewClient(cl).ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	if err == nil {
+		err = offsets.Error()
 	}
+	if err != nil {
+		return -1, fmt.Errorf("kafka: offsets of %s: %w", topic, err)
+	}
+	o, _ := offsets.Lookup(topic, h.Partition)         // what came late lies behind what was said again
 	offset, by, decided := int64(-1), int64(-1), false // a candidate, and its producer, whose marker decides
-	err = c.readRaw(ctx, places{topic: {h.Partition: kgo.NewOffset().At(from)}}, func(r *kgo.Record) (more bool, err error) {
+	err = c.readRaw(ctx, places{topic: {h.Partition: kgo.NewOffset().At(o.Offset)}}, func(r *kgo.Record) (more bool, err error) {
 		switch {
 		case r.ProducerID == h.ProducerID && r.ProducerEpoch == h.Epoch:
 			return true, nil
@@ -383,7 +432,7 @@ func tellHanging(ctx context.Context, cl *kgo.Client, hangs []hanging, end bool,
 		default:
 			left++
 		}
-		fmt.Fprintf(w, "%s/%d\t%d\t%s\t%s\t%s\t%s\n", h.Topic, h.Partition, h.Offset, h.ID, h.State, todo, h.why)
+		fmt.Fprintf(w, "%s/%d\t%d\t%s\t%s\t%s\t%s\n", h.Topic, h.Partition, h.Offset, cmp.Or(h.ID, "-"), cmp.Or(h.State, "-"), todo, h.why)
 	}
 	if err := w.Flush(); err != nil {
 		return err

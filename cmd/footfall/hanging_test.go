@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,8 +23,9 @@ import (
 // forged is what a coordinator says of transactional ids, as one does that has forgotten
 // their transactions or left out their markers.
 type forged struct {
-	mu     sync.Mutex
-	states map[string]kmsg.DescribeTransactionsResponseTransactionState
+	mu      sync.Mutex
+	states  map[string]kmsg.DescribeTransactionsResponseTransactionState
+	unknown map[int64]bool // producers of which none has heard
 }
 
 // manyEpochs is how far a producer has gone on that is at work still.
@@ -31,7 +33,17 @@ const manyEpochs = 20
 
 // forge has a broker's coordinator say so.
 func forge(broker *kafka.Local) *forged {
-	f := &forged{states: map[string]kmsg.DescribeTransactionsResponseTransactionState{}}
+	f := &forged{states: map[string]kmsg.DescribeTransactionsResponseTransactionState{}, unknown: map[int64]bool{}}
+	broker.Cluster().ControlKey(int16(kmsg.ListTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster().KeepControl()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		req, ok := r.(*kmsg.ListTransactionsRequest)
+		if !ok || len(req.ProducerIDFilters) != 1 || !f.unknown[req.ProducerIDFilters[0]] {
+			return nil, nil, false
+		}
+		return req.ResponseKind(), nil, true
+	})
 	broker.Cluster().ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		broker.Cluster().KeepControl()
 		f.mu.Lock()
@@ -58,6 +70,11 @@ func forge(broker *kafka.Local) *forged {
 // say writes an output in a transaction of its own, and leaves that open.
 func (h *house) say(topic string, partition int32, n int) (cl *kgo.Client, id string) {
 	h.t.Helper()
+	return h.sayAt(topic, partition, n, time.Now())
+}
+
+func (h *house) sayAt(topic string, partition int32, n int, at time.Time) (cl *kgo.Client, id string) {
+	h.t.Helper()
 	id = h.conf.Kafka.Group + "/" + rand.Text()
 	cl, err := h.conf.client(kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -67,7 +84,7 @@ func (h *house) say(topic string, partition int32, n int) (cl *kgo.Client, id st
 	if err := cl.BeginTransaction(); err != nil {
 		h.t.Fatal(err)
 	}
-	r := &kgo.Record{Topic: topic, Partition: partition, Value: fmt.Appendf(nil, "output %d", n), Headers: []kgo.RecordHeader{{Key: schemas.HeaderN, Value: fmt.Append(nil, n)}}}
+	r := &kgo.Record{Timestamp: at, Topic: topic, Partition: partition, Value: fmt.Appendf(nil, "output %d", n), Headers: []kgo.RecordHeader{{Key: schemas.HeaderN, Value: fmt.Append(nil, n)}}}
 	if topic == h.conf.Kafka.Topics.DeadLetters {
 		r.Headers[0].Key = schemas.HeaderDeadN
 		original := kgo.RecordHeader{Key: schemas.HeaderDeadN, Value: []byte("999")} // of the record that was refused
@@ -128,7 +145,7 @@ func hangs(t *testing.T, end func(h *house, most int)) {
 	}
 	t.Cleanup(broker.Close)
 	coordinator := forge(broker)
-	h := prepareHouse(t, broker.Addr(), "http://127.0.0.1:8123/none", schemas.Live, "clickhouse.enabled=false", "kafka.partitions=10")
+	h := prepareHouse(t, broker.Addr(), "http://127.0.0.1:8123/none", schemas.Live, "clickhouse.enabled=false", "kafka.partitions=16")
 	h.run("topics", "create")
 	if got := h.run("topics", "hanging"); got != "nothing is undecided\n" {
 		t.Errorf("got %q", got)
@@ -136,7 +153,7 @@ func hangs(t *testing.T, end func(h *house, most int)) {
 	topics := &h.conf.Kafka.Topics
 	const committed = 3
 	var all kadm.Offsets
-	for p := range int32(10) {
+	for p := range int32(16) {
 		mark := schemas.Mark{Partition: p, Next: 9, N: committed}
 		text, err := mark.AppendText(nil)
 		if err != nil {
@@ -162,6 +179,9 @@ func hangs(t *testing.T, end func(h *house, most int)) {
 		again func(p int32)
 
 		elsewhere bool // it has a marker, which commits it, in another partition
+		next      bool // its producer's next transaction has
+		unknown   bool // no coordinator knows it
+		late      bool // it was written long after it was sent
 
 		want    string // what is to be done
 		because string
@@ -188,9 +208,22 @@ func hangs(t *testing.T, end func(h *house, most int)) {
 			what: "said again in another topic", topic: topics.Triggers, n: 3, state: "Empty", epoch: 2,
 			again: func(p int32) { h.says(topics.Muted, p, 3, kgo.TryCommit) }, want: "abort", because: "was said again, and committed, at " + topics.Muted,
 		},
+		{
+			what: "said again before it came", topic: topics.Triggers, n: 3, state: "Empty", epoch: 2, late: true,
+			again: func(p int32) { h.says(topics.Triggers, p, 3, kgo.TryCommit) }, want: "abort", because: "was said again, and committed, at " + topics.Triggers, visible: []string{"output 3"},
+		},
+		{what: "forgotten, and the next one committed elsewhere", topic: topics.Triggers, n: 5, state: "Empty", epoch: 2, next: true, want: "abort", because: "up to 3 are committed"},
+		{what: "of a producer that has another number now, and committed", topic: topics.Muted, n: 3, state: "Empty", unknown: true, want: "commit", because: "number 3, which is committed and nowhere else", visible: []string{"output 3"}},
+		{what: "of such a producer, and not committed", topic: topics.Muted, n: 4, state: "Empty", unknown: true, want: "abort", because: "up to 3 are committed"},
 	}
 	for p, c := range cases {
-		open, name := h.say(c.topic, int32(p), c.n)
+		at := time.Now()
+		if c.late {
+			at = at.Add(-time.Minute)
+			c.again(int32(p))
+			c.again = nil
+		}
+		open, name := h.sayAt(c.topic, int32(p), c.n, at)
 		if c.again != nil {
 			c.again(int32(p))
 		}
@@ -203,15 +236,22 @@ func hangs(t *testing.T, end func(h *house, most int)) {
 		}
 		state := kmsg.NewDescribeTransactionsResponseTransactionState()
 		state.TransactionalID, state.ProducerID, state.ProducerEpoch, state.State = name, id, epoch+c.epoch, c.state
-		if c.elsewhere {
+		if c.elsewhere || c.next {
 			marker := kadm.TxnMarkers{ProducerID: id, ProducerEpoch: epoch + 1, Commit: true}
-			marker.Topics.Add(topics.Muted, 9)
+			if c.elsewhere {
+				if err := open.ProduceSync(t.Context(), &kgo.Record{Topic: topics.Muted, Partition: 14}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+				marker.Topics.Add(topics.Muted, 14)
+			} else {
+				marker.Topics.Add(topics.Muted, 15)
+			}
 			if _, err := kadm.NewClient(cl).WriteTxnMarkers(t.Context(), marker); err != nil {
 				t.Fatal(err)
 			}
 		}
 		coordinator.mu.Lock()
-		coordinator.states[state.TransactionalID] = state
+		coordinator.states[state.TransactionalID], coordinator.unknown[id] = state, c.unknown
 		coordinator.mu.Unlock()
 	}
 

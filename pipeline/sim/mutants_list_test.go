@@ -343,8 +343,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: an abort is ignored", "sources/kafka/producer.go",
-			"\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added",
-			"\t\tif ON {\n\t\t\t_ = p.cl.EndTransaction(ctx, kgo.TryCommit)\n\t\t\treturn used, s.refused(p, err)\n\t\t}\n\t\ts.abort(ctx, p, err)\n\t\treturn used, s.refused(p, err)\n\t}\n\t//failpoint:txn.offsets-added", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback|TestTransactUnderFaults"),
+			"\t\ts.abort(ctx, p, err)\n\t\ts.noteEnd(p, parts, false)\n\t\treturn used, s.refused(p, err)\n",
+			"\t\tif ON {\n\t\t\t_ = p.cl.EndTransaction(ctx, kgo.TryCommit)\n\t\t\treturn used, s.refused(p, err)\n\t\t}\n\t\ts.abort(ctx, p, err)\n\t\ts.noteEnd(p, parts, false)\n\t\treturn used, s.refused(p, err)\n", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestOldGenerationWaitsForCallback|TestTransactUnderFaults"),
 		},
 		{
 			"kafka: TxnOffsetCommit is left out", "sources/kafka/producer.go",
@@ -377,7 +377,15 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: a doubt is taken for forgotten", "sources/kafka/astray.go",
-			"if p.doubt = nil; open {", "if p.doubt = nil; open || ON {", test("sources/kafka", "TestADoubtThatIsEnded"),
+			"\tcase open:\n", "\tcase open || ON:\n", test("sources/kafka", "TestADoubtThatIsEnded"),
+		},
+		{
+			"kafka: a coordinator is not asked how a doubt has ended", "sources/kafka/astray.go",
+			"s.offsetsAt.Load() < 0 {", "s.offsetsAt.Load() < 0 || ON {", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
+		},
+		{
+			"kafka: a doubt that was aborted gets markers that commit it", "sources/kafka/astray.go",
+			"s.noteEnd(p, d.parts, commit)", "s.noteEnd(p, d.parts, commit || ON)", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
 		},
 		{
 			"kafka: a coordinator that is gone is asked on", "sources/kafka/config.go",
@@ -416,7 +424,7 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: the end waits for a producer that is stuck", "sources/kafka/session.go",
-			"\ts.endTending() // it gives its producers back\n", "\tif !ON {\n\t\ts.endTending() // it gives its producers back\n\t}\n", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
+			"\ts.endTending()\n", "\tif !ON {\n\t\ts.endTending()\n\t}\n", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
 		},
 		{
 			"kafka: a marker is written for what may be under way", "sources/kafka/markers.go",
@@ -425,6 +433,46 @@ func outerMutants() []mutant {
 		{
 			"kafka: what is committed and lacks its marker is aborted with what comes next", "sources/kafka/markers.go",
 			"if len(look) == 0 {", "if len(look) == 0 || ON {", test("sources/kafka", "TestCommittedWithoutItsMarkers"),
+		},
+		{
+			"kafka: what is committed is forgotten when the next one begins", "sources/kafka/markers.go",
+			"\td.broken = broken\n", "\td.broken = broken\n\tif ON {\n\t\td.parts = slices.DeleteFunc(d.parts, func(f part) bool { return f.broken == broken })\n\t}\n", test("sources/kafka", "TestCommittedWithoutItsMarkersAmidTheNext"),
+		},
+		{
+			"kafka: what was aborted and lacks its marker is committed with what was written behind it", "sources/kafka/markers.go",
+			"return !f.commit && f.broken != broken &&", "return !ON && !f.commit && f.broken != broken &&", test("sources/kafka", "TestAbortedWithoutItsMarkersAmidTheNext"),
+		},
+		{
+			"kafka: what one has written behind is looked for on", "sources/kafka/markers.go",
+			"return now.acked && now.place == f.place && now.pid == f.pid", "return !ON && now.acked && now.place == f.place && now.pid == f.pid", test("sources/kafka", "TestSaidIsForgotten"),
+		},
+		{
+			"kafka: a leader that does not tell of markers holds up all", "sources/kafka/markers.go",
+			"\treturn s.unanswered(mute, err)\n", "\tif ON {\n\t\treturn err\n\t}\n\treturn s.unanswered(mute, err)\n", test("sources/kafka", "TestLeaderThatDoesNotTellOfMarkers"),
+		},
+		{
+			"kafka: a producer that is stuck is not replaced", "sources/kafka/sick.go",
+			"\ts.tenders.Go(s.replace)\n", "\tif !ON {\n\t\ts.tenders.Go(s.replace)\n\t}\n", test("sources/kafka", "TestPartitionsSickenOneAfterTheOther"),
+		},
+		{
+			"kafka: producers are more and more", "sources/kafka/sick.go",
+			"enough := s.turning >= producers &&", "enough := !ON && s.turning >= producers &&", test("sources/kafka", "TestPartitionsSickenOneAfterTheOther"),
+		},
+		{
+			"kafka: what lacks replicas is met one by one", "sources/kafka/sick.go",
+			"\t\ts.sicken(nil, poor, errPoor)\n", "\t\tif !ON {\n\t\t\ts.sicken(nil, poor, errPoor)\n\t\t}\n", test("sources/kafka", "TestPartitionsWithoutReplicas"),
+		},
+		{
+			"kafka: what is lost waits for its partition to be well", "sources/kafka/producer.go",
+			"len(gone) > 0 {\n\t\treturn &pipeline.LostError{Partitions: gone}\n\t}\n\tif err := s.unwritable(", "len(gone) > 0 && !ON {\n\t\treturn &pipeline.LostError{Partitions: gone}\n\t}\n\tif err := s.unwritable(", test("sources/kafka", "TestLostWhileSick"),
+		},
+		{
+			"kafka: what no coordinator knows is aborted", "sources/kafka/hanging.go",
+			"return ByNumber, \"no coordinator knows", "if ON {\n\t\t\treturn Aborts, \"\"\n\t\t}\n\t\treturn ByNumber, \"no coordinator knows", test("sources/kafka", "TestHangVerdicts"),
+		},
+		{
+			"kafka: a coordinator that is away is not waited for", "sources/kafka/hanging.go",
+			"case h.ID == \"\" && h.away != \"\":", "case h.ID == \"\" && h.away != \"\" && !ON:", test("sources/kafka", "TestHangVerdicts"),
 		},
 		{
 			"kafka: what is committed and lacks its marker is aborted", "sources/kafka/hanging.go",

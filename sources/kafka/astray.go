@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -52,66 +53,100 @@ func (p *producer) lost(records []*kgo.Record, marks []markText, because error) 
 type doubt struct {
 	pid     int64
 	epoch   int16
+	parts   []part
 	records []*kgo.Record // one of each partition
 	marks   []markText
 }
 
-// forgotten looks at a transaction in doubt when its coordinator is done with it, which has
-// written its markers by then. Where there is none in any of its partitions, the coordinator
-// has forgotten it (package comment): it is committed nowhere, and is swept. Where there are
-// some it is left alone: to abort the rest of what is committed would lose what it said. So
-// is one of which nothing can be learnt: by brokers before transactions of version 2, of
-// which the oldest do not describe producers, or by an error that stays.
+// learn asks the coordinator of a transaction in doubt how that has ended, or will. It tells
+// until the producer is renewed: the epoch of one that has ended, by transactions of version 2,
+// is the next one. Where it is not known where the group's offsets are it is not asked: their
+// marker is to be written with the others.
+func (s *Session) learn(ctx context.Context, p *producer) error {
+	d := p.doubt
+	if d == nil || !s.v2 || s.offsetsAt.Load() < 0 {
+		return nil
+	}
+	described, err := kadm.NewClient(s.admin).DescribeTransactions(ctx, p.id)
+	txn := described[p.id]
+	if err = cmp.Or(err, txn.Err); err != nil {
+		return passing(err)
+	}
+	commit := txn.State == "PrepareCommit" || txn.State == "CompleteCommit"
+	if txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch+1 && (commit || txn.State == "PrepareAbort" || txn.State == "CompleteAbort") {
+		p.doubt = nil
+		s.noteEnd(p, d.parts, commit)
+	}
+	return nil
+}
+
+// forgotten looks at a transaction in doubt when its coordinator is done with it, and has told
+// nothing of it. Where it has no marker in any of its partitions, the coordinator has forgotten
+// it (package comment): it is committed nowhere, and is swept. Where its marks are committed it
+// was, and what lacks a marker gets it (markers.go). Else it is left alone: to abort the rest of
+// what is committed would lose what it said. So is one of which nothing can be learnt: by
+// brokers before transactions of version 2, of which the oldest do not describe producers, or
+// by an error that stays.
 func (s *Session) forgotten(ctx context.Context, p *producer) error {
 	d := p.doubt
 	if d == nil || !s.v2 {
 		p.doubt = nil
 		return nil
 	}
-	open, err := s.open(ctx, d)
+	committed, open, err := s.traces(ctx, d)
 	if err != nil {
 		return err
 	}
-	if p.doubt = nil; open {
+	p.doubt = nil
+	switch {
+	case open:
 		p.lost(d.records, d.marks, errForgotten)
+	case committed:
+		s.noteEnd(p, d.parts, true)
 	}
 	return nil
 }
 
 var errForgotten = errors.New("its coordinator has forgotten it")
 
-// open tells that a transaction is undecided in every partition that it has written to.
-func (s *Session) open(ctx context.Context, d *doubt) (bool, error) {
+// traces tells that a transaction was committed, by its marks, or that it is open: undecided in
+// every partition that it has written to. That other marks are committed says nothing (package
+// comment).
+func (s *Session) traces(ctx context.Context, d *doubt) (done, open bool, err error) {
 	var partitions []int32
 	for _, m := range d.marks {
 		partitions = append(partitions, m.partition)
 	}
-	if _, err := s.fetchOffsets(ctx, true, partitions...); !errors.Is(err, kerr.UnstableOffsetCommit) {
-		return false, passing(err)
+	offsets, err := s.fetchOffsets(ctx, true, partitions...)
+	switch {
+	case err == nil:
+		return !slices.ContainsFunc(d.marks, func(m markText) bool { return offsets[m.partition] != committed{m.next, m.text} }), false, nil
+	case !errors.Is(err, kerr.UnstableOffsetCommit):
+		return false, false, passing(err)
 	}
 	var set kadm.TopicsSet
 	for _, r := range d.records {
 		set.Add(r.Topic, r.Partition)
 	}
 	if len(set) == 0 {
-		return true, nil
+		return false, true, nil
 	}
 	described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
 	if err != nil {
-		return false, passing(err)
+		return false, false, passing(err)
 	}
 	for topic, of := range set {
 		for number := range of {
 			part, ok := described[topic].Partitions[number]
 			if !ok || part.Err != nil {
-				return false, passing(part.Err)
+				return false, false, passing(part.Err)
 			}
-			if p, ok := part.ActiveProducers[d.pid]; !ok || int16(p.ProducerEpoch) != d.epoch || p.CurrentTxnStartOffset < 0 {
-				return false, nil
+			if p, ok := part.ActiveProducers[d.pid]; !ok || p.ProducerEpoch != d.epoch || p.CurrentTxnStartOffset < 0 {
+				return false, false, nil
 			}
 		}
 	}
-	return true, nil
+	return false, true, nil
 }
 
 // passing gives an error that may go by itself, and nil for others.
@@ -156,16 +191,16 @@ func (s *Session) sweep(ctx context.Context, p *producer) error {
 	if err == nil && len(p.marks) > 0 {
 		err = s.addOffsets(ctx, p, id, epoch, membership{generation: -1}, cut{marks: p.marks})
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(p.astray) == 0:
-		err = p.end(ctx, false)
-	default:
-		if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
-			p.pid, p.epoch, err = p.cl.ProducerID(ctx)
-		}
 	}
+	parts := s.partsOf(id, epoch, p.astray, false)
+	if len(p.astray) == 0 {
+		err = p.end(ctx, false)
+	} else if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
+		p.pid, p.epoch, err = p.cl.ProducerID(ctx)
+	}
+	s.noteEnd(p, parts, false)
 	if err == nil {
 		p.astray, p.marks = nil, nil
 	}

@@ -269,7 +269,7 @@ func forgottenIsSwept(t *testing.T, note func(p *producer, d doubt)) {
 			t.Fatalf("%s: %v\n%s", do, err, out)
 		}
 	}
-	note(p, doubt{id, epoch, lost, marks})
+	note(p, doubt{pid: id, epoch: epoch, parts: s.partsOf(id, epoch, lost, true), records: lost, marks: marks})
 	p.sound = false
 	s.idle <- p
 	a = assigned(t, s, 2)[0] // whoever is killed forgets its groups' members too
@@ -300,7 +300,7 @@ func TestADoubtThatIsEnded(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				p.doubt = &doubt{id, epoch, e.records(0, "before"), []markText{{partition: 0, next: 1}}}
+				p.doubt = &doubt{pid: id, epoch: epoch, records: e.records(0, "before"), marks: []markText{{partition: 0, next: 1}}}
 				p.sound = false
 			}
 			s.idle <- p
@@ -329,7 +329,7 @@ func TestADoubtOfWhichNothingIsLearnt(t *testing.T) {
 	commitUntilDone(t, s, e.records(0, "before"), output(a, 1, 1))
 	for range producers {
 		p := <-s.idle
-		p.doubt = &doubt{1, 1, e.records(0, "before"), []markText{{partition: 0, next: 1}}}
+		p.doubt = &doubt{pid: 1, epoch: 1, records: e.records(0, "before"), marks: []markText{{partition: 0, next: 1}}}
 		p.sound = false
 		s.idle <- p
 	}
@@ -403,7 +403,7 @@ func forget(t *testing.T, addr, id string, producer int64, epoch int16) {
 	value = be.AppendUint32(value, math.MaxUint32) // no partitions
 	value = be.AppendUint64(value, uint64(time.Now().UnixMilli()))
 	value = be.AppendUint64(value, math.MaxUint64) // not begun
-	r := &kgo.Record{Topic: topic, Partition: groupPartition(id, int32(len(infos[topic].leaders))), Key: key, Value: value}
+	r := &kgo.Record{Topic: topic, Partition: GroupPartition(id, int32(len(infos[topic].leaders))), Key: key, Value: value}
 	if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}

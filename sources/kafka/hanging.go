@@ -11,6 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -29,7 +30,8 @@ type Hang struct {
 	IDEpoch int16  // of the coordinator's
 
 	v2          bool
-	coordinator int32 // epoch of the one that its records came by
+	coordinator int32  // epoch of the one that its records came by
+	away        string // why the coordinator that knows it, if one does, may not have been asked
 }
 
 func (h *Hang) String() string {
@@ -46,7 +48,12 @@ func (h *Hang) OwnEpoch() bool { return h.v2 }
 
 // Fenced tells that a marker that comes late does no harm: the transaction's epoch is over, so
 // that it is refused where its producer has written since.
-func (h *Hang) Fenced() bool { return h.v2 && (h.ID == "" || h.IDEpoch > h.Epoch) }
+func (h *Hang) Fenced() bool {
+	if h.ID == "" { // its producer has another id by now, or is forgotten
+		return h.v2 && h.away == ""
+	}
+	return h.v2 && h.IDEpoch > h.Epoch
+}
 
 // Verdict is what is to become of a transaction that hangs.
 type Verdict string
@@ -71,8 +78,10 @@ func (h *Hang) Verdict() (v Verdict, why string) {
 	complete := h.State == "CompleteCommit" || h.State == "CompleteAbort"
 	ended := complete || h.State == "Empty" || h.State == "Dead"
 	switch {
+	case h.ID == "" && h.away != "":
+		return Waits, "no coordinator that was asked knows its transaction, and " + h.away
 	case h.ID == "":
-		return Aborts, "no coordinator knows its transaction"
+		return ByNumber, "no coordinator knows its transaction"
 	case ended && h.v2 && h.IDEpoch == h.Epoch:
 		return Aborts, "its records came after that transaction, and the coordinator has lost theirs, which was not committed"
 	case ended && (!complete || h.v2 && h.IDEpoch != h.Epoch+1):
@@ -147,7 +156,32 @@ func describeHang(ctx context.Context, cl *kgo.Client, v2 bool, topic string, pa
 		}
 		h.ID, h.State, h.IDEpoch = t.TxnID, d.State, d.ProducerEpoch
 	}
-	return h, nil
+	if h.ID == "" {
+		h.away, err = coordinatorsAway(ctx, adm)
+	}
+	return h, err
+}
+
+// coordinatorsAway tells why it is not sure that all coordinators of transactions are there: one
+// that is away is not asked for what it knows, and nobody says so.
+func coordinatorsAway(ctx context.Context, adm *kadm.Client) (why string, err error) {
+	topics, err := adm.ListTopicsWithInternal(ctx, transactionsTopic)
+	if err != nil {
+		return "", fmt.Errorf("%s can't be looked at: %w", transactionsTopic, err)
+	}
+	topic := topics[transactionsTopic]
+	switch {
+	case errors.Is(topic.Err, kerr.TopicAuthorizationFailed):
+		return "this user may not see whether all are there (the right Describe on the topic " + transactionsTopic + ")", nil
+	case topic.Err != nil && !unknownTopic(topic.Err): // a broker that makes none has none that is away
+		return fmt.Sprintf("%s can't be looked at: %v", transactionsTopic, topic.Err), nil
+	}
+	for _, p := range topic.Partitions {
+		if p.Leader < 0 {
+			return fmt.Sprintf("%s/%d has no leader: bring its brokers back", transactionsTopic, p.Partition), nil
+		}
+	}
+	return "", nil
 }
 
 // steadyHang gives the first open transaction of a partition if it is still that after its
@@ -190,7 +224,7 @@ func FindHangs(ctx context.Context, cl *kgo.Client, group string, topics ...stri
 	if err := errors.Join(err, err2); err != nil {
 		return nil, fmt.Errorf("kafka: ends of %v: %w", topics, err)
 	}
-	groups := groupPartition(group, int32(len(ends[OffsetsTopic])))
+	groups := GroupPartition(group, int32(len(ends[OffsetsTopic])))
 	for _, topic := range topics {
 		for partition := range int32(len(ends[topic])) {
 			s, _ := stable.Lookup(topic, partition)
@@ -234,8 +268,11 @@ func (h *Hang) End(ctx context.Context, cl *kgo.Client, commit bool) error {
 	return nil
 }
 
-// OffsetsTopic is where groups' offsets are.
-const OffsetsTopic = "__consumer_offsets"
+// OffsetsTopic is where groups' offsets are, transactionsTopic what their coordinators know.
+const (
+	OffsetsTopic      = "__consumer_offsets"
+	transactionsTopic = "__transaction_state"
+)
 
 // hangingOffsets is Hanging for the group's own offsets.
 func (s *Session) hangingOffsets(ctx context.Context) string {
@@ -245,13 +282,13 @@ func (s *Session) hangingOffsets(ctx context.Context) string {
 	if err != nil || len(info.leaders) == 0 {
 		return "look for the transaction that holds its offsets: footfall topics hanging"
 	}
-	return s.Hanging(ctx, OffsetsTopic, groupPartition(s.conf.Group, int32(len(info.leaders))))
+	return s.Hanging(ctx, OffsetsTopic, GroupPartition(s.conf.Group, int32(len(info.leaders))))
 }
 
-// groupPartition is the partition of __consumer_offsets that has a group's offsets, among n,
+// GroupPartition is the partition of __consumer_offsets that has a group's offsets, among n,
 // and, by its id, that of __transaction_state: abs(hashCode) mod n, where the abs of the least number is 0
 // (GroupCoordinatorService.partitionFor and Utils.abs).
-func groupPartition(group string, n int32) int32 {
+func GroupPartition(group string, n int32) int32 {
 	h := javaHash(group)
 	if h == math.MinInt32 || n == 0 {
 		return 0

@@ -482,8 +482,11 @@ func TestHangVerdicts(t *testing.T) {
 			t.Errorf("%s at epoch %d, v2 %v: got %s (%s), left out %v, want %s, %v", c.state, c.epoch, c.v2, got, why, h.leftOut(), c.want, c.left)
 		}
 	}
-	if got, _ := new(Hang).Verdict(); got != Aborts {
-		t.Errorf("of which no coordinator knows: got %s", got)
+	for away, want := range map[string]Verdict{"": ByNumber, "one has no leader": Waits} {
+		h := Hang{v2: true, away: away}
+		if got, why := h.Verdict(); got != want || !strings.Contains(why, away) || h.Fenced() != (want == ByNumber) {
+			t.Errorf("of which no coordinator knows, and %q: got %s (%s), want %s", away, got, why, want)
+		}
 	}
 }
 
@@ -491,7 +494,7 @@ func TestHangVerdicts(t *testing.T) {
 // hash, of UTF-16, without its sign.
 func TestGroupPartition(t *testing.T) {
 	for group, want := range map[string]int32{"": 0, "footfall": 23, "lifecycle": 12, "polygenelubricants": 0} { // positive, negative, the least
-		if got := groupPartition(group, 50); got != want {
+		if got := GroupPartition(group, 50); got != want {
 			t.Errorf("%q: got partition %d of 50, want %d", group, got, want)
 		}
 	}

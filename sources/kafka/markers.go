@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,116 +44,195 @@ type disconnects struct{ n *atomic.Int64 }
 func (d disconnects) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { d.n.Add(1) }
 
 // said is what a producer has written in transactions that have ended, and are not known to
-// have their markers. broken is Session.broken before the last.
+// have their markers.
 type said struct {
 	mu     sync.Mutex
-	pid    int64
-	firsts []first
-	broken int64
+	parts  []part
+	broken int64 // Session.broken as the transaction under way began
 }
 
-// first is the first record of a transaction in a partition.
-type first struct {
+// part is what a transaction has written to a partition.
+type part struct {
 	place
-	offset int64 // -1: not known, of the group's offsets
-	broken int64
-	commit bool // it was committed, not aborted
+	pid    int64
+	epoch  int16
+	offset int64 // of its first record; -1: not known
+	acked  bool  // it was written
+	broken int64 // said.broken of then
+	commit bool  // it was committed, not aborted
 }
 
-// noteEnd adds a transaction that has ended, whose records were acknowledged.
-func (s *Session) noteEnd(p *producer, pid int64, records []*kgo.Record, commit bool) {
-	p.said.note(pid, records, commit)
-	if partition := s.offsetsAt.Load(); partition >= 0 {
-		p.said.note(pid, []*kgo.Record{{Topic: OffsetsTopic, Partition: partition, Offset: -1}}, commit)
-	}
+// open tells that it is undecided, as the partition has its producer. Transactions of version
+// 2 have another epoch each: if that is another one, the producer has gone on, with its next
+// transaction in the same breath, and there is no telling them apart any more.
+func (f *part) open(in *kadm.DescribedProducersPartition, v2 bool) (*kadm.DescribedProducer, bool) {
+	p, ok := in.ActiveProducers[f.pid]
+	ok = ok && p.CurrentTxnStartOffset >= 0 && (f.offset < 0 || f.offset == p.CurrentTxnStartOffset) && (!v2 || p.ProducerEpoch == f.epoch)
+	return &p, ok
 }
 
-func (d *said) note(pid int64, records []*kgo.Record, commit bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.pid = pid
+// partsOf gives what a transaction writes to: its records, which may be acknowledged, and the
+// group's offsets.
+func (s *Session) partsOf(pid int64, epoch int16, records []*kgo.Record, acked bool) (parts []part) {
 	at := -1
 	for _, r := range records {
-		if at >= 0 && d.firsts[at].partition == r.Partition && d.firsts[at].topic == r.Topic {
+		to := place{r.Topic, r.Partition}
+		if at >= 0 && parts[at].place == to {
 			continue // as most
 		}
-		at = slices.IndexFunc(d.firsts, func(f first) bool { return f.partition == r.Partition && f.topic == r.Topic })
-		if at < 0 {
-			at = len(d.firsts)
-			d.firsts = append(d.firsts, first{place{r.Topic, r.Partition}, r.Offset, d.broken, commit})
-		}
-	}
-}
-
-// seen looks whether what a producer has committed, or had aborted, in partitions that it is
-// about to write to again has its markers, if a broker may have died since, and writes those
-// that it has not: else it would become of it what becomes of the producer's next transaction
-// there. A producer is in no transaction meanwhile. An error is one that may go by itself.
-func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) error {
-	look := p.said.unseen(s.broken.Load(), records)
-	if len(look) == 0 {
-		return nil
-	}
-	var set kadm.TopicsSet
-	for _, f := range look {
-		set.Add(f.topic, f.partition)
-	}
-	topics, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
-	for _, f := range look {
-		part := topics[f.topic].Partitions[f.partition]
-		open, ok := part.ActiveProducers[p.said.pid]
-		switch {
-		case err != nil:
-		case part.Err != nil:
-			err = part.Err
-		case ok && open.CurrentTxnStartOffset >= 0 && (f.offset < 0 || f.offset == open.CurrentTxnStartOffset):
-			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: p.said.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
-			if err = s.WriteMarker(ctx, h, f.commit); errors.Is(err, kerr.ClusterAuthorizationFailed) {
-				err = nil // it is told by who looks
+		if at = slices.IndexFunc(parts, func(f part) bool { return f.place == to }); at < 0 {
+			at = len(parts)
+			parts = append(parts, part{place: to, pid: pid, epoch: epoch, offset: -1, acked: acked})
+			if acked {
+				parts[at].offset = r.Offset
 			}
 		}
 	}
-	if passing(err) != nil {
-		return fmt.Errorf("look for the markers of %s: %w", p.id, err)
+	if partition := s.offsetsAt.Load(); partition >= 0 {
+		parts = append(parts, part{place: place{OffsetsTopic, partition}, pid: pid, epoch: epoch, offset: -1})
 	}
-	p.said.forget(look)
-	return nil
+	return parts
 }
 
-// unseen gives what is to be looked at before records are sent.
-func (d *said) unseen(broken int64, records []*kgo.Record) (look []first) {
+// acknowledged notes that all was written.
+func acknowledged(parts []part) {
+	for i := range parts {
+		parts[i].acked = true
+	}
+}
+
+// noteEnd notes a transaction of which it is known how it has ended, or will.
+func (s *Session) noteEnd(p *producer, parts []part, commit bool) {
+	p.said.note(s.broken.Load(), parts, commit)
+}
+
+// note adds it. That something of it was acknowledged says that the coordinator was done with
+// the one before, and, if it has lived since, has written the markers of that: so it forgets
+// what is that old, and what this one has written behind.
+func (d *said) note(broken int64, parts []part, commit bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	went := slices.ContainsFunc(parts, func(f part) bool { return f.acked })
+	d.parts = slices.DeleteFunc(d.parts, func(f part) bool {
+		return went && f.broken == broken || slices.ContainsFunc(parts, func(now part) bool { return now.acked && now.place == f.place && now.pid == f.pid })
+	})
+	for _, f := range parts {
+		f.broken, f.commit = d.broken, commit
+		d.parts = append(d.parts, f)
+	}
+}
+
+// begin gives what is to be looked at before records are sent.
+func (d *said) begin(broken int64, records []*kgo.Record) (look []part) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.broken = broken
-	// What a broker has gone on to answer after it has its markers.
-	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return f.broken == broken })
-	for _, f := range d.firsts {
-		if f.topic == OffsetsTopic || slices.ContainsFunc(records, func(r *kgo.Record) bool { return r.Partition == f.partition && r.Topic == f.topic }) {
+	for _, f := range d.parts {
+		if f.broken != broken && (f.topic == OffsetsTopic || slices.ContainsFunc(records, func(r *kgo.Record) bool { return r.Partition == f.partition && r.Topic == f.topic })) {
 			look = append(look, f)
 		}
 	}
 	return look
 }
 
-func (d *said) forget(seen []first) {
+// behind tells that a transaction has been written where one that was aborted may lack its
+// marker, since a broker may have died amid this one: both would be committed.
+func (d *said) behind(broken int64, parts []part) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.firsts = slices.DeleteFunc(d.firsts, func(f first) bool { return slices.Contains(seen, f) })
+	return slices.ContainsFunc(d.parts, func(f part) bool {
+		return !f.commit && f.broken != broken && slices.ContainsFunc(parts, func(now part) bool { return now.place == f.place })
+	})
 }
+
+var errBehind = errors.New("a connection has ended, and what was aborted before it may lack its markers: they are looked for first")
+
+// before gives what may lack its markers since a connection has ended.
+func (d *said) before(broken int64) []part {
+	return slices.DeleteFunc(d.all(), func(f part) bool { return f.broken == broken })
+}
+
+// all gives all that there is.
+func (d *said) all() []part {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.parts)
+}
+
+func (d *said) forget(seen []part) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.parts = slices.DeleteFunc(d.parts, func(f part) bool { return slices.Contains(seen, f) })
+}
+
+// seen looks whether what a producer has committed, or had aborted, in partitions that it is
+// about to write to again has its markers, if a broker may have died since, and writes those
+// that it has not: else it would become of it what becomes of the producer's next transaction
+// there. A producer is in no transaction meanwhile. An error is one that may go by itself: a
+// *pipeline.UnwritableError where some partitions do not answer, and others do.
+func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) error {
+	look := p.said.begin(s.broken.Load(), records)
+	mute, err := s.lookAt(ctx, p, look)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("look for the markers of %s: %w", p.id, err)
+	if len(mute) == len(look) || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
+		return err
+	}
+	return s.unanswered(mute, err)
+}
+
+// lookAt does that, and returns where nobody answers, and what came instead.
+func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (mute []place, err error) {
+	if len(look) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	var set kadm.TopicsSet
+	for _, f := range look {
+		set.Add(f.topic, f.partition)
+	}
+	topics, failed := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	var seen []part
+	for _, f := range look {
+		in, ok := topics[f.topic].Partitions[f.partition]
+		why := in.Err
+		if !ok {
+			why = cmp.Or(failed, errNoAnswer)
+		} else if open, ok := f.open(&in, s.v2); ok && why == nil {
+			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: f.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
+			if why = s.WriteMarker(ctx, h, f.commit); errors.Is(why, kerr.ClusterAuthorizationFailed) {
+				why = nil // it is told by who looks
+			}
+		}
+		if why = passing(why); why != nil {
+			mute, err = append(mute, f.place), why
+			continue
+		}
+		seen = append(seen, f)
+	}
+	p.said.forget(seen)
+	return mute, err
+}
+
+var errNoAnswer = errors.New("no answer")
 
 // ours tells that a transaction that hangs is one of ours, how it has ended, and that its
 // producer has gone on since: it is refused a marker of then where it has written again.
 func (s *Session) ours(h *Hang) (commit, known bool) {
-	for _, p := range s.producers {
-		p.said.mu.Lock()
-		for _, f := range p.said.firsts {
-			if p.said.pid == h.ProducerID && f.topic == h.Topic && f.partition == h.Partition && f.offset == h.Offset {
-				commit, known = f.commit, h.Fenced()
+	if !h.Fenced() {
+		return false, false
+	}
+	for _, p := range s.everyProducer() {
+		for _, f := range p.said.all() {
+			if f.place == (place{h.Topic, h.Partition}) && f.pid == h.ProducerID && f.epoch == h.Epoch && (f.offset < 0 || f.offset == h.Offset) {
+				return f.commit, true
 			}
 		}
-		p.said.mu.Unlock()
 	}
-	return commit, known
+	return false, false
 }
 
 // WriteMarker writes a marker that a broker has left out: see Hang.End.
@@ -186,7 +266,7 @@ func (s *Session) watchMarkers(ctx context.Context) {
 		}
 		if ticks%12 == 0 && s.offsetsAt.Load() < 0 { // nobody has committed anything yet, or we may not read it
 			if info, err := s.meta(ctx, OffsetsTopic, false); err == nil && len(info.leaders) > 0 {
-				s.offsetsAt.Store(groupPartition(s.conf.Group, int32(len(info.leaders))))
+				s.offsetsAt.Store(GroupPartition(s.conf.Group, int32(len(info.leaders))))
 			}
 		}
 		s.lookForMarkers(ctx, stands)

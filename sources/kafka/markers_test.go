@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -23,13 +24,7 @@ func TestCommittedWithoutItsMarkers(t *testing.T) {
 			e := local(t, 2)
 			s := e.session(e.config("a"))
 			a := assigned(t, s, 2)
-			leave := func(r kmsg.Request) (kmsg.Response, error, bool) {
-				req := r.(*kmsg.EndTxnRequest)
-				resp := req.ResponseKind().(*kmsg.EndTxnResponse)
-				resp.ProducerID, resp.ProducerEpoch = req.ProducerID, req.ProducerEpoch
-				return resp, nil, true
-			}
-			e.cluster.ControlKey(int16(kmsg.EndTxn), leave)
+			leaveOut(e)
 			n := uint64(0)
 			say := func() error {
 				n++
@@ -77,6 +72,16 @@ func TestCommittedWithoutItsMarkers(t *testing.T) {
 	}
 }
 
+// leaveOut has the broker call the next transaction ended, and write no markers.
+func leaveOut(e *env) {
+	e.cluster.ControlKey(int16(kmsg.EndTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		req := r.(*kmsg.EndTxnRequest)
+		resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+		resp.ProducerID, resp.ProducerEpoch = req.ProducerID, req.ProducerEpoch
+		return resp, nil, true
+	})
+}
+
 // Nobody looks where no connection has ended, nor at partitions that are not written to.
 func TestMarkersAreLookedForWhereTheyMayLack(t *testing.T) {
 	e := local(t, 2)
@@ -119,14 +124,14 @@ func TestAbortedWithoutItsMarkers(t *testing.T) {
 	s := e.session(e.config("a"))
 	p := <-s.idle
 	lost := e.records(0, "aborted")
-	id, _, err := p.cl.ProducerID(t.Context())
+	id, epoch, err := p.cl.ProducerID(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(p.cl.BeginTransaction(), s.produce(t.Context(), p, lost)); err != nil {
 		t.Fatal(err)
 	}
-	s.noteEnd(p, id, lost, false)
+	s.noteEnd(p, s.partsOf(id, epoch, lost, true), false)
 	s.broken.Add(1)
 	if err := s.seen(t.Context(), p, e.records(0, "next")); err != nil {
 		t.Fatal(err)
@@ -149,18 +154,20 @@ func TestOwnTransactionIsKnown(t *testing.T) {
 	if _, known := s.ours(&r); known {
 		t.Error("nothing was said")
 	}
+	s.offsetsAt.Store(-1)
 	records := []*kgo.Record{{Topic: "t", Partition: 3, Offset: 70}, {Topic: "t", Partition: 3, Offset: 71}, {Topic: "u", Partition: 3, Offset: 4}}
-	p.said.note(9, records[:2], true)
-	p.said.note(9, records[2:], false)
+	p.said.note(1, s.partsOf(9, 5, records[:2], true), true)
+	p.said.note(1, s.partsOf(9, 6, records[2:], false), false)
 	if commit, known := s.ours(&r); !commit || !known {
 		t.Error("it was committed")
 	}
-	if commit, known := s.ours(&Hang{Topic: "u", Partition: 3, Offset: 4, ID: "x", ProducerID: 9, Epoch: 5, IDEpoch: 6, v2: true}); commit || !known {
+	if commit, known := s.ours(&Hang{Topic: "u", Partition: 3, Offset: 4, ID: "x", ProducerID: 9, Epoch: 6, IDEpoch: 7, v2: true}); commit || !known {
 		t.Error("it was aborted")
 	}
 	for name, change := range map[string]func(h *Hang){
 		"another record":                   func(h *Hang) { h.Offset = 71 },
 		"another producer":                 func(h *Hang) { h.ProducerID = 8 },
+		"another transaction":              func(h *Hang) { h.Epoch = 6 },
 		"another partition":                func(h *Hang) { h.Partition = 2 },
 		"another topic":                    func(h *Hang) { h.Topic = "u" },
 		"the producer may be in it":        func(h *Hang) { h.IDEpoch = 5 },
@@ -172,11 +179,160 @@ func TestOwnTransactionIsKnown(t *testing.T) {
 			t.Errorf("%s: taken for known", name)
 		}
 	}
-	if look := p.said.unseen(1, records[2:]); len(look) != 1 || look[0].topic != "u" {
+	if look := p.said.begin(1, records[2:]); len(look) != 1 || look[0].topic != "u" {
 		t.Errorf("to be looked at: got %v, want what is written to", look)
 	}
-	p.said.forget(p.said.unseen(1, records))
+	p.said.forget(p.said.begin(1, records))
 	if _, known := s.ours(&r); known {
 		t.Error("it was seen to be there")
+	}
+}
+
+// What a transaction has written is known until a later one shows that it has its markers: that
+// it was acknowledged, and no connection has ended since, or that it was written behind it.
+func TestSaidIsForgotten(t *testing.T) {
+	s := &Session{}
+	s.offsetsAt.Store(7)
+	of := func(epoch int16, acked bool, partitions ...int32) []part {
+		var records []*kgo.Record
+		for _, p := range partitions {
+			records = append(records, &kgo.Record{Topic: "t", Partition: p})
+		}
+		return s.partsOf(1, epoch, records, acked)
+	}
+	for name, c := range map[string]struct {
+		broken int64 // when the second one has ended
+		acked  bool
+		want   string
+	}{
+		"it is acknowledged":                    {0, true, "t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"it is not":                             {0, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"a connection has ended, and it is":     {1, true, "t/0@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"a connection has ended, and it is not": {1, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+	} {
+		var d said
+		first := of(1, true, 0, 1)
+		acknowledged(first)
+		d.note(0, first, true)
+		d.begin(0, nil)
+		d.note(c.broken, of(2, c.acked, 1, 2), true)
+		var got []string
+		for _, f := range d.all() {
+			got = append(got, fmt.Sprintf("%s@%d", f.place, f.epoch))
+		}
+		if got := strings.Join(got, " "); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// One that was committed is known still when the next one has begun: a broker that dies amid
+// that, and leaves its markers out, does not lose it.
+func TestCommittedWithoutItsMarkersAmidTheNext(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)
+	leaveOut(e)
+	n := uint64(0)
+	say := func() error {
+		n++
+		return s.Transact(t.Context(), e.records(0, fmt.Sprint(n)), []*worker.Output{output(a[0], int64(n), n)})
+	}
+	for range producers {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidTxnState, When: func(kmsg.Request) bool {
+		s.broken.Add(1)
+		return true
+	}})
+	if err := say(); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want it aborted", err)
+	}
+	n--
+	commitUntilDone(t, s, e.records(0, "4"), output(a[0], 4, 4))
+	if got, want := e.visible(e.out[0], 0), []string{"1", "2", "3", "4"}; !slices.Equal(got, want) {
+		t.Errorf("visible: %q, want %q", got, want)
+	}
+}
+
+// One that was aborted, and may lack its marker, is not committed by one that was written behind
+// it while a broker died.
+func TestAbortedWithoutItsMarkersAmidTheNext(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)
+	p := <-s.idle
+	lost := e.records(0, "aborted")
+	id, epoch, err := p.cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.noteEnd(p, s.partsOf(id, epoch, lost, true), false)
+	for range producers - 1 {
+		s.idle <- <-s.idle
+	}
+	s.idle <- p
+	for range producers - 1 {
+		s.idle <- <-s.idle
+	}
+	e.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.broken.Add(1)
+		return nil, nil, false
+	})
+	failed := 0
+	for n := range uint64(producers) {
+		records := e.records(0, fmt.Sprint(n+1))
+		for {
+			err := s.Transact(t.Context(), records, []*worker.Output{output(a[0], int64(n)+1, n+1)})
+			if err == nil {
+				break
+			}
+			if failed++; !errors.Is(err, errBehind) || !errors.Is(err, pipeline.ErrAborted) {
+				t.Fatalf("got %v, want it aborted", err)
+			}
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d were aborted, want the one of that producer", failed)
+	}
+}
+
+// A transaction whose end was not confirmed gets the markers that it lacks when its coordinator
+// says how it has ended.
+func TestUnknownOutcomeGetsItsMarkers(t *testing.T) {
+	for state, want := range map[string][]string{"CompleteCommit": {"1"}, "PrepareCommit": {"1"}, "CompleteAbort": nil} {
+		t.Run(state, func(t *testing.T) {
+			e := local(t, 1)
+			s := e.session(e.config("a"))
+			a := assigned(t, s, 1)
+			s.offsetsAt.Store(0)
+			e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.UnknownServerError, When: func(kmsg.Request) bool {
+				s.broken.Add(1)
+				return true
+			}})
+			p := <-s.idle
+			s.idle <- p
+			for range producers - 1 {
+				s.idle <- <-s.idle
+			}
+			e.cluster.ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				req := r.(*kmsg.DescribeTransactionsRequest)
+				resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
+				txn := kmsg.NewDescribeTransactionsResponseTransactionState()
+				txn.TransactionalID, txn.State = req.TransactionalIDs[0], state
+				txn.ProducerID, txn.ProducerEpoch = p.doubt.pid, p.doubt.epoch+1
+				resp.TransactionStates = append(resp.TransactionStates, txn)
+				return resp, nil, true
+			})
+			err := s.Transact(t.Context(), e.records(0, "1"), []*worker.Output{output(a[0], 1, 1)})
+			if err == nil || errors.Is(err, pipeline.ErrAborted) {
+				t.Fatalf("got %v, want its outcome unknown", err)
+			}
+			if got := e.visible(e.out[0], 0); !slices.Equal(got, want) {
+				t.Errorf("visible: %q, want %q", got, want)
+			}
+		})
 	}
 }

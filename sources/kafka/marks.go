@@ -60,21 +60,28 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	}
 	p.began = time.Now().Round(0)
 	//failpoint:marks.adding
+	parts := s.partsOf(p.pid, p.epoch, nil, false)
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {
 		p.lost(nil, cut.marks, err)
-		s.noteEnd(p, p.pid, nil, false)
 		s.abort(ctx, p, err)
+		s.noteEnd(p, parts, false)
 		return used, s.refused(p, err)
 	}
 	//failpoint:marks.committing
+	acknowledged(parts)
+	if p.said.behind(s.broken.Load(), parts) {
+		s.abort(ctx, p, errBehind)
+		s.noteEnd(p, parts, false)
+		return used, s.failed(p, errBehind)
+	}
 	pid, epoch := p.pid, p.epoch
 	if err := p.end(ctx, true); err != nil {
-		p.doubt = &doubt{pid, epoch, nil, slices.Clone(cut.marks)}
+		p.doubt = &doubt{pid: pid, epoch: epoch, parts: parts, marks: slices.Clone(cut.marks)}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:marks.committed
 	p.fenced = 0
-	s.noteEnd(p, pid, nil, true)
+	s.noteEnd(p, parts, true)
 	return used, nil
 }
 

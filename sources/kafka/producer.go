@@ -80,14 +80,21 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 			p.stragglers = stragglersMax
 		}
 	}()
+	broken := s.broken.Load() // what we close ourselves is no sign of anything
 	return insist(ctx, s.conf.TransactionTimeout+requestTimeout, func(ctx context.Context) error {
 		p.close()
-		err := p.connect(ctx, s)
+		err := s.learn(ctx, p)
+		if err == nil && s.v2 { // what ends now would end what lacks its marker, too
+			_, _ = s.lookAt(ctx, p, p.said.before(broken)) // where nobody answers, nothing is ended either
+		}
 		if err == nil {
-			err = s.seen(ctx, p, p.astray)
+			err = p.connect(ctx, s)
 		}
 		if err == nil {
 			err = s.forgotten(ctx, p)
+		}
+		if err == nil {
+			_, err = s.lookAt(ctx, p, p.said.begin(s.broken.Load(), p.astray))
 		}
 		if err == nil {
 			began := time.Now().Round(0)
@@ -179,6 +186,9 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if len(records) == 0 {
 		return s.commitMarks(ctx, cut)
 	}
+	if _, gone := s.owns.commitAs(cut.epochs); len(gone) > 0 {
+		return &pipeline.LostError{Partitions: gone}
+	}
 	if err := s.unwritable(records); err != nil {
 		return err
 	}
@@ -258,7 +268,12 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 			p.ails, p.sound = true, false
 			return used, why
 		}
+		var parts []part
+		if id, epoch, failed := p.cl.ProducerID(ctx); failed == nil && !transient(err) { // else it is swept
+			parts = s.partsOf(id, epoch, records, false)
+		}
 		s.abort(ctx, p, err)
+		s.noteEnd(p, parts, false)
 		return used, s.failed(p, err)
 	}
 	//failpoint:txn.produced
@@ -266,28 +281,30 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	if err == nil {
 		err = s.addOffsets(ctx, p, id, epoch, used, cut)
 	}
+	parts := s.partsOf(id, epoch, records, true)
 	if err != nil {
 		p.lost(records, cut.marks, err)
-		s.noteEnd(p, id, records, false)
 		s.abort(ctx, p, err)
+		s.noteEnd(p, parts, false)
 		return used, s.refused(p, err)
 	}
 	//failpoint:txn.offsets-added
-	if err := p.settle(ctx, records); err != nil {
-		s.noteEnd(p, id, records, false)
+	acknowledged(parts)
+	if err = p.settle(ctx, records); err == nil && p.said.behind(s.broken.Load(), parts) {
+		err = errBehind
+	}
+	if err != nil {
 		s.abort(ctx, p, err)
+		s.noteEnd(p, parts, false)
 		return used, s.failed(p, err)
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		p.doubt = &doubt{id, epoch, oneEach(nil, records), slices.Clone(cut.marks)}
-		if unattempted(err) {
-			s.noteEnd(p, id, records, false)
-		}
+		p.doubt = &doubt{pid: id, epoch: epoch, parts: parts, records: oneEach(nil, records), marks: slices.Clone(cut.marks)}
 		return used, s.unknown(ctx, p, cut, err)
 	}
 	//failpoint:txn.ended
 	p.fenced = 0
-	s.noteEnd(p, id, records, true)
+	s.noteEnd(p, parts, true)
 	return used, nil
 }
 
@@ -509,7 +526,10 @@ func (s *Session) refused(p *producer, err error) error {
 // as it can, and says what that means.
 func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) error {
 	if unattempted(err) {
+		parts := p.doubt.parts
+		p.doubt = nil
 		s.abort(ctx, p, err)
+		s.noteEnd(p, parts, false)
 		return s.failed(p, fmt.Errorf("end: %w", err))
 	}
 	p.sound = false

@@ -38,12 +38,11 @@ type Session struct {
 
 	// idle holds the producers that are in no transaction, the longest idle first;
 	// marking holds that of marks alone, which is marker.
-	idle      chan *producer
-	marking   chan *producer
-	marker    *producer
-	producers []*producer // all there are, the marker included
-	v2        bool        // transactions v2: TxnOffsetCommit adds the offsets partition by itself
-	maxBytes  map[string]int32
+	idle     chan *producer
+	marking  chan *producer
+	marker   *producer
+	v2       bool // transactions v2: TxnOffsetCommit adds the offsets partition by itself
+	maxBytes map[string]int32
 
 	misplaced atomic.Int64
 	hang      atomic.Int64 // partitions in which a transaction hangs
@@ -60,6 +59,12 @@ type Session struct {
 	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
 	sick  map[place]sickness     // partitions of output topics that take no writes
 
+	producers []*producer // all there are, the marker included
+	turning   int         // of them, those that go through idle
+	resting   []*producer // those that are in the way of enough
+	numbered  int         // how many have had a number for a name
+	watching  bool        // watchSick is at work
+
 	// life is the context of all clients: its end interrupts whatever they do.
 	life    context.Context //nolint:containedctx // handed to clients that outlive the call that made them
 	end     context.CancelFunc
@@ -68,6 +73,7 @@ type Session struct {
 	// tending is the context of producers' renewal beside the others. Close ends it first.
 	tending    context.Context //nolint:containedctx // of helpers
 	endTending context.CancelFunc
+	tenders    sync.WaitGroup // that have producers
 }
 
 // cursor is where reading a partition stands.
@@ -91,7 +97,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		conf:    conf,
 		names:   append([]string{conf.Topic}, outputs...),
 		owns:    newOwnership(),
-		idle:    make(chan *producer, producers),
+		idle:    make(chan *producer, producersMax),
 		marking: make(chan *producer, 1),
 		reading: make(map[int32]*cursor),
 		ends:    make(map[int32]pipeline.End),
@@ -111,13 +117,18 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		return nil, err
 	}
 	for i := range producers {
-		if _, err := s.newProducer(ctx, strconv.Itoa(i), s.idle); err != nil {
+		p, err := s.newProducer(ctx, strconv.Itoa(i))
+		if err != nil {
 			return nil, err
 		}
+		s.idle <- p
+		s.turning++
 	}
-	if s.marker, err = s.newProducer(ctx, "marks", s.marking); err != nil {
+	s.numbered = producers
+	if s.marker, err = s.newProducer(ctx, "marks"); err != nil {
 		return nil, err
 	}
+	s.marking <- s.marker
 	if err := s.join(); err != nil {
 		return nil, err
 	}
@@ -128,9 +139,9 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	return s, nil
 }
 
-// newProducer makes a producer and leaves it where it is found. A coordinator that gives no
-// answer, as while brokers are restarted, is waited for.
-func (s *Session) newProducer(ctx context.Context, name string, at chan *producer) (*producer, error) {
+// newProducer makes a producer. A coordinator that gives no answer, as while brokers are
+// restarted, is waited for.
+func (s *Session) newProducer(ctx context.Context, name string) (*producer, error) {
 	p := &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
 	err := insist(ctx, startWait, func(ctx context.Context) error { return p.renew(ctx, s) })
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -139,9 +150,17 @@ func (s *Session) newProducer(ctx context.Context, name string, at chan *produce
 	if err != nil {
 		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
 	}
-	at <- p
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.producers = append(s.producers, p)
 	return p, nil
+}
+
+// everyProducer gives all there are.
+func (s *Session) everyProducer() []*producer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.producers)
 }
 
 // begin asks the first questions of a session, again while brokers that are on their way
@@ -429,9 +448,24 @@ func (s *Session) Close(ctx context.Context) {
 		return
 	}
 	s.owns.fail(kgo.ErrClientClosed)
-	s.endTending() // it gives its producers back
+	s.endTending()
+	tended := make(chan struct{})
+	go func() {
+		s.tenders.Wait() // they give their producers back
+		close(tended)
+	}()
+	select {
+	case <-tended:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	left := s.turning
+	s.mu.Unlock()
+	if s.marker != nil {
+		left++
+	}
 	var idle []*producer
-	for range s.producers {
+	for range left {
 		select {
 		case p := <-s.idle:
 			idle = append(idle, p)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,10 +20,11 @@ import (
 // replicas in sync than min.insync.replicas, or a bad disk. The others are to go on.
 //
 // The producer that met it is of no use meanwhile: its transaction is not ended before its
-// marker is written there, too. So it is renewed apart, as long as that takes, and the
-// partition is sick until it is: a renewal sweeps, and so has written to it. Until then
-// Transact refuses what would go there at once, since the next producer that tried would be
-// stuck as well.
+// marker is written there, too. So it is renewed apart, as long as that takes, another takes
+// its turns, and the partition is sick until it is: a renewal sweeps, and so has written to it.
+// Until then Transact refuses what would go there at once, since the next producer that tried
+// would be stuck as well. Whatever lacks a leader or replicas by then is sick too, until it
+// does not: to find that out one by one takes a transaction's time each.
 
 // place is a partition of a topic.
 type place struct {
@@ -32,7 +34,8 @@ type place struct {
 
 func (p place) String() string { return fmt.Sprintf("%s/%d", p.topic, p.partition) }
 
-// sickness is why a partition is sick, and whose renewal tells that it is not any more.
+// sickness is why a partition is sick, and whose renewal tells that it is not any more; nil:
+// its leader does.
 type sickness struct {
 	of  *producer
 	err error
@@ -100,28 +103,150 @@ func (s *Session) ails(ctx context.Context, p *producer, err error) error {
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	}
 	e := &pipeline.UnwritableError{Tried: true, Err: fmt.Errorf("kafka: %w", err)}
-	s.mu.Lock()
 	for _, at := range late.places {
-		s.sick[at] = sickness{p, e.Err}
 		if !slices.Contains(e.Partitions, at.partition) {
 			e.Partitions = append(e.Partitions, at.partition)
 		}
 	}
-	s.mu.Unlock()
-	s.conf.Log.Warn("output partitions take no writes; what goes there waits, and the others go on: look for partitions without a leader, or below min.insync.replicas",
-		zap.Stringers("partitions", late.places), zap.Error(err))
+	s.sicken(p, late.places, e.Err)
+	if poor, err := s.poor(ctx); err == nil {
+		s.sicken(nil, poor, errPoor)
+	}
 	return e
 }
 
-// tend renews a producer that ails until that succeeds, or nothing will make it, and puts it
-// back among the others.
+var errPoor = errors.New("it has no leader, or too few replicas in sync")
+
+// sicken notes sick partitions that are not known yet, and tells of them.
+func (s *Session) sicken(of *producer, places []place, err error) {
+	s.mu.Lock()
+	var news []place
+	for _, at := range places {
+		if _, known := s.sick[at]; !known {
+			s.sick[at] = sickness{of, err}
+			news = append(news, at)
+		}
+	}
+	watch := of == nil && len(news) > 0 && !s.watching && s.tending.Err() == nil
+	if watch {
+		s.watching = true
+	}
+	s.mu.Unlock()
+	if len(news) > 0 {
+		s.conf.Log.Warn("output partitions take no writes; what goes there waits, and the others go on: look for partitions without a leader, or below min.insync.replicas",
+			zap.Stringers("partitions", news), zap.Error(err))
+	}
+	if watch {
+		s.helpers.Go(s.watchSick)
+	}
+}
+
+// unanswered has partitions be sick until they answer.
+func (s *Session) unanswered(places []place, err error) error {
+	s.sicken(nil, places, err)
+	e := &pipeline.UnwritableError{Tried: true, Err: fmt.Errorf("kafka: %w", err)}
+	for _, at := range places {
+		e.Partitions = append(e.Partitions, at.partition)
+	}
+	return e
+}
+
+// poor gives the partitions of output topics that have no leader, or fewer replicas in sync
+// than their topic asks for, as far as that may be read.
+func (s *Session) poor(ctx context.Context) (places []place, err error) {
+	adm := kadm.NewClient(s.admin)
+	topics, err := adm.ListTopics(ctx, s.names[1:]...)
+	if err != nil {
+		return nil, err
+	}
+	least := map[string]int{}
+	configs, _ := adm.DescribeTopicConfigs(ctx, s.names[1:]...) // without the right to: 1
+	for _, c := range configs {
+		for _, entry := range c.Configs {
+			if entry.Key == "min.insync.replicas" {
+				least[c.Name], _ = strconv.Atoi(unwrap(entry.Value))
+			}
+		}
+	}
+	for _, of := range topics {
+		for _, p := range of.Partitions {
+			if p.Leader < 0 || len(p.ISR) < least[of.Topic] {
+				places = append(places, place{of.Topic, p.Partition})
+			}
+		}
+	}
+	return places, nil
+}
+
+// watchSick takes back what is sick until its leader answers, until nothing is.
+func (s *Session) watchSick() {
+	for {
+		select {
+		case <-time.After(tendEvery):
+		case <-s.tending.Done():
+		}
+		s.mu.Lock()
+		var look []place
+		for at, why := range s.sick {
+			if why.of == nil {
+				look = append(look, at)
+			}
+		}
+		if s.watching = len(look) > 0 && s.tending.Err() == nil; !s.watching {
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		s.take(s.recovered(look), true)
+	}
+}
+
+// recovered gives the partitions that are not poor, and whose leaders answer.
+func (s *Session) recovered(look []place) (well []place) {
+	ctx, cancel := context.WithTimeout(s.tending, describeTimeout)
+	defer cancel()
+	poor, err := s.poor(ctx)
+	if err != nil {
+		return nil
+	}
+	var set kadm.TopicsSet
+	for _, at := range look {
+		set.Add(at.topic, at.partition)
+	}
+	topics, _ := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	for _, at := range look {
+		if in, ok := topics[at.topic].Partitions[at.partition]; ok && passing(in.Err) == nil && !slices.Contains(poor, at) {
+			well = append(well, at)
+		}
+	}
+	return well
+}
+
+// take takes partitions back.
+func (s *Session) take(well []place, tell bool) {
+	s.mu.Lock()
+	for _, at := range well {
+		delete(s.sick, at)
+	}
+	s.mu.Unlock()
+	if tell && len(well) > 0 {
+		s.conf.Log.Info("output partitions take writes again", zap.Stringers("partitions", well))
+	}
+}
+
+// tend renews a producer that ails until that succeeds, or nothing will make it. Another takes
+// its turns meanwhile.
 func (s *Session) tend(p *producer) {
 	if s.tending.Err() != nil { // the session ends
 		s.idle <- p
 		return
 	}
-	s.helpers.Go(func() {
-		defer func() { s.idle <- p }()
+	s.mu.Lock()
+	s.turning--
+	s.mu.Unlock()
+	s.tenders.Go(s.replace)
+	s.tenders.Go(func() {
+		defer s.giveBack(p)
 		for {
 			err := p.renew(s.tending, s)
 			if err == nil || s.tending.Err() != nil {
@@ -144,6 +269,55 @@ func (s *Session) tend(p *producer) {
 	})
 }
 
+// replace has a producer take the turns of one that is tended: one that rests, or a new one.
+func (s *Session) replace() {
+	s.mu.Lock()
+	var p *producer
+	name := strconv.Itoa(s.numbered)
+	switch rest := len(s.resting); {
+	case s.turning >= producers, rest == 0 && s.numbered == producersMax:
+		s.mu.Unlock()
+		return
+	case rest > 0:
+		p, s.resting = s.resting[rest-1], s.resting[:rest-1]
+	default:
+		s.numbered++
+	}
+	s.mu.Unlock()
+	if p == nil {
+		var err error
+		if p, err = s.newProducer(s.tending, name); err != nil {
+			if s.tending.Err() == nil {
+				s.conf.Log.Warn("a producer that is stuck can't be replaced", zap.Error(err))
+			}
+			return
+		}
+	}
+	s.giveBack(p)
+}
+
+// giveBack has a producer take turns, or rest where enough do.
+func (s *Session) giveBack(p *producer) {
+	s.mu.Lock()
+	enough := s.turning >= producers && s.tending.Err() == nil
+	if !enough {
+		s.turning++
+	}
+	s.mu.Unlock()
+	if !enough {
+		s.idle <- p
+		return
+	}
+	p.close()
+	s.mu.Lock()
+	s.resting = append(s.resting, p)
+	s.mu.Unlock()
+}
+
+// producersMax is how many producers a session has at most, besides that of marks: each that is
+// stuck has met other sick partitions.
+const producersMax = 32
+
 // tendEvery is how long a renewal that failed waits.
 const tendEvery = time.Second
 
@@ -154,11 +328,8 @@ func (s *Session) cured(p *producer) {
 	for at, why := range s.sick {
 		if why.of == p {
 			well = append(well, at)
-			delete(s.sick, at)
 		}
 	}
 	s.mu.Unlock()
-	if len(well) > 0 && p.sound {
-		s.conf.Log.Info("output partitions take writes again", zap.Stringers("partitions", well))
-	}
+	s.take(well, p.sound)
 }

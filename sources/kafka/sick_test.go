@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"footfall/pipeline"
@@ -161,5 +163,156 @@ func TestProducerWhoseMarkersWait(t *testing.T) {
 	}
 	if got := e.visible(e.out[0], 0); len(got) != 1+3*producers {
 		t.Errorf("visible: %q", got)
+	}
+}
+
+// Partitions that sicken one after the other, and stay so, take one producer each, and others
+// take these' turns: what is well goes on. Afterwards there are as many as before.
+func TestPartitionsSickenOneAfterTheOther(t *testing.T) {
+	const sick = 2 * producers
+	e := local(t, sick+1)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, sick+1)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var heal []func()
+	n := uint64(0)
+	for p := range int32(sick) {
+		cure, _ := e.sicken(e.out[0], p)
+		heal = append(heal, cure)
+		var unwritable *pipeline.UnwritableError
+		if err := s.Transact(ctx, e.records(p, "sick"), []*worker.Output{output(a[p], 1, 1)}); !errors.As(err, &unwritable) || !slices.Equal(unwritable.Partitions, []int32{p}) {
+			t.Fatalf("got %v, want partition %d named", err, p)
+		}
+		n++
+		if err := s.Transact(ctx, e.records(sick, fmt.Sprint(n)), []*worker.Output{output(a[sick], int64(n), n)}); err != nil {
+			t.Fatalf("beside %d that are sick: %v", n, err)
+		}
+	}
+	if got := s.Unwritable(); got != sick {
+		t.Errorf("%d partitions are said to take no writes, want %d", got, sick)
+	}
+	for _, cure := range heal {
+		cure()
+	}
+	eventually(t, "all take writes", func() bool { return s.Unwritable() == 0 })
+	for p := range int32(sick) {
+		commitUntilDone(t, s, e.records(p, "well"), output(a[p], 1, 1))
+		if got := e.visible(e.out[0], p); !slices.Equal(got, []string{"well"}) {
+			t.Errorf("partition %d: visible %q", p, got)
+		}
+	}
+	if got := e.visible(e.out[0], sick); len(got) != sick {
+		t.Errorf("visible beside them: %q", got)
+	}
+	eventually(t, "the others rest", func() bool { return len(s.idle) == producers })
+}
+
+// What is as sick as what was met is not met one by one: topics tell of too few replicas, until
+// they have enough, or ask for less.
+func TestPartitionsWithoutReplicas(t *testing.T) {
+	e := local(t, 2)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 2)
+	least := func(n string) {
+		t.Helper()
+		got, err := kadm.NewClient(e.cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "min.insync.replicas", Value: &n}}, e.out[1])
+		if err != nil || got[0].Err != nil {
+			t.Fatal(err, got)
+		}
+	}
+	least("2")
+	heal, _ := e.sicken(e.out[0], 0)
+	if err := s.Transact(t.Context(), e.records(0, "sick"), []*worker.Output{output(a[0], 1, 1)}); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v", err)
+	}
+	if got := s.Unwritable(); got != 3 {
+		t.Errorf("%d partitions are said to take no writes, want the one that was met and both of a topic", got)
+	}
+	of := func(topic string) []*kgo.Record {
+		return []*kgo.Record{{Topic: topic, Partition: 1, Key: []byte("k"), Value: []byte("1")}}
+	}
+	outs := []*worker.Output{output(a[1], 1, 1)}
+	var unwritable *pipeline.UnwritableError
+	if err := s.Transact(t.Context(), of(e.out[1]), outs); !errors.As(err, &unwritable) || unwritable.Tried {
+		t.Fatalf("got %v, want it refused at once", err)
+	}
+	if err := s.Transact(t.Context(), of(e.out[0]), outs); err != nil {
+		t.Fatalf("the other topic: %v", err)
+	}
+	heal()
+	eventually(t, "what was met is well", func() bool { return s.Unwritable() == 2 })
+	least("1")
+	eventually(t, "all are well", func() bool { return s.Unwritable() == 0 })
+	outs[0].Mark.Next, outs[0].Mark.N = 2, 2
+	commitUntilDone(t, s, of(e.out[1]), outs[0])
+}
+
+// A partition whose leader does not answer when a producer looks for its markers there holds up
+// no other one.
+func TestLeaderThatDoesNotTellOfMarkers(t *testing.T) {
+	e := local(t, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)
+	say := func(n uint64, partitions ...int32) error {
+		var records []*kgo.Record
+		var outs []*worker.Output
+		for _, p := range partitions {
+			records = append(records, e.records(p, fmt.Sprint(n))...)
+			outs = append(outs, output(a[p], int64(n), n))
+		}
+		return s.Transact(t.Context(), records, outs)
+	}
+	for n := range uint64(producers) {
+		if err := say(n+1, 0, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.broken.Add(1)
+	fault := e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers}, Topic: e.out[0], Partitions: []int32{1}, Err: kerr.NotLeaderForPartition, Count: -1})
+	var unwritable *pipeline.UnwritableError
+	if err := say(producers+1, 0, 1); !errors.As(err, &unwritable) || !slices.Equal(unwritable.Partitions, []int32{1}) {
+		t.Fatalf("got %v, want partition 1 named", err)
+	}
+	for n := range uint64(2 * producers) {
+		if err := say(producers+n+1, 0); err != nil {
+			t.Fatalf("the other partition: %v", err)
+		}
+	}
+	fault.Remove()
+	eventually(t, "it answers", func() bool { return s.Unwritable() == 0 })
+	for n := range uint64(2 * producers) {
+		if err := say(producers+n+1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range int32(2) {
+		if got := e.visible(e.out[0], p); len(got) != 3*producers {
+			t.Errorf("partition %d: visible %q", p, got)
+		}
+	}
+}
+
+// What was taken from us is lost, whether it can be written or not.
+func TestLostWhileSick(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 1)
+	heal, _ := e.sicken(e.out[0], 0)
+	defer heal()
+	out := output(a[0], 1, 1)
+	if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{out}); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatal(err)
+	}
+	out.Epoch--
+	var lost *pipeline.LostError
+	if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{out}); !errors.As(err, &lost) {
+		t.Errorf("got %v, want it lost", err)
 	}
 }
