@@ -364,6 +364,22 @@
 //	         its readers waited
 //	809b6a6  what it called aborted was committed with that,    chaos, broker killed kafka.TestAbortedWithoutIts-
 //	         and said twice                                                         Markers
+//	de2bd0f  what can't be written now had one try among many,  read by a reviewer   pipeline.TestUnwritablePartitionIsTried-
+//	         and none where others filled the transaction, or                       BesideBacklogs, TestHeldAndAborted
+//	         where it was aborted for another reason: it was
+//	         silent from then on
+//	de2bd0f  what can't be written now kept its partition from  read by a reviewer   pipeline.TestUnwritablePartitionIsGivenAway
+//	         being given away, and its process from ending
+//	50aba2b  what was committed and lacked markers was          read by a reviewer   kafka.TestCommittedWithoutItsMarkers-
+//	         forgotten when its producer began the next                             AmidTheNext, TestUnknownOutcomeGets-
+//	         transaction, which a broker may die amid; so was                       ItsMarkers
+//	         one whose commit was not confirmed
+//	50aba2b  three output partitions that took no writes, one   read by a reviewer   kafka.TestPartitionsSickenOneAfterTheOther,
+//	         after the other, silenced their process; one                           TestLeaderThatDoesNotTellOfMarkers
+//	         without a leader had whole transactions aborted
+//	50aba2b  what hangs and no coordinator knows was aborted,   read by a reviewer   kafka.TestHangVerdicts, TestHanging in
+//	         though its producer may have another number by                         cmd/footfall
+//	         now, or its coordinator be away
 //
 // # How fast it is
 //

@@ -22,8 +22,8 @@
 //   - three producers, each with its own transactional id, take turns. One that
 //     has just ended a transaction waits for the broker to write its markers before
 //     it can begin the next; in rotation nobody waits. One that a partition without
-//     leader or replicas keeps from ending is set aside until that is over, and the
-//     others go on without the partition (sick.go). A fourth commits marks that
+//     leader or replicas keeps from ending is set aside until that is over, another
+//     takes its turns, and they go on without the partition (sick.go). A fourth commits marks that
 //     nothing was said for (marks.go).
 //
 // A single client that is member and reader in one was considered. It would fetch
@@ -71,7 +71,11 @@
 // coordinator has the state of before them, and answers the next InitProducerID by it. No marker ever ends those, unless the producer's next one does,
 // with whatever it says. So a transaction that a broker's death may have cut off is swept in
 // the same way, and one whose commit was asked for where it is undecided in all of its
-// partitions (Session.forgotten). What is left, of a process that died with its broker or
-// of markers that are missing in some partitions, is named, with what to do (hanging.go),
-// and ended where there is no doubt (markers.go).
+// partitions (Session.forgotten). Of one that is complete markers may be missing all the same:
+// they are written where it is known how it has ended (markers.go). What is left, of a process
+// that died with its broker, is named, with what to do (hanging.go), and ended where there is no
+// doubt. One window is known and open: a producer's request that is carried out after such a
+// restart, behind what lacks its marker in the same partition, shares the marker of the two; if
+// the first was committed, and the second has to be aborted, the first is lost. It takes a
+// broker that dies within the milliseconds in which the markers of the first are under way.
 package kafka
