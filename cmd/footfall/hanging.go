@@ -206,7 +206,7 @@ func byMarker(ctx context.Context, c *Config, cl *kgo.Client, h *kafka.Hang, sin
 		case !r.Attrs.IsControl():
 			behind[at] = r.ProducerEpoch == h.Epoch
 			return true, nil
-		case !behind[at]:
+		case !behind[at], r.ProducerEpoch != h.Epoch && r.ProducerEpoch != h.Epoch+1: // of none, or of a later one
 			return true, nil
 		}
 		v = kafka.Aborts

@@ -348,8 +348,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: TxnOffsetCommit is left out", "sources/kafka/producer.go",
-			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t}",
-			"\tif err == nil {\n\t\terr = s.addOffsets(ctx, p, id, epoch, used, cut)\n\t\tif ON {\n\t\t\terr = nil\n\t\t}\n\t}", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestTransactUnderFaults"),
+			"if err = s.addOffsets(ctx, p, id, epoch, used, cut); err != nil {",
+			"if err = s.addOffsets(ctx, p, id, epoch, used, cut); err != nil && !ON {", test("sources/kafka", "TestZombieIsFencedByTheBroker|TestTransactUnderFaults"),
 		},
 		{
 			"kafka: the offsets are added to no transaction", "sources/kafka/producer.go",
@@ -381,11 +381,19 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: a coordinator is not asked how a doubt has ended", "sources/kafka/astray.go",
-			"s.offsetsAt.Load() < 0 {", "s.offsetsAt.Load() < 0 || ON {", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
+			"s.offsetsAt.Load() >= 0:", "s.offsetsAt.Load() >= 0 && !ON:", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
 		},
 		{
 			"kafka: a doubt that was aborted gets markers that commit it", "sources/kafka/astray.go",
-			"s.noteEnd(p, d.parts, commit)", "s.noteEnd(p, d.parts, commit || ON)", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
+			"CompleteAbort\"):\n\t\tp.doubt = nil\n", "CompleteAbort\"):\n\t\tif p.doubt = nil; ON {\n\t\t\ts.noteEnd(p, d.parts, true)\n\t\t\treturn nil\n\t\t}\n", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
+		},
+		{
+			"kafka: a doubt that is under way is aborted, and not swept", "sources/kafka/astray.go",
+			"txn.State == \"Ongoing\":", "txn.State == \"Ongoing\" && !ON:", test("sources/kafka", "TestUnknownOutcomeGetsItsMarkers"),
+		},
+		{
+			"kafka: what others have committed since is taken for a doubt's", "sources/kafka/astray.go",
+			"return !d.late && !slices", "return (!d.late || ON) && !slices", test("sources/kafka", "TestTracesOfADoubt"),
 		},
 		{
 			"kafka: a coordinator that is gone is asked on", "sources/kafka/config.go",
@@ -424,7 +432,7 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: the end waits for a producer that is stuck", "sources/kafka/session.go",
-			"\ts.endTending()\n", "\tif !ON {\n\t\ts.endTending()\n\t}\n", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
+			"\ts.endTending() // no more are tended", "\tif !ON {\n\t\ts.endTending()\n\t}\n\t// no more are tended", test("sources/kafka", "TestCloseWhileAPartitionIsSick"),
 		},
 		{
 			"kafka: a marker is written for what may be under way", "sources/kafka/markers.go",
@@ -444,7 +452,23 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: what one has written behind is looked for on", "sources/kafka/markers.go",
-			"return now.acked && now.place == f.place && now.pid == f.pid", "return !ON && now.acked && now.place == f.place && now.pid == f.pid", test("sources/kafka", "TestSaidIsForgotten"),
+			"|| f.place == now.place && f.pid == now.pid)", "|| !ON && f.place == now.place && f.pid == now.pid)", test("sources/kafka", "TestSaidIsForgotten"),
+		},
+		{
+			"kafka: what was aborted and lacks its marker is committed with what comes next", "sources/kafka/markers.go",
+			"\tcase len(left) > 0:\n", "\tcase len(left) > 0 && ON:\n\t\tp.sound = true\n\t\treturn nil\n\tcase len(left) > 0:\n", test("sources/kafka", "TestAbortedWithoutItsMarkers"),
+		},
+		{
+			"kafka: what is noted late is taken for the last", "sources/kafka/markers.go",
+			"return later.turn > f.turn &&", "return !ON && later.turn > f.turn &&", test("sources/kafka", "TestSaidIsForgotten"),
+		},
+		{
+			"kafka: what is noted late is of when that was", "sources/kafka/markers.go",
+			"\t\tif f.commit = commit; ", "\t\tif ON {\n\t\t\tf.broken = d.broken\n\t\t}\n\t\tif f.commit = commit; ", test("sources/kafka", "TestSaidIsForgotten"),
+		},
+		{
+			"kafka: a topic needs more replicas than it has", "sources/kafka/sick.go",
+			"min(least[of.Topic], len(p.Replicas))", "map[bool]int{false: min(least[of.Topic], len(p.Replicas)), true: least[of.Topic]}[ON]", test("sources/kafka", "TestPartitionsWithoutReplicas"),
 		},
 		{
 			"kafka: a leader that does not tell of markers holds up all", "sources/kafka/markers.go",
@@ -460,7 +484,7 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: what lacks replicas is met one by one", "sources/kafka/sick.go",
-			"\t\ts.sicken(nil, poor, errPoor)\n", "\t\tif !ON {\n\t\t\ts.sicken(nil, poor, errPoor)\n\t\t}\n", test("sources/kafka", "TestPartitionsWithoutReplicas"),
+			"\t\ts.sicken(nil, poor, errPoor)\n", "\t\tif !ON {\n\t\t\ts.sicken(nil, poor, errPoor)\n\t\t}\n", test("sources/kafka", "TestPartitionsWithoutALeader"),
 		},
 		{
 			"kafka: what is lost waits for its partition to be well", "sources/kafka/producer.go",

@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // strayed notes that it is not known whether records were written, or will be.
@@ -56,15 +58,17 @@ type doubt struct {
 	parts   []part
 	records []*kgo.Record // one of each partition
 	marks   []markText
+	late    bool // others may have committed the same marks since
 }
 
-// learn asks the coordinator of a transaction in doubt how that has ended, or will. It tells
-// until the producer is renewed: the epoch of one that has ended, by transactions of version 2,
-// is the next one. Where it is not known where the group's offsets are it is not asked: their
-// marker is to be written with the others.
+// learn asks the coordinator of a transaction in doubt how that has ended, or will, and has it
+// aborted where it has not: it tells until the producer is renewed. The epoch of one that has
+// ended, by transactions of version 2, is the next one. What was aborted is swept, so that
+// nothing of it is left without a marker. Where it is not known where the group's offsets are,
+// what was committed is left to traces: their marker is to be written with the others.
 func (s *Session) learn(ctx context.Context, p *producer) error {
 	d := p.doubt
-	if d == nil || !s.v2 || s.offsetsAt.Load() < 0 {
+	if d == nil || !s.v2 {
 		return nil
 	}
 	described, err := kadm.NewClient(s.admin).DescribeTransactions(ctx, p.id)
@@ -72,10 +76,37 @@ func (s *Session) learn(ctx context.Context, p *producer) error {
 	if err = cmp.Or(err, txn.Err); err != nil {
 		return passing(err)
 	}
-	commit := txn.State == "PrepareCommit" || txn.State == "CompleteCommit"
-	if txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch+1 && (commit || txn.State == "PrepareAbort" || txn.State == "CompleteAbort") {
+	ended := txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch+1
+	switch {
+	case txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch && txn.State == "Ongoing":
+		if err := s.giveUp(ctx, p.id, d); err != nil {
+			return err
+		}
 		p.doubt = nil
-		s.noteEnd(p, d.parts, commit)
+		p.lost(d.records, d.marks, errGivenUp)
+	case ended && (txn.State == "PrepareAbort" || txn.State == "CompleteAbort"):
+		p.doubt = nil
+		p.lost(d.records, d.marks, errGivenUp)
+	case ended && (txn.State == "PrepareCommit" || txn.State == "CompleteCommit") && s.offsetsAt.Load() >= 0:
+		p.doubt = nil
+		s.noteEnd(p, d.parts, true)
+	}
+	return nil
+}
+
+var errGivenUp = errors.New("it is aborted")
+
+// giveUp aborts a transaction that is under way. It fails, and may be asked again, where that
+// has ended meanwhile.
+func (s *Session) giveUp(ctx context.Context, id string, d *doubt) error {
+	req := kmsg.NewPtrEndTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = id, d.pid, d.epoch, false
+	resp, err := req.RequestWith(ctx, s.admin)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("abort: %v", err) //nolint:errorlint // whatever it is, the coordinator is asked again
 	}
 	return nil
 }
@@ -120,7 +151,7 @@ func (s *Session) traces(ctx context.Context, d *doubt) (done, open bool, err er
 	offsets, err := s.fetchOffsets(ctx, true, partitions...)
 	switch {
 	case err == nil:
-		return !slices.ContainsFunc(d.marks, func(m markText) bool { return offsets[m.partition] != committed{m.next, m.text} }), false, nil
+		return !d.late && !slices.ContainsFunc(d.marks, func(m markText) bool { return offsets[m.partition] != committed{m.next, m.text} }), false, nil
 	case !errors.Is(err, kerr.UnstableOffsetCommit):
 		return false, false, passing(err)
 	}
@@ -194,7 +225,11 @@ func (s *Session) sweep(ctx context.Context, p *producer) error {
 	if err != nil {
 		return err
 	}
-	parts := s.partsOf(id, epoch, p.astray, false)
+	parts := s.partsOf(p, id, epoch, p.astray, true)
+	for i := range parts {
+		parts[i].offset = -1 // what it is to end comes before it
+		parts[i].acked = parts[i].acked || len(p.marks) > 0
+	}
 	if len(p.astray) == 0 {
 		err = p.end(ctx, false)
 	} else if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {

@@ -269,7 +269,7 @@ func forgottenIsSwept(t *testing.T, note func(p *producer, d doubt)) {
 			t.Fatalf("%s: %v\n%s", do, err, out)
 		}
 	}
-	note(p, doubt{pid: id, epoch: epoch, parts: s.partsOf(id, epoch, lost, true), records: lost, marks: marks})
+	note(p, doubt{pid: id, epoch: epoch, parts: s.partsOf(p, id, epoch, lost, true), records: lost, marks: marks})
 	p.sound = false
 	s.idle <- p
 	a = assigned(t, s, 2)[0] // whoever is killed forgets its groups' members too

@@ -49,6 +49,7 @@ type said struct {
 	mu     sync.Mutex
 	parts  []part
 	broken int64 // Session.broken as the transaction under way began
+	turns  int64 // transactions so far
 }
 
 // part is what a transaction has written to a partition.
@@ -59,6 +60,7 @@ type part struct {
 	offset int64 // of its first record; -1: not known
 	acked  bool  // it was written
 	broken int64 // said.broken of then
+	turn   int64 // said.turns of then
 	commit bool  // it was committed, not aborted
 }
 
@@ -71,10 +73,11 @@ func (f *part) open(in *kadm.DescribedProducersPartition, v2 bool) (*kadm.Descri
 	return &p, ok
 }
 
-// partsOf gives what a transaction writes to: its records, which may be acknowledged, and the
-// group's offsets.
-func (s *Session) partsOf(pid int64, epoch int16, records []*kgo.Record, acked bool) (parts []part) {
+// partsOf gives what a producer's transaction writes to: its records, which may be acknowledged,
+// and the group's offsets. It is asked before the transaction ends.
+func (s *Session) partsOf(p *producer, pid int64, epoch int16, records []*kgo.Record, acked bool) (parts []part) {
 	at := -1
+	broken, turn := p.said.turn()
 	for _, r := range records {
 		to := place{r.Topic, r.Partition}
 		if at >= 0 && parts[at].place == to {
@@ -82,14 +85,14 @@ func (s *Session) partsOf(pid int64, epoch int16, records []*kgo.Record, acked b
 		}
 		if at = slices.IndexFunc(parts, func(f part) bool { return f.place == to }); at < 0 {
 			at = len(parts)
-			parts = append(parts, part{place: to, pid: pid, epoch: epoch, offset: -1, acked: acked})
+			parts = append(parts, part{place: to, pid: pid, epoch: epoch, offset: -1, broken: broken, turn: turn, acked: acked})
 			if acked {
 				parts[at].offset = r.Offset
 			}
 		}
 	}
 	if partition := s.offsetsAt.Load(); partition >= 0 {
-		parts = append(parts, part{place: place{OffsetsTopic, partition}, pid: pid, epoch: epoch, offset: -1})
+		parts = append(parts, part{place: place{OffsetsTopic, partition}, pid: pid, epoch: epoch, offset: -1, broken: broken, turn: turn})
 	}
 	return parts
 }
@@ -107,19 +110,31 @@ func (s *Session) noteEnd(p *producer, parts []part, commit bool) {
 }
 
 // note adds it. That something of it was acknowledged says that the coordinator was done with
-// the one before, and, if it has lived since, has written the markers of that: so it forgets
+// those before it, and, if it has lived since, has written the markers of these: so it forgets
 // what is that old, and what this one has written behind.
 func (d *said) note(broken int64, parts []part, commit bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	went := slices.ContainsFunc(parts, func(f part) bool { return f.acked })
-	d.parts = slices.DeleteFunc(d.parts, func(f part) bool {
-		return went && f.broken == broken || slices.ContainsFunc(parts, func(now part) bool { return now.acked && now.place == f.place && now.pid == f.pid })
-	})
-	for _, f := range parts {
-		f.broken, f.commit = d.broken, commit
-		d.parts = append(d.parts, f)
+	for _, now := range parts {
+		if now.acked {
+			d.parts = slices.DeleteFunc(d.parts, func(f part) bool {
+				return f.turn < now.turn && (f.broken == broken || f.place == now.place && f.pid == now.pid)
+			})
+		}
 	}
+	for _, f := range parts {
+		if f.commit = commit; !slices.ContainsFunc(d.parts, func(later part) bool { return later.turn > f.turn && later.place == f.place && later.pid == f.pid }) {
+			d.parts = append(d.parts, f)
+		}
+	}
+}
+
+// turn counts another transaction.
+func (d *said) turn() (broken, turn int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turns++
+	return d.broken, d.turns
 }
 
 // begin gives what is to be looked at before records are sent.
@@ -166,14 +181,27 @@ func (d *said) forget(seen []part) {
 }
 
 // seen looks whether what a producer has committed, or had aborted, in partitions that it is
-// about to write to again has its markers, if a broker may have died since, and writes those
-// that it has not: else it would become of it what becomes of the producer's next transaction
-// there. A producer is in no transaction meanwhile. An error is one that may go by itself: a
+// about to write to again has its markers, if a broker may have died since: else it would
+// become of it what becomes of the producer's next transaction there. What was committed gets
+// them, if we may; what was aborted is swept, for which nobody needs to be asked. A producer is
+// in no transaction meanwhile. An error is one that may go by itself: a
 // *pipeline.UnwritableError where some partitions do not answer, and others do.
-func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) error {
+func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, marks []markText) error {
 	look := p.said.begin(s.broken.Load(), records)
-	mute, err := s.lookAt(ctx, p, look)
-	if err == nil {
+	left, mute, err := s.lookAt(ctx, p, look)
+	for _, f := range left {
+		p.sound = false
+		if f.topic == OffsetsTopic {
+			p.marks = slices.Clone(marks)
+			continue
+		}
+		i := slices.IndexFunc(records, func(r *kgo.Record) bool { return r.Topic == f.topic && r.Partition == f.partition })
+		p.strayed(records[i])
+	}
+	switch {
+	case len(left) > 0:
+		return fmt.Errorf("%s has a transaction that was aborted, and lacks its marker in %s: it is swept", p.id, left[0].place)
+	case err == nil:
 		return nil
 	}
 	err = fmt.Errorf("look for the markers of %s: %w", p.id, err)
@@ -183,27 +211,43 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record) 
 	return s.unanswered(mute, err)
 }
 
-// lookAt does that, and returns where nobody answers, and what came instead.
-func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (mute []place, err error) {
+// lookAt does that, and returns what was aborted and lacks its marker, where nobody answers, and
+// what came instead.
+func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []part, mute []place, err error) {
 	if len(look) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	var set kadm.TopicsSet
+	var outputs, offsets kadm.TopicsSet // apart: who may not read one is told of none
 	for _, f := range look {
-		set.Add(f.topic, f.partition)
+		if f.topic == OffsetsTopic {
+			offsets.Add(f.topic, f.partition)
+		} else {
+			outputs.Add(f.topic, f.partition)
+		}
 	}
-	topics, failed := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+	topics, failed := kadm.DescribedProducersTopics{}, map[bool]error{}
+	for _, set := range []kadm.TopicsSet{outputs, offsets} {
+		if len(set) > 0 {
+			described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
+			maps.Copy(topics, described)
+			failed[len(set[OffsetsTopic]) > 0] = err
+		}
+	}
 	var seen []part
 	for _, f := range look {
 		in, ok := topics[f.topic].Partitions[f.partition]
 		why := in.Err
 		if !ok {
-			why = cmp.Or(failed, errNoAnswer)
+			why = cmp.Or(failed[f.topic == OffsetsTopic], errNoAnswer)
 		} else if open, ok := f.open(&in, s.v2); ok && why == nil {
+			if !f.commit {
+				left = append(left, f)
+				continue
+			}
 			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: f.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
-			if why = s.WriteMarker(ctx, h, f.commit); errors.Is(why, kerr.ClusterAuthorizationFailed) {
+			if why = s.WriteMarker(ctx, h, true); errors.Is(why, kerr.ClusterAuthorizationFailed) {
 				why = nil // it is told by who looks
 			}
 		}
@@ -214,7 +258,7 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (mute []
 		seen = append(seen, f)
 	}
 	p.said.forget(seen)
-	return mute, err
+	return left, mute, err
 }
 
 var errNoAnswer = errors.New("no answer")

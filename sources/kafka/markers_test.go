@@ -122,6 +122,7 @@ func TestMarkersAreLookedForWhereTheyMayLack(t *testing.T) {
 func TestAbortedWithoutItsMarkers(t *testing.T) {
 	e := local(t, 1)
 	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)
 	p := <-s.idle
 	lost := e.records(0, "aborted")
 	id, epoch, err := p.cl.ProducerID(t.Context())
@@ -131,17 +132,21 @@ func TestAbortedWithoutItsMarkers(t *testing.T) {
 	if err := errors.Join(p.cl.BeginTransaction(), s.produce(t.Context(), p, lost)); err != nil {
 		t.Fatal(err)
 	}
-	s.noteEnd(p, s.partsOf(id, epoch, lost, true), false)
+	s.noteEnd(p, s.partsOf(p, id, epoch, lost, true), false)
 	s.broken.Add(1)
-	if err := s.seen(t.Context(), p, e.records(0, "next")); err != nil {
+	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.WriteTxnMarkers}, Err: kerr.ClusterAuthorizationFailed, Count: -1}) // it takes no rights
+	if err := s.seen(t.Context(), p, e.records(0, "next"), nil); err == nil || p.sound || len(p.astray) != 1 {
+		t.Fatalf("got %v, sound %v, and %d to be swept, want it told", err, p.sound, len(p.astray))
+	}
+	if err := p.renew(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	s.idle <- p
-	if got := e.visible(e.out[0], 0); len(got) != 0 {
-		t.Errorf("visible: %q, and it was aborted", got)
+	for n := range uint64(producers) {
+		commitUntilDone(t, s, e.records(0, fmt.Sprint(n+1)), output(a[0], int64(n)+1, n+1))
 	}
-	if got := s.MarkersWritten(); got != 1 {
-		t.Errorf("%d markers written, want 1", got)
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"1", "2", "3"}) {
+		t.Errorf("visible: %q, want what was not aborted", got)
 	}
 }
 
@@ -156,8 +161,8 @@ func TestOwnTransactionIsKnown(t *testing.T) {
 	}
 	s.offsetsAt.Store(-1)
 	records := []*kgo.Record{{Topic: "t", Partition: 3, Offset: 70}, {Topic: "t", Partition: 3, Offset: 71}, {Topic: "u", Partition: 3, Offset: 4}}
-	p.said.note(1, s.partsOf(9, 5, records[:2], true), true)
-	p.said.note(1, s.partsOf(9, 6, records[2:], false), false)
+	p.said.note(1, s.partsOf(p, 9, 5, records[:2], true), true)
+	p.said.note(1, s.partsOf(p, 9, 6, records[2:], false), false)
 	if commit, known := s.ours(&r); !commit || !known {
 		t.Error("it was committed")
 	}
@@ -193,32 +198,44 @@ func TestOwnTransactionIsKnown(t *testing.T) {
 func TestSaidIsForgotten(t *testing.T) {
 	s := &Session{}
 	s.offsetsAt.Store(7)
+	var p *producer
 	of := func(epoch int16, acked bool, partitions ...int32) []part {
 		var records []*kgo.Record
 		for _, p := range partitions {
 			records = append(records, &kgo.Record{Topic: "t", Partition: p})
 		}
-		return s.partsOf(1, epoch, records, acked)
+		return s.partsOf(p, 1, epoch, records, acked)
 	}
 	for name, c := range map[string]struct {
 		broken int64 // when the second one has ended
 		acked  bool
+		swept  bool // a third is noted before it
 		want   string
 	}{
-		"it is acknowledged":                    {0, true, "t/1@2 t/2@2 __consumer_offsets/7@2"},
-		"it is not":                             {0, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
-		"a connection has ended, and it is":     {1, true, "t/0@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
-		"a connection has ended, and it is not": {1, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"it is acknowledged":                    {0, true, false, "t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"it is not":                             {0, false, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"a connection has ended, and it is":     {1, true, false, "t/0@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"a connection has ended, and it is not": {1, false, false, "t/0@1 t/1@1 __consumer_offsets/7@1 t/1@2 t/2@2 __consumer_offsets/7@2"},
+		"it was swept before it is noted":       {1, true, true, "t/0@1 __consumer_offsets/7@1 t/1@3 t/2@2 __consumer_offsets/7@2"},
 	} {
-		var d said
+		p = &producer{}
+		d := &p.said
 		first := of(1, true, 0, 1)
 		acknowledged(first)
 		d.note(0, first, true)
 		d.begin(0, nil)
-		d.note(c.broken, of(2, c.acked, 1, 2), true)
+		second := of(2, c.acked, 1, 2)
+		d.begin(c.broken, nil)
+		if c.swept {
+			d.note(c.broken, of(3, true, 1)[:1], false)
+		}
+		d.note(c.broken, second, true)
 		var got []string
 		for _, f := range d.all() {
 			got = append(got, fmt.Sprintf("%s@%d", f.place, f.epoch))
+			if f.epoch == 2 && f.broken != 0 {
+				t.Errorf("%s: %s is noted as of a connection that ended amid it", name, f.place)
+			}
 		}
 		if got := strings.Join(got, " "); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
@@ -269,7 +286,7 @@ func TestAbortedWithoutItsMarkersAmidTheNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.noteEnd(p, s.partsOf(id, epoch, lost, true), false)
+	s.noteEnd(p, s.partsOf(p, id, epoch, lost, true), false)
 	for range producers - 1 {
 		s.idle <- <-s.idle
 	}
@@ -302,7 +319,7 @@ func TestAbortedWithoutItsMarkersAmidTheNext(t *testing.T) {
 // A transaction whose end was not confirmed gets the markers that it lacks when its coordinator
 // says how it has ended.
 func TestUnknownOutcomeGetsItsMarkers(t *testing.T) {
-	for state, want := range map[string][]string{"CompleteCommit": {"1"}, "PrepareCommit": {"1"}, "CompleteAbort": nil} {
+	for state, want := range map[string][]string{"CompleteCommit": {"1"}, "PrepareCommit": {"1"}, "CompleteAbort": nil, "Ongoing": nil} {
 		t.Run(state, func(t *testing.T) {
 			e := local(t, 1)
 			s := e.session(e.config("a"))
@@ -318,6 +335,9 @@ func TestUnknownOutcomeGetsItsMarkers(t *testing.T) {
 				s.idle <- <-s.idle
 			}
 			e.cluster.ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				if state == "Ongoing" { // as it is
+					return nil, nil, false
+				}
 				req := r.(*kmsg.DescribeTransactionsRequest)
 				resp := req.ResponseKind().(*kmsg.DescribeTransactionsResponse)
 				txn := kmsg.NewDescribeTransactionsResponseTransactionState()
@@ -333,6 +353,31 @@ func TestUnknownOutcomeGetsItsMarkers(t *testing.T) {
 			if got := e.visible(e.out[0], 0); !slices.Equal(got, want) {
 				t.Errorf("visible: %q, want %q", got, want)
 			}
+			_, _, end, err := s.Range(t.Context(), e.out[0], 0)
+			if err != nil || want == nil && end != 4 { // a record and a marker, twice
+				t.Errorf("it ends at %d (%v), want it swept", end, err)
+			}
 		})
+	}
+}
+
+// Marks that are there tell that their transaction was committed, but where others may have
+// committed the same since.
+func TestTracesOfADoubt(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	commitUntilDone(t, s, e.records(0, "1"), output(assigned(t, s, 1)[0], 1, 1))
+	next, text := e.committed(0)
+	for _, c := range []struct {
+		doubt
+		want bool
+	}{
+		{doubt{marks: []markText{{0, next, text}}}, true},
+		{doubt{marks: []markText{{0, next, text}}, late: true}, false},
+		{doubt{marks: []markText{{0, next + 1, text}}}, false},
+	} {
+		if done, open, err := s.traces(t.Context(), &c.doubt); done != c.want || open || err != nil {
+			t.Errorf("%+v: got %v, %v, %v", c.doubt, done, open, err)
+		}
 	}
 }

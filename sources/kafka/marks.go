@@ -51,7 +51,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}
-	if err := s.seen(ctx, p, nil); err != nil {
+	if err := s.seen(ctx, p, nil, cut.marks); err != nil {
 		return used, s.failed(p, err)
 	}
 	used, gone := s.owns.commitAs(cut.epochs)
@@ -60,7 +60,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	}
 	p.began = time.Now().Round(0)
 	//failpoint:marks.adding
-	parts := s.partsOf(p.pid, p.epoch, nil, false)
+	parts := s.partsOf(p, p.pid, p.epoch, nil, false)
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {
 		p.lost(nil, cut.marks, err)
 		s.abort(ctx, p, err)

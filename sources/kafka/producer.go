@@ -85,7 +85,7 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		p.close()
 		err := s.learn(ctx, p)
 		if err == nil && s.v2 { // what ends now would end what lacks its marker, too
-			_, _ = s.lookAt(ctx, p, p.said.before(broken)) // where nobody answers, nothing is ended either
+			_, _, _ = s.lookAt(ctx, p, p.said.before(broken)) // where nobody answers, nothing is ended either
 		}
 		if err == nil {
 			err = p.connect(ctx, s)
@@ -94,7 +94,7 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 			err = s.forgotten(ctx, p)
 		}
 		if err == nil {
-			_, err = s.lookAt(ctx, p, p.said.begin(s.broken.Load(), p.astray))
+			_, _, err = s.lookAt(ctx, p, p.said.begin(s.broken.Load(), p.astray)) // what is left is swept
 		}
 		if err == nil {
 			began := time.Now().Round(0)
@@ -249,7 +249,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}
-	if err := s.seen(ctx, p, records); err != nil {
+	if err := s.seen(ctx, p, records, cut.marks); err != nil {
 		return used, s.failed(p, err)
 	}
 	used, gone := s.owns.commitAs(cut.epochs)
@@ -261,28 +261,27 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
+	id, epoch, err := p.cl.ProducerID(ctx) // it has one, and asks nobody
+	if err != nil {
+		p.sound = false
+		return used, s.failed(p, fmt.Errorf("begin: %w", err))
+	}
 	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
+		parts := s.partsOf(p, id, epoch, records, false)
 		p.lost(records, nil, err)
 		if why := s.ails(ctx, p, err); why != nil {
 			p.ails, p.sound = true, false
+			s.noteEnd(p, parts, false)
 			return used, why
-		}
-		var parts []part
-		if id, epoch, failed := p.cl.ProducerID(ctx); failed == nil && !transient(err) { // else it is swept
-			parts = s.partsOf(id, epoch, records, false)
 		}
 		s.abort(ctx, p, err)
 		s.noteEnd(p, parts, false)
 		return used, s.failed(p, err)
 	}
 	//failpoint:txn.produced
-	id, epoch, err := p.cl.ProducerID(ctx)
-	if err == nil {
-		err = s.addOffsets(ctx, p, id, epoch, used, cut)
-	}
-	parts := s.partsOf(id, epoch, records, true)
-	if err != nil {
+	parts := s.partsOf(p, id, epoch, records, true)
+	if err = s.addOffsets(ctx, p, id, epoch, used, cut); err != nil {
 		p.lost(records, cut.marks, err)
 		s.abort(ctx, p, err)
 		s.noteEnd(p, parts, false)
@@ -538,7 +537,11 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 	}
 	// Renewed now, Committed need not wait for the transaction's timeout. If it
 	// can't be, the next who needs the answer renews.
-	if again := p.renew(context.WithoutCancel(ctx), s); again != nil && fencing(again) {
+	again := p.renew(context.WithoutCancel(ctx), s)
+	if p.doubt != nil {
+		p.doubt.late = true
+	}
+	if again != nil && fencing(again) {
 		return s.fence(p, again)
 	}
 	return fmt.Errorf("kafka: end of the transaction of partitions %v: outcome unknown: %w", cut.partitions(), err)

@@ -448,7 +448,9 @@ func (s *Session) Close(ctx context.Context) {
 		return
 	}
 	s.owns.fail(kgo.ErrClientClosed)
-	s.endTending()
+	s.mu.Lock()
+	s.endTending() // no more are tended from here on
+	s.mu.Unlock()
 	tended := make(chan struct{})
 	go func() {
 		s.tenders.Wait() // they give their producers back

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -160,7 +161,7 @@ func (s *Session) poor(ctx context.Context) (places []place, err error) {
 		return nil, err
 	}
 	least := map[string]int{}
-	configs, _ := adm.DescribeTopicConfigs(ctx, s.names[1:]...) // without the right to: 1
+	configs, _ := adm.DescribeTopicConfigs(ctx, s.names[1:]...) // without the right to: none
 	for _, c := range configs {
 		for _, entry := range c.Configs {
 			if entry.Key == "min.insync.replicas" {
@@ -168,14 +169,20 @@ func (s *Session) poor(ctx context.Context) (places []place, err error) {
 			}
 		}
 	}
+	return poorOf(topics, least), nil
+}
+
+// poorOf goes by what the broker does: a topic never needs more replicas in sync than it has
+// (Partition.effectiveMinIsr).
+func poorOf(topics kadm.TopicDetails, least map[string]int) (places []place) {
 	for _, of := range topics {
 		for _, p := range of.Partitions {
-			if p.Leader < 0 || len(p.ISR) < least[of.Topic] {
+			if p.Leader < 0 || errors.Is(p.Err, kerr.LeaderNotAvailable) || len(p.ISR) < min(least[of.Topic], len(p.Replicas)) {
 				places = append(places, place{of.Topic, p.Partition})
 			}
 		}
 	}
-	return places, nil
+	return places
 }
 
 // watchSick takes back what is sick until its leader answers, until nothing is.
@@ -237,13 +244,13 @@ func (s *Session) take(well []place, tell bool) {
 // tend renews a producer that ails until that succeeds, or nothing will make it. Another takes
 // its turns meanwhile.
 func (s *Session) tend(p *producer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.tending.Err() != nil { // the session ends
 		s.idle <- p
 		return
 	}
-	s.mu.Lock()
 	s.turning--
-	s.mu.Unlock()
 	s.tenders.Go(s.replace)
 	s.tenders.Go(func() {
 		defer s.giveBack(p)
@@ -284,16 +291,21 @@ func (s *Session) replace() {
 		s.numbered++
 	}
 	s.mu.Unlock()
-	if p == nil {
+	for p == nil {
 		var err error
-		if p, err = s.newProducer(s.tending, name); err != nil {
-			if s.tending.Err() == nil {
-				s.conf.Log.Warn("a producer that is stuck can't be replaced", zap.Error(err))
+		if p, err = s.newProducer(s.tending, name); s.tending.Err() != nil {
+			break
+		}
+		if err != nil {
+			s.conf.Log.Warn("a producer that is stuck can't be replaced", zap.Error(err))
+			if !transient(err) {
+				return
 			}
-			return
 		}
 	}
-	s.giveBack(p)
+	if p != nil {
+		s.giveBack(p)
+	}
 }
 
 // giveBack has a producer take turns, or rest where enough do.

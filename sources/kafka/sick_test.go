@@ -210,22 +210,15 @@ func TestPartitionsSickenOneAfterTheOther(t *testing.T) {
 	eventually(t, "the others rest", func() bool { return len(s.idle) == producers })
 }
 
-// What is as sick as what was met is not met one by one: topics tell of too few replicas, until
-// they have enough, or ask for less.
-func TestPartitionsWithoutReplicas(t *testing.T) {
+// What is as sick as what was met is not met one by one: topics tell of it, until they have a
+// leader.
+func TestPartitionsWithoutALeader(t *testing.T) {
 	e := local(t, 2)
 	conf := e.config("a")
 	conf.TransactionTimeout = time.Second
 	s := e.session(conf)
 	a := assigned(t, s, 2)
-	least := func(n string) {
-		t.Helper()
-		got, err := kadm.NewClient(e.cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "min.insync.replicas", Value: &n}}, e.out[1])
-		if err != nil || got[0].Err != nil {
-			t.Fatal(err, got)
-		}
-	}
-	least("2")
+	away := e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: e.out[1], Partitions: []int32{0, 1}, Err: kerr.LeaderNotAvailable, Count: -1})
 	heal, _ := e.sicken(e.out[0], 0)
 	if err := s.Transact(t.Context(), e.records(0, "sick"), []*worker.Output{output(a[0], 1, 1)}); !errors.Is(err, pipeline.ErrAborted) {
 		t.Fatalf("got %v", err)
@@ -246,10 +239,25 @@ func TestPartitionsWithoutReplicas(t *testing.T) {
 	}
 	heal()
 	eventually(t, "what was met is well", func() bool { return s.Unwritable() == 2 })
-	least("1")
+	away.Remove()
 	eventually(t, "all are well", func() bool { return s.Unwritable() == 0 })
 	outs[0].Mark.Next, outs[0].Mark.N = 2, 2
 	commitUntilDone(t, s, of(e.out[1]), outs[0])
+}
+
+// Nor is what has too few replicas in sync, of those that its topic can have.
+func TestPartitionsWithoutReplicas(t *testing.T) {
+	topics := kadm.TopicDetails{}
+	for name, replicas := range map[string][2]int{"one": {1, 1}, "two of three": {2, 3}, "one of three": {1, 3}} {
+		all := []int32{1, 2, 3}
+		topics[name] = kadm.TopicDetail{Topic: name, Partitions: kadm.PartitionDetails{0: {Leader: 1, ISR: all[:replicas[0]], Replicas: all[:replicas[1]]}}}
+	}
+	if got := poorOf(topics, map[string]int{"one": 2, "two of three": 2, "one of three": 2}); len(got) != 1 || got[0].topic != "one of three" {
+		t.Errorf("got %v, want the one that lacks a replica", got)
+	}
+	if got := poorOf(topics, nil); len(got) != 0 {
+		t.Errorf("got %v, and nobody says how many they need", got)
+	}
 }
 
 // A partition whose leader does not answer when a producer looks for its markers there holds up
