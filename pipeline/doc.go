@@ -374,7 +374,7 @@
 //	         forgotten when its producer began the next                             AmidTheNext, TestUnknownOutcomeGets-
 //	         transaction, which a broker may die amid; so was                       ItsMarkers
 //	         one whose commit was not confirmed
-//	HHHHHHH  what was aborted, and lacked markers, was          read by a reviewer   kafka.TestAbortedWithoutItsMarkers,
+//	63cfd16  what was aborted, and lacked markers, was          read by a reviewer   kafka.TestAbortedWithoutItsMarkers,
 //	         committed with what its producer said next,                            TestSaidIsForgotten
 //	         where we may write no markers, or the abort was
 //	         noted too late
