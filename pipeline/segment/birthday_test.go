@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"footfall/pipeline/profile"
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdbtest"
 )
@@ -44,30 +42,4 @@ func TestBirthdayOfARow(t *testing.T) {
 			t.Errorf("%q: got %s, want <%s>", texts[i], got[i], want[i])
 		}
 	}
-}
-
-// birthday looks for the newest event whose birthday Go's calendar has.
-func (o *naive) birthday() bool {
-	var last time.Time
-	var at schemas.Millis
-	for _, ev := range o.events {
-		text := string(ev.Birthday)
-		if rest, ok := strings.CutPrefix(text, "--"); ok {
-			text = "2000-" + rest
-		}
-		day, err := time.Parse("2006-01-02", text)
-		if err != nil {
-			continue
-		}
-		hash := func(t time.Time) uint64 { return profile.HashText([]byte(t.Format("01-02"))) }
-		if last.IsZero() || ev.At > at || ev.At == at && hash(day) < hash(last) {
-			last, at = day, ev.At
-		}
-	}
-	if last.IsZero() {
-		return false
-	}
-	y, m, d := o.day(o.now)
-	want := time.Date(y, last.Month(), last.Day(), 12, 0, 0, 0, time.UTC)
-	return want.Month() == m && want.Day() == d
 }

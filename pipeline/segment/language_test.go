@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"cel.dev/cel-go/common/ast"
-
+	"footfall/pipeline/pipelinetest/naive"
 	"footfall/pipeline/profile"
 	"footfall/schemas"
 )
@@ -166,57 +165,6 @@ func moments(events []schemas.Event, text string, loc *time.Location, from schem
 	return slices.DeleteFunc(slices.Compact(all), func(at schemas.Millis) bool { return at <= from })
 }
 
-// readSet is a set as the oracle reads it.
-type readSet struct {
-	name     string
-	segments []named
-	rules    []*ast.AST // nil: everybody who is left
-}
-
-func readSets(t *testing.T, texts []string) (sets []readSet) {
-	checker, err := newChecker()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range texts {
-		w, err := File{Name: "set.yaml", Text: []byte(text)}.read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := readSet{name: w.name, segments: w.segments}
-		for _, seg := range w.segments {
-			var rule *ast.AST
-			if seg.when != nil {
-				var faults []error
-				if rule, _, faults = checker.check(seg.when.text); faults != nil {
-					t.Fatalf("%s: %v", seg.when.text, faults)
-				}
-			}
-			s.rules = append(s.rules, rule)
-		}
-		sets = append(sets, s)
-	}
-	return sets
-}
-
-// known is the oracle's answer for every set, in order.
-func known(sets []readSet, o *naive) []uint16 {
-	var out []uint16
-	for _, s := range sets {
-		for i, rule := range s.rules {
-			if rule != nil {
-				if o.ast = rule; !o.eval(rule.Expr()).(bool) {
-					continue
-				}
-			}
-			out = append(out, uint16(i))
-			o.others[s.name] = s.segments[i].name
-			break
-		}
-	}
-	return out
-}
-
 // Every question, alone and with others, has the answer of the oracle at every
 // moment at which it could change by silence; the due time is never later than the
 // first change; and the order of events decides nothing.
@@ -242,6 +190,14 @@ func TestLanguageIsTheOracles(t *testing.T) {
 	}
 }
 
+// filesOf are sets as files.
+func filesOf(sets []string) (files []File) {
+	for i, text := range sets {
+		files = append(files, File{fmt.Sprintf("%d.yaml", i), []byte(text)})
+	}
+	return files
+}
+
 func location(t *testing.T, zone string) *time.Location {
 	t.Helper()
 	loc, err := time.LoadLocation(zone)
@@ -251,16 +207,17 @@ func location(t *testing.T, zone string) *time.Location {
 	return loc
 }
 
-// againstOracle holds two sets against the oracle, over what a user did, at the moments
-// that are given for the first one's text, and what an event touches against all of it.
+// againstOracle holds sets against the oracle, over what a user did, at the moments that are
+// given for their text, and what an event touches against all of it.
 func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, sets []string, loc *time.Location, events []schemas.Event, moments func([]schemas.Event, string, *time.Location, schemas.Millis) []schemas.Millis) {
 	t.Helper()
-	p, err := Compile(Options{Exponent: 2}, File{"one.yaml", []byte(sets[0])}, File{"two.yaml", []byte(sets[1])})
+	text := strings.Join(sets, "\n")
+	p, err := Compile(Options{Exponent: 2}, filesOf(sets)...)
 	if err != nil {
 		if strings.Contains(err.Error(), "nobody") || strings.Contains(err.Error(), "never hold") {
 			return // what was drawn makes no sense
 		}
-		t.Fatalf("seed %d: %v\n%s", seed, err, sets[0])
+		t.Fatalf("seed %d: %v\n%s", seed, err, text)
 	}
 	local := func(at schemas.Millis) time.Time { return time.UnixMilli(int64(at)).In(loc) }
 	fail := func(format string, args ...any) {
@@ -270,7 +227,7 @@ func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, sets []string, loc
 			t.Logf("%s %v amount %d worth %d quantity %d: %s %s %s %s session %s cart %s %s", local(ev.At), ev.Kind, ev.Amount, ev.Worth, ev.Quantity,
 				ev.ProductID, ev.Category, ev.Brand, ev.Channel, ev.SessionID, ev.CartID, ev.Items)
 		}
-		t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), strings.Join(sets, "\n"))
+		t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), text)
 	}
 	// The user, row 1, has a neighbour. The clock is where the last event is.
 	rows := profile.NewRows(p.Layout())
@@ -312,17 +269,20 @@ func againstOracle(t *testing.T, seed uint64, rng *rand.Rand, sets []string, loc
 			rows.Fold(0, &shuffled[i], at)
 		}
 	}
-	read := readSets(t, sets)
-	now := clock
-	o := &naive{t: t, events: events, now: now, loc: loc, others: map[string]string{}}
+	read, now := naive.Read(sets...), clock
+	oracle := func(at schemas.Millis) (in []uint16) {
+		for set, name := range read.Segments(events, at) {
+			in = append(in, uint16(slices.Index(p.Names()[set].Segments, name)))
+		}
+		return in
+	}
 	due := e.Eval(&pr, rows.View(1), now, got)
-	if want := known(read, o); !slices.Equal(got, want) {
+	if want := oracle(now); !slices.Equal(got, want) {
 		fail("at %s: got %v, want %v", local(now), got, want)
 	}
 	before := slices.Clone(got)
-	for _, at := range moments(events, sets[0], loc, now) {
-		o.now = at
-		want := known(read, o)
+	for _, at := range moments(events, text, loc, now) {
+		want := oracle(at)
 		for due <= at { // the worker fires every due time, one after the other
 			if due <= now {
 				fail("at %d: due %d, which is not later", now, due)

@@ -10,31 +10,83 @@ import (
 	"testing"
 	"time"
 
+	"footfall/pipeline/pipelinetest/naive"
 	"footfall/pipeline/pipelinetest/randomrules"
 	"footfall/schemas"
 )
 
-// Rules of the whole language, made by chance, are what the oracle makes of them, in zones
-// whose clocks change at midnight, by half an hour, by two, or in Ramadan: at every moment
-// at which they could change; and of an event only what it touches has to be looked at.
+// Rules of the whole language, made by chance, are what the oracle makes of them, in sets
+// that ask for each other, in zones whose clocks change at midnight, by half an hour, by two,
+// or in Ramadan: at every moment at which they could change; and of an event only what it
+// touches has to be looked at.
 func TestRandomRulesAreTheOracles(t *testing.T) {
-	seeds := 60
-	if n, err := strconv.Atoi(os.Getenv("FOOTFALL_TEST_SEEDS")); err == nil {
-		seeds = n
-	}
 	zones := []string{
 		"UTC", "Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "America/Havana", "Africa/Cairo", "Asia/Kathmandu", "Pacific/Chatham",
 		"Africa/Casablanca", "America/Santiago", "Asia/Beirut", "America/St_Johns", "Antarctica/Troll",
 	}
-	for seed := range uint64(seeds / raceSlower) {
-		rng := rand.New(rand.NewPCG(seed, 77))
-		zone := zones[rng.IntN(len(zones))]
-		sets := []string{
-			randomrules.New(rng).Set("one", zone, 4, 3),
-			someSet(rng, "two", zone, []string{`segment("one") == "s0" && orders(days(30)) >= 1`, `segment("one") in ["s0", "rest"] || ever("refund")`}),
+	randomSeeds(60, 77, func(seed uint64, rng *rand.Rand) {
+		in := zones[rng.IntN(len(zones)):][:1] // the edges are of one zone
+		if rng.IntN(4) == 0 {
+			in = zones
 		}
-		loc := location(t, zone)
-		againstOracle(t, seed, rng, sets, loc, edgyHistory(rng, loc), edges)
+		names := []string{"one", "two", "three", "four"}[:1+rng.IntN(4)]
+		depth := 3
+		if len(names) > 2 {
+			depth = 2
+		}
+		g := randomrules.New(rng)
+		sets := g.Sets(names, in, 4, depth)
+		for range 50 { // most have a segment that nobody can reach
+			if _, err := Compile(Options{Exponent: 2}, filesOf(sets.Texts)...); err == nil {
+				break
+			}
+			sets = g.Sets(names, in, 4, depth)
+		}
+		loc := location(t, in[rng.IntN(len(in))])
+		againstOracle(t, seed, rng, sets.Texts, loc, edgyHistory(rng, loc), func(events []schemas.Event, text string, loc *time.Location, from schemas.Millis) []schemas.Millis {
+			all := edges(events, text, loc, from)
+			for len(all) > 6000 { // of many spans
+				for i := range len(all) / 2 {
+					all[i] = all[2*i+rng.IntN(2)]
+				}
+				all = all[:len(all)/2]
+			}
+			return all
+		})
+	})
+}
+
+// randomSeeds runs something on so many seeds, or as many as the environment asks for.
+func randomSeeds(seeds int, stream uint64, run func(seed uint64, rng *rand.Rand)) {
+	if n, err := strconv.Atoi(os.Getenv("FOOTFALL_TEST_SEEDS")); err == nil {
+		seeds = n
+	}
+	for seed := range uint64(seeds / raceSlower) {
+		run(seed, rand.New(rand.NewPCG(seed, stream)))
+	}
+}
+
+// Sets that ask for each other in a circle are refused, and no others; those that are not
+// refused are answered in whatever order they stand.
+func TestRandomCirclesAreRefused(t *testing.T) {
+	circles, chains := 0, 0
+	randomSeeds(300, 78, func(seed uint64, rng *rand.Rand) {
+		names := []string{"one", "two", "three", "four", "five", "six"}[:1+rng.IntN(6)]
+		sets := randomrules.New(rng).Asking(names)
+		_, err := Compile(Options{Exponent: 2}, filesOf(sets)...)
+		refused := err != nil && strings.Contains(err.Error(), "in a circle")
+		if want := naive.Read(sets...).Circle(); refused != want {
+			t.Fatalf("seed %d: a circle: got %v (%v), want %v\n%s", seed, refused, err, want, strings.Join(sets, "\n"))
+		}
+		if refused {
+			circles++
+			return
+		}
+		chains++
+		againstOracle(t, seed, rng, sets, time.UTC, someHistory(rng), moments)
+	})
+	if circles == 0 || chains == 0 {
+		t.Errorf("%d circles, and %d without: want some of both", circles, chains)
 	}
 }
 

@@ -195,6 +195,8 @@ type life struct {
 	rules   []*segment.Program       // what a crash may come back with; nil: always the same
 	clocks  map[int64]schemas.Millis // at each record
 	crashes int
+
+	rested, more func() // called at rest, and in the middle; may be nil
 }
 
 // agrees holds the life against what the oracle makes of a log that has been applied whole.

@@ -105,7 +105,7 @@ func TestAnEpochBegunIsTakenBack(t *testing.T) {
 // that ends as if the last had always been in force.
 func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
 	t.Helper()
-	l := lifeOfRules(t, rng, random)
+	l := lifeOfRules(t, rng, random, func(*life) {})
 	always := newLife(t, rng, l.cfg, l.log, 0)
 	always.apply(l.log, Conditions{Wall: l.wall})
 	always.rest()
@@ -116,16 +116,20 @@ func switchedLife(t *testing.T, rng *rand.Rand, random func() *segment.Program) 
 	return l
 }
 
-// lifeOfRules is a life in which rules are switched.
-func lifeOfRules(t *testing.T, rng *rand.Rand, random func() *segment.Program) *life {
+// lifeOfRules is a life in which rules are switched; begun is told of it.
+func lifeOfRules(t *testing.T, rng *rand.Rand, random func() *segment.Program, begun func(*life)) *life {
 	t.Helper()
 	cfg := randomConfig(t, rng)
 	cfg.DedupBudget = 1 << 20
 	cfg.Rules = random()
 	log := newLogger(rng, schemas.Live).write(20 + rng.IntN(200))
 	l := newLife(t, rng, cfg, log, 0)
+	begun(l)
 	for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
 		l.some()
+		if l.more != nil {
+			l.more()
+		}
 		switch rng.IntN(6) {
 		case 0:
 			l.rest()
@@ -169,6 +173,9 @@ func (l *life) rest() {
 		l.apply(nil, Conditions{Wall: l.wall})
 	}
 	l.named()
+	if l.rested != nil {
+		l.rested()
+	}
 }
 
 // stuck tells that only a census that nobody has fetched is left.
@@ -441,7 +448,7 @@ func TestASwitchLeavesOtherSetsAlone(t *testing.T) {
 		l := newLife(t, rng, cfg, log, 0)
 		l.ticks = true
 		for l.worker.Mark().Next < log[len(log)-1].Offset+1 {
-			l.interrupted(t)
+			l.interrupted(t, func() *segment.Program { return randomRules(t, rng, 1) })
 		}
 		l.settle(Conditions{Wall: l.wall})
 		l.named()
@@ -468,8 +475,8 @@ func TestASwitchLeavesOtherSetsAlone(t *testing.T) {
 	})
 }
 
-// interrupted lets something happen to a life in which rules are switched.
-func (l *life) interrupted(t *testing.T) {
+// interrupted lets something happen to a life in which rules are switched to random ones.
+func (l *life) interrupted(t *testing.T, random func() *segment.Program) {
 	rest := l.between(l.worker.Mark().Next, 1<<62)
 	l.batch(rest[:min(len(rest), l.rng.IntN(6))])
 	l.named()
@@ -477,7 +484,7 @@ func (l *life) interrupted(t *testing.T) {
 	case 0, 1:
 		l.settle(Conditions{Wall: l.wall})
 		l.named()
-		l.cfg.Rules = randomRules(t, l.rng, 1)
+		l.cfg.Rules = random()
 		l.worker.Switch(l.cfg.Rules)
 	case 2, 3:
 		if l.worker.Filling() && !l.worker.Joining() {
@@ -491,7 +498,7 @@ func (l *life) interrupted(t *testing.T) {
 		l.named()
 		cfg := l.cfg
 		if l.rng.IntN(2) == 0 {
-			cfg.Rules = randomRules(t, l.rng, 1)
+			cfg.Rules = random()
 		}
 		l.crash(t, l.rng.IntN(len(l.snapshots)), cfg, Conditions{Wall: l.wall})
 		l.named()

@@ -6,6 +6,7 @@ package randomrules
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,21 +15,106 @@ import (
 type Rules struct {
 	Scores bool // whether they score by quantiles, too
 
-	r *rand.Rand
+	r    *rand.Rand
+	asks []asked // sets that the one under way may ask for
+}
+
+// asked is a set and how many segments it has besides the rest.
+type asked struct {
+	name string
+	n    int
 }
 
 // New makes one.
 func New(r *rand.Rand) *Rules { return &Rules{r: r} }
 
-// Set is a set of one to so many rules, as YAML.
-func (g *Rules) Set(name, zone string, most, depth int) string {
+// Sets are sets that may ask for each other's segments, none for its own in the end.
+type Sets struct {
+	Names, Texts []string
+
+	zones []string
+	sizes []int // rules of each
+	order []int // each may ask for those before it
+	depth int
+}
+
+// Sets writes sets of one to so many rules, as YAML, each in one of the zones. Which stands
+// before which does not tell which asks for which.
+func (g *Rules) Sets(names, zones []string, most, depth int) *Sets {
+	s := &Sets{Names: names, Texts: make([]string, len(names)), order: g.r.Perm(len(names)), depth: depth}
+	for range names {
+		s.zones, s.sizes = append(s.zones, g.of(zones...)), append(s.sizes, 1+g.n(most))
+	}
+	for i := range names {
+		s.Texts[i] = g.set(s, i)
+	}
+	return s
+}
+
+// Rewrite is the same with one set written anew; what others ask for is still there.
+func (g *Rules) Rewrite(s *Sets) *Sets {
+	again := *s
+	again.Texts = slices.Clone(s.Texts)
+	i := g.n(len(s.Texts))
+	again.Texts[i] = g.set(s, i)
+	return &again
+}
+
+func (g *Rules) set(s *Sets, i int) string {
+	g.asks = nil
+	for _, other := range s.order[:slices.Index(s.order, i)] {
+		g.asks = append(g.asks, asked{s.Names[other], s.sizes[other]})
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "set: %s\nzone: %s\nsegments:\n", name, zone)
-	for i := range 1 + g.n(most) {
-		fmt.Fprintf(&b, "  - name: s%d\n    when: |\n      %s\n", i, g.cond(1+g.n(depth)))
+	fmt.Fprintf(&b, "set: %s\nzone: %s\nsegments:\n", s.Names[i], s.zones[i])
+	for rule := range s.sizes[i] {
+		fmt.Fprintf(&b, "  - name: s%d\n    when: |\n      %s\n", rule, g.cond(1+g.n(s.depth)))
 	}
 	b.WriteString("  - name: rest\n    otherwise: true\n")
 	return b.String()
+}
+
+// Asking writes sets of one rule each that ask for sets by chance: in circles, too.
+func (g *Rules) Asking(names []string) (texts []string) {
+	for _, name := range names {
+		g.asks = nil
+		for _, other := range names {
+			if g.n(2*len(names)) < 3 {
+				g.asks = append(g.asks, asked{other, 1})
+			}
+		}
+		rule := "orders() >= 1"
+		for range g.asks {
+			rule = "(" + g.of(rule+" && "+g.segment(), g.segment()+" || "+rule, rule+" ? "+g.segment()+" : ever(\"view\")") + ")"
+		}
+		texts = append(texts, fmt.Sprintf("set: %s\nsegments:\n  - name: s0\n    when: |\n      %s\n  - name: rest\n    otherwise: true\n", name, rule))
+	}
+	return texts
+}
+
+// segment asks for the segment of another set.
+func (g *Rules) segment() string {
+	of := g.asks[g.n(len(g.asks))]
+	name := func() string {
+		if i := g.n(of.n + 1); i < of.n {
+			return fmt.Sprintf("\"s%d\"", i)
+		}
+		return `"rest"`
+	}
+	call := fmt.Sprintf("segment(%q)", of.name)
+	switch g.n(8) {
+	case 0:
+		return name() + g.of(" == ", " != ") + call
+	case 1, 2:
+		var list []string
+		for range g.n(4) {
+			list = append(list, name())
+		}
+		return call + " in [" + strings.Join(list, ", ") + "]"
+	case 3:
+		return call + " != " + name()
+	}
+	return call + " == " + name()
 }
 
 func (g *Rules) of(s ...string) string { return s[g.r.IntN(len(s))] }
@@ -237,6 +323,9 @@ func (g *Rules) cond(d int) string {
 		}
 	}
 	d = max(0, d-1)
+	if len(g.asks) > 0 && g.n(3) == 0 {
+		return g.segment()
+	}
 	switch g.n(15) {
 	case 0, 1, 2:
 		return g.integer(d) + " " + g.equal() + " " + g.integer(d)

@@ -1,4 +1,4 @@
-package segment
+package naive
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 
 // cart looks at the open carts: lines of the last 30 days that no order of their time
 // or later has closed.
-func (o *naive) cart(name string) any {
+func (o *reading) cart(name string) any {
 	type cart struct {
 		id           string
 		changed      schemas.Millis

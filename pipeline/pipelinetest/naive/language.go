@@ -1,4 +1,4 @@
-package segment
+package naive
 
 import (
 	"cmp"
@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"cel.dev/cel-go/common/ast"
@@ -16,17 +15,15 @@ import (
 	"footfall/schemas"
 )
 
-// naive is what the language means, found out the dumb way: it has all events of a
-// user in a list and looks through them for everything that is asked, at every
-// moment anew. It shares the type checker with the compiler, and nothing else.
-type naive struct {
-	t      *testing.T
+// reading is one set of one user at one moment.
+type reading struct {
+	rules  *Rules
 	events []schemas.Event
 	now    schemas.Millis
 	loc    *time.Location
-	ast    *ast.AST
-	defs   map[string]any
-	others map[string]string // segment of each other set
+	ast    *ast.AST          // of the rule under way
+	scores map[int64]string  // of the rule
+	in     map[string]string // the user's segments in the sets read so far
 }
 
 const never = schemas.Millis(0)
@@ -34,7 +31,7 @@ const never = schemas.Millis(0)
 // A value is a bool, int64, float64 (money, in units), schemas.Millis (a moment),
 // time.Duration or string.
 
-func (o *naive) eval(e ast.Expr) any {
+func (o *reading) eval(e ast.Expr) any {
 	switch e.Kind() {
 	case ast.LiteralKind:
 		switch v := e.AsLiteral().(type) {
@@ -47,8 +44,6 @@ func (o *naive) eval(e ast.Expr) any {
 		case types.String:
 			return string(v)
 		}
-	case ast.IdentKind:
-		return o.defs[e.AsIdent()]
 	case ast.ListKind:
 		var all []any
 		for _, el := range e.AsList().Elements() {
@@ -56,11 +51,10 @@ func (o *naive) eval(e ast.Expr) any {
 		}
 		return all
 	case ast.CallKind:
-		return o.call(e.AsCall())
+		return o.call(e)
 	default:
 	}
-	o.t.Fatalf("the oracle does not know %v", e.Kind())
-	return nil
+	panic(fmt.Sprintf("the naive reading does not know %v", e.Kind()))
 }
 
 func asNumber(v any) float64 {
@@ -87,7 +81,8 @@ func equal(a, b any) bool {
 	return math.Abs(asNumber(a)-asNumber(b)) < 1e-6
 }
 
-func (o *naive) call(c ast.CallExpr) any {
+func (o *reading) call(e ast.Expr) any {
+	c := e.AsCall()
 	args := c.Args()
 	switch name := c.FunctionName(); name {
 	case "_&&_":
@@ -119,6 +114,9 @@ func (o *naive) call(c ast.CallExpr) any {
 		}
 		return arithmetic(name, o.eval(args[0]), o.eval(args[1]))
 	case "-_":
+		if v, ok := o.eval(args[0]).(float64); ok {
+			return -v
+		}
 		return arithmetic("_-_", int64(0), o.eval(args[0]))
 	case "days":
 		return time.Duration(o.eval(args[0]).(int64)) * 24 * time.Hour
@@ -131,7 +129,7 @@ func (o *naive) call(c ast.CallExpr) any {
 	case "timestamp":
 		t, err := time.Parse(time.RFC3339, o.eval(args[0]).(string))
 		if err != nil {
-			o.t.Fatal(err)
+			panic(err)
 		}
 		return schemas.Millis(t.UnixMilli())
 	case "now":
@@ -143,7 +141,9 @@ func (o *naive) call(c ast.CallExpr) any {
 	case "birthday":
 		return o.birthday()
 	case "segment":
-		return o.others[o.eval(args[0]).(string)]
+		return o.rules.segment(o.eval(args[0]).(string), o.events, o.now, o.in)
+	case "score":
+		return o.score(e)
 	case "band":
 		n := int64(0)
 		for _, b := range o.eval(args[1]).([]any) {
@@ -163,7 +163,7 @@ func (o *naive) call(c ast.CallExpr) any {
 
 const eternity = time.Duration(math.MaxInt64)
 
-func (o *naive) since(at schemas.Millis) time.Duration {
+func (o *reading) since(at schemas.Millis) time.Duration {
 	if at == never {
 		return eternity
 	}
@@ -208,11 +208,11 @@ func arithmetic(name string, a, b any) any {
 	}
 }
 
-func (o *naive) day(t schemas.Millis) (int, time.Month, int) {
+func (o *reading) day(t schemas.Millis) (int, time.Month, int) {
 	return time.UnixMilli(int64(t)).In(o.loc).Date()
 }
 
-func (o *naive) anniversary(of schemas.Millis) bool {
+func (o *reading) anniversary(of schemas.Millis) bool {
 	if of == never {
 		return false
 	}
@@ -226,7 +226,7 @@ func (o *naive) anniversary(of schemas.Millis) bool {
 }
 
 // among tells whether a time lies in a window.
-func (o *naive) among(at schemas.Millis, window ast.Expr) bool {
+func (o *reading) among(at schemas.Millis, window ast.Expr) bool {
 	if window == nil {
 		return true
 	}
@@ -243,7 +243,7 @@ func (o *naive) among(at schemas.Millis, window ast.Expr) bool {
 }
 
 // periodOf numbers the periods of a calendar.
-func (o *naive) periodOf(at schemas.Millis, unit string) int {
+func (o *reading) periodOf(at schemas.Millis, unit string) int {
 	y, m, d := o.day(at)
 	days := int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400)
 	switch unit {
@@ -260,7 +260,7 @@ func (o *naive) periodOf(at schemas.Millis, unit string) int {
 }
 
 // pick gives the events that an aggregation asks for, by time.
-func (o *naive) pick(kinds, filter, window ast.Expr) (picked []schemas.Event) {
+func (o *reading) pick(kinds, filter, window ast.Expr) (picked []schemas.Event) {
 	for _, ev := range o.events {
 		if kinds != nil && !o.isKind(ev.Kind, kinds) || filter != nil && !o.test(&ev, filter) || !o.among(ev.At, window) {
 			continue
@@ -271,7 +271,7 @@ func (o *naive) pick(kinds, filter, window ast.Expr) (picked []schemas.Event) {
 	return picked
 }
 
-func (o *naive) isKind(k schemas.Kind, kinds ast.Expr) bool {
+func (o *reading) isKind(k schemas.Kind, kinds ast.Expr) bool {
 	var names []any
 	if v := o.eval(kinds); kinds.Kind() == ast.ListKind {
 		names = v.([]any)
@@ -282,7 +282,7 @@ func (o *naive) isKind(k schemas.Kind, kinds ast.Expr) bool {
 }
 
 // test is a condition on an event.
-func (o *naive) test(ev *schemas.Event, e ast.Expr) bool {
+func (o *reading) test(ev *schemas.Event, e ast.Expr) bool {
 	if e.Kind() == ast.ComprehensionKind {
 		macro, _ := o.ast.SourceInfo().GetMacroCall(e.ID())
 		condition := macro.AsCall().Args()[1].AsCall()
@@ -321,16 +321,14 @@ func (o *naive) test(ev *schemas.Event, e ast.Expr) bool {
 		}
 		return (a < b) == (name[1] == '<')
 	}
-	o.t.Fatalf("the oracle does not know the filter %s", c.FunctionName())
-	return false
+	panic("the naive reading does not know the filter " + c.FunctionName())
 }
 
-func (o *naive) field(ev *schemas.Event, e ast.Expr) any {
-	ref := o.ast.ReferenceMap()[e.ID()]
-	if ref == nil || !strings.HasPrefix(ref.Name, "event.") {
+func (o *reading) field(ev *schemas.Event, e ast.Expr) any {
+	if e.Kind() != ast.SelectKind {
 		return o.eval(e)
 	}
-	switch name := strings.TrimPrefix(ref.Name, "event."); name {
+	switch name := e.AsSelect().FieldName(); name {
 	case "amount":
 		return float64(ev.Amount) / 100
 	case "quantity":
@@ -346,7 +344,7 @@ func (o *naive) field(ev *schemas.Event, e ast.Expr) any {
 }
 
 // split sorts an aggregation's arguments into kinds, value, filter and window.
-func (o *naive) split(args []ast.Expr, value bool) (kinds, val, filter, window ast.Expr) {
+func (o *reading) split(args []ast.Expr, value bool) (kinds, val, filter, window ast.Expr) {
 	if len(args) == 0 {
 		return
 	}
@@ -355,16 +353,20 @@ func (o *naive) split(args []ast.Expr, value bool) (kinds, val, filter, window a
 		val, args = args[0], args[1:]
 	}
 	for _, a := range args {
-		if o.ast.GetType(a.ID()).Kind() == types.BoolKind {
-			filter = a
-		} else {
+		if isWindow(a) {
 			window = a
+		} else {
+			filter = a
 		}
 	}
 	return kinds, val, filter, window
 }
 
-func (o *naive) aggregate(name string, args []ast.Expr) any {
+func isWindow(e ast.Expr) bool {
+	return e.Kind() == ast.CallKind && slices.Contains([]string{"days", "hours", "minutes", "seconds", "calendar"}, e.AsCall().FunctionName())
+}
+
+func (o *reading) aggregate(name string, args []ast.Expr) any {
 	var window ast.Expr
 	only := func(kinds ...schemas.Kind) []schemas.Event {
 		if len(args) == 1 {
@@ -452,7 +454,7 @@ func (o *naive) aggregate(name string, args []ast.Expr) any {
 	return o.texts(name, picked, value)
 }
 
-func (o *naive) topTime(name string, picked []schemas.Event) int64 {
+func (o *reading) topTime(name string, picked []schemas.Event) int64 {
 	counts := map[int64]int{}
 	best := int64(-1)
 	if name == "top_weekday" {
@@ -479,7 +481,7 @@ func (o *naive) topTime(name string, picked []schemas.Event) int64 {
 }
 
 // texts answers what is about texts. Of equals the smaller hash wins, as a signed number for counts.
-func (o *naive) texts(name string, picked []schemas.Event, value ast.Expr) any {
+func (o *reading) texts(name string, picked []schemas.Event, value ast.Expr) any {
 	counts := map[string]int{}
 	best := ""
 	smaller := func(a, b string) bool { return profile.HashText([]byte(a)) < profile.HashText([]byte(b)) }
@@ -511,7 +513,7 @@ func (o *naive) texts(name string, picked []schemas.Event, value ast.Expr) any {
 	return best
 }
 
-func (o *naive) followed(args []ast.Expr) bool {
+func (o *reading) followed(args []ast.Expr) bool {
 	half := (len(args) - 2) / 2
 	side := func(i int) []schemas.Event {
 		kinds, _, filter, _ := o.split(args[i*half:(i+1)*half], false)
@@ -529,4 +531,30 @@ func (o *naive) followed(args []ast.Expr) bool {
 		}
 	}
 	return false
+}
+
+// birthday looks for the newest event whose birthday Go's calendar has.
+func (o *reading) birthday() bool {
+	var last time.Time
+	var at schemas.Millis
+	for _, ev := range o.events {
+		text := string(ev.Birthday)
+		if rest, ok := strings.CutPrefix(text, "--"); ok {
+			text = "2000-" + rest
+		}
+		day, err := time.Parse("2006-01-02", text)
+		if err != nil {
+			continue
+		}
+		hash := func(t time.Time) uint64 { return profile.HashText([]byte(t.Format("01-02"))) }
+		if last.IsZero() || ev.At > at || ev.At == at && hash(day) < hash(last) {
+			last, at = day, ev.At
+		}
+	}
+	if last.IsZero() {
+		return false
+	}
+	y, m, d := o.day(o.now)
+	want := time.Date(y, last.Month(), last.Day(), 12, 0, 0, 0, time.UTC)
+	return want.Month() == m && want.Day() == d
 }
