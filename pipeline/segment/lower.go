@@ -3,6 +3,7 @@ package segment
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/common/ast"
@@ -442,12 +443,17 @@ func (l *lowerer) binary(e ast.Expr, o op, a, b *node) (*node, error) {
 	return l.g.add(&node{op: o, typ: t, args: []*node{a, b}, source: "(" + a.source + sign + b.source + ")"}), nil
 }
 
-// computed is a constant that was worked out. Its source is in the units of a literal's:
-// by their sources filters, cells and rules are told apart.
+// computed is a constant that was worked out. Its source is a literal's of the same worth:
+// by their sources filters, cells, rules and quantiles are told apart, and of two that are worth
+// the same the first in all sets is kept.
 func (l *lowerer) computed(t typ, v int64) *node {
 	switch t {
 	case money:
-		return l.g.constant(t, v, decimal(v, l.exponent))
+		source := decimal(v, l.exponent)
+		if l.exponent > 0 {
+			source = strings.TrimRight(strings.TrimRight(source, "0"), ".")
+		}
+		return l.g.constant(t, v, source)
 	case span:
 		return l.g.constant(t, v, spanSource(v))
 	default:
