@@ -206,11 +206,12 @@ func did(facts []fact, want func(fact) bool) (events []schemas.Event) {
 	return events
 }
 
-// hold holds everybody, if the worker is at rest, against the naive reading of the rules.
+// hold holds everybody, if the worker is at rest, against the naive reading of the rules; but
+// for sets whose history has not been found.
 func (c *chance) hold(l *life) {
 	c.t.Helper()
 	w := l.worker
-	if w.Pending() || w.Filling() || !w.Settled() {
+	if w.Pending() || !w.Filling() && !w.Settled() {
 		return
 	}
 	c.know(l)
@@ -229,8 +230,8 @@ func (c *chance) hold(l *life) {
 			continue
 		}
 		for set, want := range r.Segments(events, m.Clock) {
-			if want == "" {
-				silent[set] = true // what was said under other bounds stands
+			if want == "" || w.waits(set) {
+				silent[set] = true // what was said under other bounds or rules stands
 				continue
 			}
 			got := "none"
