@@ -112,8 +112,9 @@
 //
 // The simulation and the oracle share no code with the worker. Its shoppers live by a dozen
 // families of rules; rules of the whole language are made by chance in property tests
-// (pipelinetest/randomrules): a naive reading of them answers as they do, in zones and at
-// moments where clocks change, and workers change from some to others and recover. Chaos runs on a real Apache
+// (pipelinetest/randomrules), of sets that ask for each other: a naive reading of them
+// (pipelinetest/naive) answers as they do, in zones and at moments where clocks change, and
+// workers change from some to others, count for epochs, and recover. Chaos runs on a real Apache
 // Kafka and the ClickHouse engine, and is judged by programs that share nothing with the
 // engine. A fault of the broker's own (sources/kafka, doc.go) is told apart, counted beside
 // the figures, and ended by footfall topics hanging, as an operator would. What the campaign
@@ -384,6 +385,10 @@
 //	50aba2b  what hangs and no coordinator knows was aborted,   read by a reviewer   kafka.TestHangVerdicts, TestHanging in
 //	         though its producer may have another number by                         cmd/footfall
 //	         now, or its coordinator be away
+//	ac53afd  what a set's cells and quantiles are called by     rules made by chance segment.TestNamesAreASetsOwn
+//	         depended on how another set writes an amount: a
+//	         change of that one had histories filled again,
+//	         and bounds forgotten until the next epoch
 //
 // # How fast it is
 //
