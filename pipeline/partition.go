@@ -243,6 +243,23 @@ func (part *partition) push(out *worker.Output) error {
 	return nil
 }
 
+// drained has it drain, and tells whether it has ended: not where what it says can't be
+// written.
+func (part *partition) drained() bool {
+	select {
+	case part.inbox <- task{drain: true}:
+	case <-part.gone:
+	case <-part.stream.stuck():
+		return false
+	}
+	select {
+	case <-part.gone:
+		return true
+	case <-part.stream.stuck():
+		return false
+	}
+}
+
 // drain commits what was applied, takes a snapshot for a warm hand-over, and ends.
 func (part *partition) drain() error {
 	defer part.cancel()

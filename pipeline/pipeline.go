@@ -356,19 +356,10 @@ func (p *Pipeline) revoke(n int32) error {
 		return err
 	}
 	p.wg.Go(func() {
-		if part.live.Load() { // a recovery has nothing to hand over
-			select {
-			case part.inbox <- task{drain: true}:
-			case <-part.gone:
-			case <-part.stream.stuck():
-			}
-			select {
-			case <-part.gone:
-			case <-part.stream.stuck():
-			}
+		if !part.live.Load() || !part.drained() { // a recovery has nothing to hand over
+			part.stream.lose()
+			part.cancel()
 		}
-		part.stream.lose()
-		part.cancel()
 		<-part.gone
 		p.cfg.Source.Release(n)
 	})

@@ -53,8 +53,8 @@ func pipelineMutants() []mutant {
 			"\t\tpart := sending{stream: s}\n", "\t\tif ON {\n\t\t\ts.retries = false\n\t\t}\n\t\tpart := sending{stream: s}\n", test("pipeline", "TestUnwritablePartitionIsTriedBesideBacklogs|TestHeldAndAborted"),
 		},
 		{
-			"what can't be written keeps its partition", "pipeline/pipeline.go",
-			"\t\t\tcase <-part.gone:\n\t\t\tcase <-part.stream.stuck():\n\t\t\t}\n\t\t}\n", "\t\t\tcase <-part.gone:\n\t\t\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n\t\t\t}\n\t\t}\n", test("pipeline", "TestUnwritablePartitionIsGivenAway"),
+			"what can't be written keeps its partition", "pipeline/partition.go",
+			"\tcase <-part.gone:\n\tcase <-part.stream.stuck():\n", "\tcase <-part.gone:\n\tcase <-map[bool]<-chan struct{}{false: part.stream.stuck()}[ON]:\n", test("pipeline", "TestUnwritablePartitionIsGivenAway"),
 		},
 		{
 			"what can't be written stops Poll", "pipeline/pipeline.go",
