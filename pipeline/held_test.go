@@ -221,7 +221,6 @@ func TestUnwritablePartitionIsGivenAway(t *testing.T) {
 					b.next()
 					b.member.Ends = time.Second
 					b.member.Give(1)
-					b.sick(0)
 					next := b.run()
 					time.Sleep(time.Minute)
 					b.said(1, 1000*many)

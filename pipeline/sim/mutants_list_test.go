@@ -472,7 +472,7 @@ func outerMutants() []mutant {
 		},
 		{
 			"kafka: a leader that does not tell of markers holds up all", "sources/kafka/markers.go",
-			"\treturn s.unanswered(mute, err)\n", "\tif ON {\n\t\treturn err\n\t}\n\treturn s.unanswered(mute, err)\n", test("sources/kafka", "TestLeaderThatDoesNotTellOfMarkers"),
+			"\treturn s.sickens(nil, mute, err)\n", "\tif ON {\n\t\treturn err\n\t}\n\treturn s.sickens(nil, mute, err)\n", test("sources/kafka", "TestLeaderThatDoesNotTellOfMarkers"),
 		},
 		{
 			"kafka: a producer that is stuck is not replaced", "sources/kafka/sick.go",

@@ -389,6 +389,16 @@ func (d *driver) assignment(p int32) (pipeline.Assignment, bool) {
 	return a, ok
 }
 
+// whoseTurn is the producer that the next transaction is made with.
+func whoseTurn(s *Session) *producer {
+	p := <-s.idle
+	s.idle <- p
+	for range producers - 1 {
+		s.idle <- <-s.idle
+	}
+	return p
+}
+
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -30,7 +30,7 @@ import (
 // no doubt: the coordinator says how the transaction has ended, and has moved its epoch on, so
 // that the broker refuses a marker of ours that comes too late. And a producer looks at what
 // it has committed itself, or had aborted, before it is used again after any connection has
-// ended.
+// ended: what was committed gets its markers, and what was aborted is swept.
 
 const (
 	markersEvery = 5 * time.Second  // how often we look
@@ -208,7 +208,7 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, 
 	if len(mute) == len(look) || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
 		return err
 	}
-	return s.unanswered(mute, err)
+	return s.sickens(nil, mute, err)
 }
 
 // lookAt does that, and returns what was aborted and lacks its marker, where nobody answers, and

@@ -280,20 +280,13 @@ func TestAbortedWithoutItsMarkersAmidTheNext(t *testing.T) {
 	e := local(t, 1)
 	s := e.session(e.config("a"))
 	a := assigned(t, s, 1)
-	p := <-s.idle
+	p := whoseTurn(s)
 	lost := e.records(0, "aborted")
 	id, epoch, err := p.cl.ProducerID(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.noteEnd(p, s.partsOf(p, id, epoch, lost, true), false)
-	for range producers - 1 {
-		s.idle <- <-s.idle
-	}
-	s.idle <- p
-	for range producers - 1 {
-		s.idle <- <-s.idle
-	}
 	e.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		s.broken.Add(1)
 		return nil, nil, false
@@ -329,11 +322,7 @@ func TestUnknownOutcomeGetsItsMarkers(t *testing.T) {
 				s.broken.Add(1)
 				return true
 			}})
-			p := <-s.idle
-			s.idle <- p
-			for range producers - 1 {
-				s.idle <- <-s.idle
-			}
+			p := whoseTurn(s)
 			e.cluster.ControlKey(int16(kmsg.DescribeTransactions), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				if state == "Ongoing" { // as it is
 					return nil, nil, false

@@ -61,7 +61,7 @@ type Session struct {
 
 	producers []*producer // all there are, the marker included
 	turning   int         // of them, those that go through idle
-	resting   []*producer // those that are in the way of enough
+	resting   []*producer // those that others have taken the turns of, without a client
 	numbered  int         // how many have had a number for a name
 	watching  bool        // watchSick is at work
 
@@ -73,7 +73,7 @@ type Session struct {
 	// tending is the context of producers' renewal beside the others. Close ends it first.
 	tending    context.Context //nolint:containedctx // of helpers
 	endTending context.CancelFunc
-	tenders    sync.WaitGroup // that have producers
+	tenders    sync.WaitGroup // what it ends
 }
 
 // cursor is where reading a partition stands.
@@ -451,9 +451,9 @@ func (s *Session) Close(ctx context.Context) {
 	s.mu.Lock()
 	s.endTending() // no more are tended from here on
 	s.mu.Unlock()
-	tended := make(chan struct{})
+	tended := make(chan struct{}) // all have given their producers back
 	go func() {
-		s.tenders.Wait() // they give their producers back
+		s.tenders.Wait()
 		close(tended)
 	}()
 	select {
@@ -482,8 +482,12 @@ func (s *Session) Close(ctx context.Context) {
 	}
 	s.end() // from here on nothing waits for a broker
 	s.helpers.Wait()
+	<-tended
 	for _, p := range idle {
 		p.close()
+	}
+	for len(s.idle) > 0 { // who came back too late
+		(<-s.idle).close()
 	}
 	for _, cl := range []*kgo.Client{s.member.Load(), s.reader, s.admin} {
 		if cl != nil {

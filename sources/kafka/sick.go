@@ -103,53 +103,49 @@ func (s *Session) ails(ctx context.Context, p *producer, err error) error {
 			zap.String("transactional_id", p.id), zap.String("state", txn.State))
 		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
 	}
-	e := &pipeline.UnwritableError{Tried: true, Err: fmt.Errorf("kafka: %w", err)}
-	for _, at := range late.places {
-		if !slices.Contains(e.Partitions, at.partition) {
-			e.Partitions = append(e.Partitions, at.partition)
-		}
-	}
-	s.sicken(p, late.places, e.Err)
 	if poor, err := s.poor(ctx); err == nil {
 		s.sicken(nil, poor, errPoor)
 	}
-	return e
+	return s.sickens(p, late.places, err)
 }
 
 var errPoor = errors.New("it has no leader, or too few replicas in sync")
 
-// sicken notes sick partitions that are not known yet, and tells of them.
-func (s *Session) sicken(of *producer, places []place, err error) {
-	s.mu.Lock()
-	var news []place
+// sickens notes partitions that a transaction has found to be sick, and gives its error.
+func (s *Session) sickens(of *producer, places []place, err error) error {
+	e := &pipeline.UnwritableError{Tried: true, Err: fmt.Errorf("kafka: %w", err)}
 	for _, at := range places {
-		if _, known := s.sick[at]; !known {
-			s.sick[at] = sickness{of, err}
-			news = append(news, at)
+		if !slices.Contains(e.Partitions, at.partition) {
+			e.Partitions = append(e.Partitions, at.partition)
 		}
 	}
-	watch := of == nil && len(news) > 0 && !s.watching && s.tending.Err() == nil
-	if watch {
-		s.watching = true
+	s.sicken(of, places, e.Err)
+	return e
+}
+
+// sicken notes sick partitions, and tells of those that were not known. What a producer's
+// renewal tells of is left to that.
+func (s *Session) sicken(of *producer, places []place, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var news []place
+	for _, at := range places {
+		was, known := s.sick[at]
+		if !known {
+			news = append(news, at)
+		}
+		if !known || was.of == nil {
+			s.sick[at] = sickness{of, err}
+		}
 	}
-	s.mu.Unlock()
 	if len(news) > 0 {
 		s.conf.Log.Warn("output partitions take no writes; what goes there waits, and the others go on: look for partitions without a leader, or below min.insync.replicas",
 			zap.Stringers("partitions", news), zap.Error(err))
 	}
-	if watch {
-		s.helpers.Go(s.watchSick)
+	if of == nil && len(news) > 0 && !s.watching && s.tending.Err() == nil {
+		s.watching = true
+		s.tenders.Go(s.watchSick)
 	}
-}
-
-// unanswered has partitions be sick until they answer.
-func (s *Session) unanswered(places []place, err error) error {
-	s.sicken(nil, places, err)
-	e := &pipeline.UnwritableError{Tried: true, Err: fmt.Errorf("kafka: %w", err)}
-	for _, at := range places {
-		e.Partitions = append(e.Partitions, at.partition)
-	}
-	return e
 }
 
 // poor gives the partitions of output topics that have no leader, or fewer replicas in sync

@@ -118,11 +118,7 @@ func TestProducerWhoseMarkersWait(t *testing.T) {
 	s := e.session(conf)
 	a := assigned(t, s, 1)
 	commitUntilDone(t, s, e.records(0, "1"), output(a[0], 1, 1))
-	stuck := <-s.idle
-	s.idle <- stuck
-	for range producers - 1 { // it is the next
-		s.idle <- <-s.idle
-	}
+	stuck := whoseTurn(s)
 	faults := e.cluster.Fault(
 		kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TxnID: stuck.id, Err: kerr.ConcurrentTransactions, Count: -1},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: e.out[0], Err: kerr.ConcurrentTransactions, Count: -1, When: func(req kmsg.Request) bool {
