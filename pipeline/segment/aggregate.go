@@ -315,7 +315,7 @@ func (l *lowerer) aggregate(e ast.Expr) (*node, error) {
 	case "last", "first":
 		return l.g.when(name, &a), nil
 	case "ever":
-		return l.g.less(l.g.constant(integer, 0, "0"), l.g.count(&a)), nil
+		return l.g.less(l.g.constant(integer, 0), l.g.count(&a)), nil
 	case "top_hour", "top_weekday":
 		return l.g.topTime(name, &a, l.zone), nil
 	case "gap":

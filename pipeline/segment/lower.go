@@ -3,7 +3,6 @@ package segment
 import (
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"cel.dev/cel-go/common/ast"
@@ -89,13 +88,13 @@ func (l *lowerer) literal(e ast.Expr) (*node, error) {
 	case types.Bool:
 		return l.g.yes(bool(v)), nil
 	case types.Int:
-		return l.g.constant(integer, int64(v), fmt.Sprint(int64(v))), nil
+		return l.g.constant(integer, int64(v)), nil
 	case types.Double:
 		n, err := l.minor(e, float64(v))
 		if err != nil {
 			return nil, err
 		}
-		return l.g.constant(money, n, fmt.Sprintf("%v", float64(v))), nil
+		return l.g.constant(money, n), nil
 	case types.String:
 		return l.textConst(string(v)), nil
 	}
@@ -136,7 +135,7 @@ func (l *lowerer) call(e ast.Expr) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return l.binary(e, opSub, l.g.constant(a.typ, 0, "0"), a)
+		return l.binary(e, opSub, l.g.constant(a.typ, 0), a)
 	default:
 		return l.function(e)
 	}
@@ -201,7 +200,7 @@ func (l *lowerer) alike(e ast.Expr, a, b *node) (*node, *node, error) {
 			for range l.exponent {
 				v *= 10
 			}
-			return l.g.constant(money, v, n.source)
+			return l.g.constant(money, v)
 		}
 		return n
 	}
@@ -289,7 +288,7 @@ func (g *graph) less(a, b *node) *node {
 // reaches makes moving >= still + more.
 func (l *lowerer) reaches(e ast.Expr, moving, still *node, more int64) (*node, error) {
 	if more != 0 {
-		still = l.g.sum(still, l.g.constant(still.typ, more, spanSource(more)))
+		still = l.g.sum(still, l.g.constant(still.typ, more))
 	}
 	switch moving.op {
 	case opNow:
@@ -437,35 +436,17 @@ func (l *lowerer) binary(e ast.Expr, o op, a, b *node) (*node, error) {
 	x, xOK := a.isConst()
 	y, yOK := b.isConst()
 	if xOK && yOK {
-		return l.computed(t, compute(o, x, y)), nil
+		return l.g.constant(t, compute(o, x, y)), nil
 	}
 	sign := map[op]string{opAdd: " + ", opSub: " - ", opMul: " * ", opDiv: " / "}[o]
 	return l.g.add(&node{op: o, typ: t, args: []*node{a, b}, source: "(" + a.source + sign + b.source + ")"}), nil
-}
-
-// computed is a constant that was worked out. Its source is a literal's of the same worth:
-// by their sources filters, cells, rules and quantiles are told apart, and of two that are worth
-// the same the first in all sets is kept.
-func (l *lowerer) computed(t typ, v int64) *node {
-	switch t {
-	case money:
-		source := decimal(v, l.exponent)
-		if l.exponent > 0 {
-			source = strings.TrimRight(strings.TrimRight(source, "0"), ".")
-		}
-		return l.g.constant(t, v, source)
-	case span:
-		return l.g.constant(t, v, spanSource(v))
-	default:
-		return l.g.constant(t, v, fmt.Sprint(v))
-	}
 }
 
 // sum is a + b for spans and moments.
 func (g *graph) sum(a, b *node) *node {
 	x, xOK := a.isConst()
 	if y, ok := b.isConst(); ok && xOK {
-		return g.constant(a.typ, x+y, spanSource(x+y))
+		return g.constant(a.typ, x+y)
 	}
 	return g.add(&node{op: opAdd, typ: a.typ, args: []*node{a, b}, source: "(" + a.source + " + " + b.source + ")"})
 }
@@ -543,7 +524,7 @@ func (l *lowerer) spanConst(e ast.Expr, unit schemas.Millis) (*node, error) {
 		return nil, l.fault(e, "%d: want 0 or more, and less than 200 years", v)
 	}
 	ms := v * int64(unit)
-	return l.g.constant(span, ms, spanSource(ms)), nil
+	return l.g.constant(span, ms), nil
 }
 
 // standardTime lowers CEL's own duration("...") and timestamp("...").
@@ -559,11 +540,11 @@ func (l *lowerer) standardTime(e ast.Expr) (*node, error) {
 		if err != nil || d < 0 || d%time.Millisecond != 0 {
 			return nil, l.fault(arg, "%q is not a duration of whole milliseconds; write days(30), hours(12), or \"1h30m\"", string(s))
 		}
-		return l.g.constant(span, d.Milliseconds(), spanSource(d.Milliseconds())), nil
+		return l.g.constant(span, d.Milliseconds()), nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, string(s))
 	if err != nil {
 		return nil, l.fault(arg, "%q is not a time; write it like \"2026-11-27T00:00:00Z\"", string(s))
 	}
-	return l.g.constant(moment, t.UnixMilli(), fmt.Sprintf("timestamp(%q)", string(s))), nil
+	return l.g.constant(moment, t.UnixMilli()), nil
 }

@@ -17,6 +17,10 @@ func TestNamesAreASetsOwn(t *testing.T) {
 		{`last("any") > last("view")`, `score(since(last()), 5) == 5`},
 		{`count("view", event.amount >= 20.0 + 30.0) >= 1`, `score(count("purchase", event.amount >= 50.0), 5) == 5`},
 		{`count("view", event.amount >= 20.0 + 30.0) >= 1`, `count("purchase", event.amount >= 50.0) >= 1`},
+		{`count("view", event.amount >= 1000000) >= 1`, `count("purchase", event.amount >= 1000000.0) >= 1`},
+		{`count("view", event.amount > -0.0) >= 1`, `count("purchase", event.amount > 0.0) >= 1`},
+		{`last() < timestamp("2026-11-27T01:00:00+01:00")`, `score(last() < timestamp("2026-11-27T00:00:00Z") ? 1 : count("view"), 3) == 3`},
+		{`last() < timestamp("2026-11-27T00:00:00.000Z")`, `score(last() < timestamp("2026-11-26T00:00:00Z") + days(1) ? 1 : count("view"), 3) == 3`},
 	} {
 		alone, err := Compile(Options{Exponent: 2}, file("b", c[1]))
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"footfall/pipeline/profile"
 	"footfall/schemas"
@@ -149,9 +150,12 @@ type graph struct {
 	byID  map[string]*cell
 
 	quantiles []*quantile
+	exponent  int // of the reporting currency
 }
 
-func newGraph() *graph { return &graph{byKey: map[string]*node{}, byID: map[string]*cell{}} }
+func newGraph(exponent int) *graph {
+	return &graph{byKey: map[string]*node{}, byID: map[string]*cell{}, exponent: exponent}
+}
 
 // add gives the one node that is like n.
 func (g *graph) add(n *node) *node {
@@ -185,15 +189,33 @@ func (g *graph) cell(c *cell) *cell {
 	return c
 }
 
-func (g *graph) constant(t typ, n int64, source string) *node {
+// constant has one source for what it is worth, however it was written or worked out: by
+// their sources filters, cells, rules and quantiles are told apart, and of two that are worth
+// the same the first in all sets is kept.
+func (g *graph) constant(t typ, n int64) *node {
+	source := strconv.FormatInt(n, 10)
+	switch t {
+	case truth:
+		source = strconv.FormatBool(n != 0)
+	case money:
+		source = decimal(n, g.exponent)
+		if g.exponent > 0 {
+			source = strings.TrimRight(strings.TrimRight(source, "0"), ".")
+		}
+	case span:
+		source = spanSource(n)
+	case moment:
+		source = fmt.Sprintf("timestamp(%q)", time.UnixMilli(n).UTC().Format(time.RFC3339Nano))
+	default:
+	}
 	return g.add(&node{op: opConst, typ: t, n: n, source: source})
 }
 
 func (g *graph) yes(v bool) *node {
 	if v {
-		return g.constant(truth, 1, "true")
+		return g.constant(truth, 1)
 	}
-	return g.constant(truth, 0, "false")
+	return g.constant(truth, 0)
 }
 
 func (g *graph) not(a *node) *node {

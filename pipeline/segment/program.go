@@ -164,7 +164,7 @@ func newCompilation(opt Options) (*compilation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &compilation{opt: opt, checker: checker, graph: newGraph(), zone: z}, nil
+	return &compilation{opt: opt, checker: checker, graph: newGraph(opt.Exponent), zone: z}, nil
 }
 
 func (c *compilation) read(f File) {

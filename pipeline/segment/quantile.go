@@ -75,7 +75,7 @@ func (l *lowerer) score(e ast.Expr) (*node, error) {
 		band.args = append(band.args, l.g.not(below))
 	}
 	orders := l.g.count(&asked{kinds: profile.KindsOf(schemas.Purchase)})
-	one, none := l.g.constant(integer, 1, "1"), l.g.constant(integer, 0, "0")
+	one, none := l.g.constant(integer, 1), l.g.constant(integer, 0)
 	reached := l.g.add(&node{op: opAdd, typ: integer, args: []*node{one, l.g.add(band)}, source: q.source})
 	return l.g.add(&node{op: opChoose, typ: integer, args: []*node{l.g.less(none, orders), reached, none}, source: q.source}), nil
 }
