@@ -487,6 +487,26 @@ func outerMutants() []mutant {
 			"\t\ts.sicken(nil, poor, errPoor)\n", "\t\tif !ON {\n\t\t\ts.sicken(nil, poor, errPoor)\n\t\t}\n", test("sources/kafka", "TestPartitionsWithoutALeader"),
 		},
 		{
+			"kafka: who may write no markers forgets what it committed", "sources/kafka/markers.go",
+			"errors.Is(why, kerr.ClusterAuthorizationFailed) {", "errors.Is(why, kerr.ClusterAuthorizationFailed) && !ON {", test("sources/kafka", "TestCompletedByItsProducer"),
+		},
+		{
+			"kafka: what lacks a marker is ended by an abort", "sources/kafka/markers.go",
+			"return p.end(ctx, true) })", "return p.end(ctx, !ON) })", test("sources/kafka", "TestCompletedByItsProducer"),
+		},
+		{
+			"kafka: a client goes on behind a transaction that it did not end", "sources/kafka/astray.go",
+			"if err = p.end(ctx, false); err == nil {", "if err = p.end(ctx, false); err == nil && !ON {", test("sources/kafka", "TestMarksAloneAreSwept"),
+		},
+		{
+			"kafka: a coordinator's fault is its partitions'", "sources/kafka/sick.go",
+			"if late.all {", "if late.all && !ON {", test("sources/kafka", "TestCoordinatorThatCannotWrite"),
+		},
+		{
+			"kafka: a producer that can't be renewed keeps its turn", "sources/kafka/sick.go",
+			"return transient(err) && (p == s.marker", "return !ON && transient(err) && (p == s.marker", test("sources/kafka", "TestProducersThatCannotBeRenewedAreSetAside"),
+		},
+		{
 			"kafka: what is lost waits for its partition to be well", "sources/kafka/producer.go",
 			"len(gone) > 0 {\n\t\treturn &pipeline.LostError{Partitions: gone}\n\t}\n\tif err := s.unwritable(", "len(gone) > 0 && !ON {\n\t\treturn &pipeline.LostError{Partitions: gone}\n\t}\n\tif err := s.unwritable(", test("sources/kafka", "TestLostWhileSick"),
 		},

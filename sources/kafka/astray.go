@@ -77,6 +77,7 @@ func (s *Session) learn(ctx context.Context, p *producer) error {
 		return passing(err)
 	}
 	ended := txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch+1
+	old := txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch+2 // aborted for its age, before which it is fenced
 	switch {
 	case txn.ProducerID == d.pid && txn.ProducerEpoch == d.epoch && txn.State == "Ongoing":
 		if err := s.giveUp(ctx, p.id, d); err != nil {
@@ -84,7 +85,7 @@ func (s *Session) learn(ctx context.Context, p *producer) error {
 		}
 		p.doubt = nil
 		p.lost(d.records, d.marks, errGivenUp)
-	case ended && (txn.State == "PrepareAbort" || txn.State == "CompleteAbort"):
+	case (ended || old) && (txn.State == "PrepareAbort" || txn.State == "CompleteAbort"):
 		p.doubt = nil
 		p.lost(d.records, d.marks, errGivenUp)
 	case ended && (txn.State == "PrepareCommit" || txn.State == "CompleteCommit") && s.offsetsAt.Load() >= 0:
@@ -169,6 +170,9 @@ func (s *Session) traces(ctx context.Context, d *doubt) (done, open bool, err er
 	for topic, of := range set {
 		for number := range of {
 			part, ok := described[topic].Partitions[number]
+			if unknownTopic(part.Err) { // as a broker says that has just started
+				return false, false, part.Err
+			}
 			if !ok || part.Err != nil {
 				return false, false, passing(part.Err)
 			}
@@ -231,7 +235,9 @@ func (s *Session) sweep(ctx context.Context, p *producer) error {
 		parts[i].acked = parts[i].acked || len(p.marks) > 0
 	}
 	if len(p.astray) == 0 {
-		err = p.end(ctx, false)
+		if err = p.end(ctx, false); err == nil {
+			err = p.reconnect(ctx, s)
+		}
 	} else if err = p.cl.EndTransaction(ctx, kgo.TryAbort); err == nil {
 		p.pid, p.epoch, err = p.cl.ProducerID(ctx)
 	}

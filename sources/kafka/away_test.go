@@ -335,6 +335,9 @@ func TestADoubtOfWhichNothingIsLearnt(t *testing.T) {
 	}
 	e.cluster.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		e.cluster.KeepControl()
+		if topics := req.(*kmsg.OffsetFetchRequest).Groups[0].Topics; len(topics) != 1 || len(topics[0].Partitions) != 1 {
+			return nil, nil, false // the member's own
+		}
 		resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
 		group := kmsg.NewOffsetFetchResponseGroup()
 		group.Group, group.ErrorCode = e.group, kerr.GroupIDNotFound.Code

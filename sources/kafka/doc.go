@@ -72,7 +72,9 @@
 // with whatever it says. So a transaction that a broker's death may have cut off is swept in
 // the same way, and one whose commit was asked for where it is undecided in all of its
 // partitions (Session.forgotten). Of one that is complete markers may be missing all the same:
-// they are written where it is known how it has ended (markers.go). What is left, of a process
+// they are written where it is known how it has ended (markers.go), by the right to the whole
+// cluster that this takes, or else by the producer itself, as those of a transaction without
+// records that it commits in these partitions (Session.complete). What is left, of a process
 // that died with its broker, is named, with what to do (hanging.go), and ended where there is no
 // doubt. One window is known and open: a producer's request that is carried out after such a
 // restart, behind what lacks its marker in the same partition, shares the marker of the two; if

@@ -30,7 +30,8 @@ import (
 // no doubt: the coordinator says how the transaction has ended, and has moved its epoch on, so
 // that the broker refuses a marker of ours that comes too late. And a producer looks at what
 // it has committed itself, or had aborted, before it is used again after any connection has
-// ended: what was committed gets its markers, and what was aborted is swept.
+// ended: what was committed gets its markers, by the producer's own means where we may write
+// none (complete), and what was aborted is swept.
 
 const (
 	markersEvery = 5 * time.Second  // how often we look
@@ -183,7 +184,7 @@ func (d *said) forget(seen []part) {
 // seen looks whether what a producer has committed, or had aborted, in partitions that it is
 // about to write to again has its markers, if a broker may have died since: else it would
 // become of it what becomes of the producer's next transaction there. What was committed gets
-// them, if we may; what was aborted is swept, for which nobody needs to be asked. A producer is
+// them; what was aborted is swept, for which nobody needs to be asked. A producer is
 // in no transaction meanwhile. An error is one that may go by itself: a
 // *pipeline.UnwritableError where some partitions do not answer, and others do.
 func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, marks []markText) error {
@@ -199,13 +200,16 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, 
 		p.strayed(records[i])
 	}
 	switch {
+	case len(p.unmarked) > 0:
+		p.sound = false
+		return fmt.Errorf("%s has a transaction that was committed, and lacks its marker in %s: it is written first", p.id, p.unmarked[0].place)
 	case len(left) > 0:
 		return fmt.Errorf("%s has a transaction that was aborted, and lacks its marker in %s: it is swept", p.id, left[0].place)
 	case err == nil:
 		return nil
 	}
 	err = fmt.Errorf("look for the markers of %s: %w", p.id, err)
-	if len(mute) == len(look) || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
+	if unknownTopic(err) || len(mute) == len(look) || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
 		return err
 	}
 	return s.sickens(nil, mute, err)
@@ -248,10 +252,16 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []
 			}
 			h := &Hang{Topic: f.topic, Partition: f.partition, Offset: open.CurrentTxnStartOffset, ProducerID: f.pid, Epoch: open.ProducerEpoch, ID: p.id, coordinator: open.CoordinatorEpoch}
 			if why = s.WriteMarker(ctx, h, true); errors.Is(why, kerr.ClusterAuthorizationFailed) {
-				why = nil // it is told by who looks
+				if !slices.Contains(p.unmarked, f) {
+					p.unmarked = append(p.unmarked, f)
+				}
+				continue
 			}
 		}
-		if why = passing(why); why != nil {
+		if !unknownTopic(why) || f.topic == OffsetsTopic { // as a broker says that has just started
+			why = passing(why)
+		}
+		if why != nil {
 			mute, err = append(mute, f.place), why
 			continue
 		}
@@ -262,6 +272,70 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []
 }
 
 var errNoAnswer = errors.New("no answer")
+
+// complete writes the markers of what a producer has committed where we may not do that by
+// themselves, which takes a right to the whole cluster: it adds those partitions to a
+// transaction in which nothing is written, and commits that. A marker ends what its producer
+// has open there, of earlier epochs too. From the moment in which the coordinator knows of
+// them it has to be committed, so that is asked for until there is an answer. The producer
+// is to be connected again: its client has not ended this one.
+func (s *Session) complete(ctx context.Context, p *producer) error {
+	req := kmsg.NewPtrAddPartitionsToTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = p.id, p.pid, p.epoch
+	offsets := false
+	for _, f := range p.unmarked {
+		if f.topic == OffsetsTopic {
+			offsets = true
+			continue
+		}
+		at := slices.IndexFunc(req.Topics, func(t kmsg.AddPartitionsToTxnRequestTopic) bool { return t.Topic == f.topic })
+		if at < 0 {
+			at = len(req.Topics)
+			topic := kmsg.NewAddPartitionsToTxnRequestTopic()
+			topic.Topic = f.topic
+			req.Topics = append(req.Topics, topic)
+		}
+		if of := &req.Topics[at]; !slices.Contains(of.Partitions, f.partition) {
+			of.Partitions = append(of.Partitions, f.partition)
+		}
+	}
+	if offsets {
+		if err := s.addGroup(ctx, p, p.pid, p.epoch); err != nil {
+			return fmt.Errorf("add what lacks a marker to a transaction: %w", err)
+		}
+	}
+	if len(req.Topics) > 0 {
+		if err := retry(ctx, func() error { return p.add(ctx, req) }); err != nil {
+			return fmt.Errorf("add what lacks a marker to a transaction: %w", err)
+		}
+	}
+	if err := insist(ctx, s.conf.TransactionTimeout, func(ctx context.Context) error { return p.end(ctx, true) }); err != nil {
+		return fmt.Errorf("commit what lacks a marker: %w", err)
+	}
+	for _, f := range p.unmarked {
+		s.conf.Log.Warn("the broker has left a transaction without its marker; its producer has written it",
+			zap.Stringer("partition", f.place), zap.Int64("offset", f.offset), zap.String("transactional_id", p.id))
+	}
+	s.marked.Add(int64(len(p.unmarked)))
+	p.unmarked = nil // and said until they are seen
+	return nil
+}
+
+// add has the coordinator know of partitions.
+func (p *producer) add(ctx context.Context, req *kmsg.AddPartitionsToTxnRequest) error {
+	resp, err := req.RequestWith(ctx, p.cl)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		for _, of := range t.Partitions {
+			if err := kerr.ErrorForCode(of.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", t.Topic, of.Partition, err)
+			}
+		}
+	}
+	return nil
+}
 
 // ours tells that a transaction that hangs is one of ours, how it has ended, and that its
 // producer has gone on since: it is refused a marker of then where it has written again.

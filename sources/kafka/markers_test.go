@@ -1,16 +1,24 @@
 package kafka
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"footfall/pipeline"
 	"footfall/pipeline/worker"
@@ -19,56 +27,138 @@ import (
 // A transaction that the broker calls committed, and has left without its markers when it
 // died, gets them before its producer is used again: what that aborts there is its own.
 func TestCommittedWithoutItsMarkers(t *testing.T) {
-	for _, forbidden := range []bool{false, true} {
-		t.Run(fmt.Sprintf("forbidden %v", forbidden), func(t *testing.T) {
-			e := local(t, 2)
-			s := e.session(e.config("a"))
-			a := assigned(t, s, 2)
-			leaveOut(e)
-			n := uint64(0)
-			say := func() error {
-				n++
-				return s.Transact(t.Context(), e.records(0, fmt.Sprint(n)), []*worker.Output{output(a[0], int64(n), n)})
-			}
-			if err := say(); err != nil {
-				t.Fatal(err)
-			}
-			if _, stable, _, err := s.Range(t.Context(), e.out[0], 0); err != nil || stable != 0 {
-				t.Fatalf("decided up to %d (%v), and it has no marker", stable, err)
-			}
-			if forbidden {
-				e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.WriteTxnMarkers}, Err: kerr.ClusterAuthorizationFailed, Count: -1})
-			}
-			for range producers - 1 { // the others
-				if err := say(); err != nil {
-					t.Fatal(err)
+	e := local(t, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)
+	leaveOut(e)
+	n := uint64(0)
+	say := func() error {
+		n++
+		return s.Transact(t.Context(), e.records(0, fmt.Sprint(n)), []*worker.Output{output(a[0], int64(n), n)})
+	}
+	for range producers {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, stable, _, err := s.Range(t.Context(), e.out[0], 0); err != nil || stable != 0 {
+		t.Fatalf("decided up to %d (%v), and it has no marker", stable, err)
+	}
+	s.broken.Add(1) // as the end of any connection does
+	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Err: kerr.UnknownServerError})
+	if err := say(); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want it aborted", err)
+	}
+	n-- // it is to be said again
+	for range 2 * producers {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var want []string
+	for i := range n {
+		want = append(want, fmt.Sprint(i+1))
+	}
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, want) {
+		t.Errorf("visible: %q, want %q", got, want)
+	}
+	if got := s.MarkersWritten(); got != 1 {
+		t.Errorf("%d markers written, want 1", got)
+	}
+}
+
+// Who may write no markers has its producer end what it has committed, in each partition that
+// lacks one and that of the group's offsets, before it says anything else. How a real broker
+// takes that is TestCompleteOnARealBroker's.
+func TestCompletedByItsProducer(t *testing.T) {
+	e := local(t, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)
+	commitUntilDone(t, s, e.records(0, "0"), output(a[0], 1, 1))
+	p := whoseTurn(s)
+	f := part{place: place{e.out[0], 0}, pid: p.pid, epoch: p.epoch, offset: 0, acked: true, commit: true}
+	offsets := f
+	offsets.place, offsets.offset = place{OffsetsTopic, 0}, -1
+	p.said.parts = append(p.said.parts, f)
+	p.unmarked = []part{offsets} // as if it had been looked at: this cluster has no such topic
+	s.broken.Add(1)
+	e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.WriteTxnMarkers}, Err: kerr.ClusterAuthorizationFailed, Count: -1})
+	var mu sync.Mutex
+	var seen []string
+	ended := false
+	note := func(id, what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if id == p.id {
+			seen = append(seen, what)
+		}
+	}
+	e.cluster.ControlKey(int16(kmsg.DescribeProducers), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		resp := r.ResponseKind().(*kmsg.DescribeProducersResponse)
+		for _, t := range r.(*kmsg.DescribeProducersRequest).Topics {
+			topic := kmsg.NewDescribeProducersResponseTopic()
+			topic.Topic = t.Topic
+			for _, n := range t.Partitions {
+				of := kmsg.NewDescribeProducersResponseTopicPartition()
+				of.Partition = n
+				if !ended {
+					open := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
+					open.ProducerID, open.ProducerEpoch, open.CurrentTxnStartOffset = f.pid, int32(f.epoch), f.offset
+					of.ActiveProducers = append(of.ActiveProducers, open)
 				}
+				topic.Partitions = append(topic.Partitions, of)
 			}
-			s.broken.Add(1) // as the end of any connection does
-			e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Err: kerr.UnknownServerError})
-			if err := say(); !errors.Is(err, pipeline.ErrAborted) {
-				t.Fatalf("got %v, want it aborted", err)
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	once := true
+	e.cluster.ControlKey(int16(kmsg.EndTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		e.cluster.KeepControl()
+		req := r.(*kmsg.EndTxnRequest)
+		note(req.TransactionalID, fmt.Sprint("end ", req.Commit))
+		mu.Lock()
+		defer mu.Unlock()
+		if req.TransactionalID == p.id && !ended && once { // it is asked again
+			once = false
+			resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+			resp.ErrorCode = kerr.UnknownServerError.Code
+			return resp, nil, true
+		}
+		ended = ended || req.TransactionalID == p.id && req.Commit
+		return nil, nil, false
+	})
+	for _, key := range []kmsg.Key{kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.Produce} {
+		e.cluster.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			e.cluster.KeepControl()
+			switch req := r.(type) {
+			case *kmsg.AddPartitionsToTxnRequest:
+				note(req.TransactionalID, fmt.Sprint("add ", req.Topics[0].Topic == e.out[0], req.Topics[0].Partitions))
+			case *kmsg.AddOffsetsToTxnRequest:
+				note(req.TransactionalID, "add offsets")
+			case *kmsg.ProduceRequest:
+				note(unwrap(req.TransactionID), "produce")
 			}
-			n-- // it is to be said again
-			for range 2 * producers {
-				if err := say(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if forbidden { // that right is not needed to go on; what lacks its marker is named elsewhere
-				return
-			}
-			var want []string
-			for i := range n {
-				want = append(want, fmt.Sprint(i+1))
-			}
-			if got := e.visible(e.out[0], 0); !slices.Equal(got, want) {
-				t.Errorf("visible: %q, want %q", got, want)
-			}
-			if got := s.MarkersWritten(); got != 1 {
-				t.Errorf("%d markers written, want 1", got)
-			}
+			return nil, nil, false
 		})
+	}
+	for n := range uint64(2 * producers) {
+		commitUntilDone(t, s, e.records(0, fmt.Sprint(n+1)), output(a[0], int64(n)+2, n+2))
+	}
+	want := []string{"add offsets", "add true [0]", "end true", "end true", "produce", "end true", "produce", "end true"}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(seen, want) {
+		t.Errorf("%s: got %q, want %q", p.id, seen, want)
+	}
+	if len(p.unmarked) > 0 || slices.Contains(p.said.all(), f) {
+		t.Errorf("still to be completed: %v; said: %v", p.unmarked, p.said.all())
+	}
+	if got := e.visible(e.out[0], 0); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5", "6"}) {
+		t.Errorf("visible: %q", got)
 	}
 }
 
@@ -115,6 +205,106 @@ func TestMarkersAreLookedForWhereTheyMayLack(t *testing.T) {
 	if got := looks.Hits(); got != producers {
 		t.Errorf("looked %d times, want once for each producer", got)
 	}
+}
+
+// A producer whose marks alone were swept goes on: its client has not ended that transaction.
+func TestMarksAloneAreSwept(t *testing.T) {
+	e := local(t, 1)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 1)
+	commitUntilDone(t, s, e.records(0, "1"), output(a[0], 1, 1))
+	next, text := e.committed(0)
+	p := whoseTurn(s)
+	p.sound, p.marks = false, []markText{{0, next, text}}
+	for n := range uint64(2 * producers) {
+		if err := s.Transact(t.Context(), e.records(0, fmt.Sprint(n+2)), []*worker.Output{output(a[0], int64(n)+2, n+2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := e.visible(e.out[0], 0); len(got) != 1+2*producers || len(p.marks) > 0 {
+		t.Errorf("visible: %q; to be swept: %v", got, p.marks)
+	}
+}
+
+// Real brokers take a transaction in which nothing is written, have its marker end what its
+// producer has open of an earlier epoch, and ask for no right to the cluster.
+func TestCompleteOnARealBroker(t *testing.T) {
+	addr := os.Getenv(realBroker)
+	if addr == "" {
+		t.Skipf("%s is not set: give host:port of a real Kafka to run this on it", realBroker)
+	}
+	e := newEnv(t, addr, nil, 2)
+	s := e.session(e.config("a"))
+	a := assigned(t, s, 2)
+	commitUntilDone(t, s, e.records(0, "1"), output(a[0], 1, 1))
+	adm := kadm.NewClient(e.cl)
+	unverified := kadm.AlterConfig{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: new("false")}
+	if _, err := adm.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{unverified}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unverified.Op = kadm.DeleteConfig
+		if _, err := adm.AlterBrokerConfigs(context.WithoutCancel(t.Context()), []kadm.AlterConfig{unverified}); err != nil {
+			t.Error(err)
+		}
+	})
+	p := <-s.idle
+	id, epoch, err := p.cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the broker takes it", func() bool { return e.append(e.out[0], 1, id, epoch, "left open") == nil })
+	p.unmarked = []part{{place: place{e.out[0], 1}, pid: id, epoch: epoch, commit: true}, {place: place{OffsetsTopic, 0}}}
+	if err := p.renew(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.visible(e.out[0], 1); !slices.Equal(got, []string{"left open"}) {
+		t.Errorf("visible: %q, want what was left open", got)
+	}
+	s.idle <- p
+	for n := range uint64(2 * producers) {
+		commitUntilDone(t, s, e.records(1, fmt.Sprint(n+1)), output(a[1], int64(n)+1, n+1))
+	}
+	if got := e.visible(e.out[0], 1); len(got) != 1+2*producers {
+		t.Errorf("visible: %q, want what came after it, too", got)
+	}
+}
+
+// append writes a record of a transaction that no coordinator knows of, as far as the broker
+// lets it.
+func (e *env) append(topic string, partition int32, id int64, epoch int16, value string) error {
+	e.t.Helper()
+	now := time.Now().UnixMilli()
+	record := kmsg.Record{Value: []byte(value)}
+	record.Length = int32(len(record.AppendTo(nil)) - 1)
+	batch := kmsg.RecordBatch{
+		PartitionLeaderEpoch: -1, Magic: 2, Attributes: 1 << 4, FirstTimestamp: now, MaxTimestamp: now,
+		ProducerID: id, ProducerEpoch: epoch, NumRecords: 1, Records: record.AppendTo(nil),
+	}
+	raw := batch.AppendTo(nil)
+	batch.Length = int32(len(raw) - 12)
+	raw = batch.AppendTo(nil)
+	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis, req.TransactionID = -1, 5000, new(e.group+"/a/1")
+	t := kmsg.NewProduceRequestTopic()
+	t.Topic = topic
+	of := kmsg.NewProduceRequestTopicPartition()
+	of.Partition, of.Records = partition, raw
+	t.Partitions = append(t.Partitions, of)
+	req.Topics = append(req.Topics, t)
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(int16(kmsg.Produce), 11) // from 12 on the broker has the coordinator know of it
+	cl, err := kgo.NewClient(kgo.SeedBrokers(e.addr), kgo.MaxVersions(versions))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer cl.Close()
+	resp, err := req.RequestWith(e.t.Context(), cl)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
 
 // One that was aborted, and has no marker either, is not committed with what its producer

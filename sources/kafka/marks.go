@@ -31,11 +31,23 @@ func (s *Session) commitMarks(ctx context.Context, cut cut) error {
 	var p *producer
 	select {
 	case p = <-s.marking:
-	case <-ctx.Done():
-		return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, ctx.Err())
+	default:
+		if s.markless.Load() {
+			return fmt.Errorf("kafka: %w: %s is being renewed", pipeline.ErrAborted, s.marker.id)
+		}
+		select {
+		case p = <-s.marking:
+		case <-ctx.Done():
+			return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, ctx.Err())
+		}
 	}
 	used, err := s.transactMarks(ctx, p, cut)
-	s.marking <- p
+	if p.ails {
+		p.ails = false
+		s.tendMarks(p)
+	} else {
+		s.marking <- p
+	}
 	if outdated(err) {
 		return s.hear(ctx, used, cut, err)
 	}
@@ -48,6 +60,7 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 	defer cancel()
 	if !p.sound {
 		if err := p.renew(ctx, s); err != nil {
+			p.ails = s.spared(p, err)
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}

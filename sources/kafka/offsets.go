@@ -161,8 +161,16 @@ func (s *Session) settle(ctx context.Context) error {
 		if !p.sound {
 			err = p.renew(ctx, s)
 		}
-		from <- p
-		if err != nil && fencing(err) {
+		twin := s.twin(p, err)
+		switch {
+		case err == nil, twin, ctx.Err() != nil, !s.spared(p, err):
+			from <- p
+		case p == s.marker:
+			s.tendMarks(p)
+		default:
+			s.tend(p)
+		}
+		if twin {
 			return s.fence(p, err)
 		}
 		return nil

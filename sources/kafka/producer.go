@@ -34,8 +34,10 @@ type producer struct {
 	astray []*kgo.Record
 	marks  []markText
 
-	// said is what was committed, and may lack markers (markers.go).
-	said said
+	// said is what was committed, and may lack markers (markers.go); unmarked is what of it
+	// was found to, and we may not write them.
+	said     said
+	unmarked []part
 
 	// doubt is the transaction whose commit was asked for and not confirmed; nil: none is.
 	doubt *doubt
@@ -96,6 +98,11 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		if err == nil {
 			_, _, err = s.lookAt(ctx, p, p.said.begin(s.broken.Load(), p.astray)) // what is left is swept
 		}
+		if err == nil && len(p.unmarked) > 0 {
+			if err = s.complete(ctx, p); err == nil {
+				err = p.reconnect(ctx, s)
+			}
+		}
 		if err == nil {
 			began := time.Now().Round(0)
 			if err = s.sweep(ctx, p); fencing(err) && s.aged(began) {
@@ -152,6 +159,13 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 	return nil
 }
 
+// reconnect replaces a client behind whose back a transaction was ended: it has the epoch of
+// that still.
+func (p *producer) reconnect(ctx context.Context, s *Session) error {
+	p.close()
+	return p.connect(ctx, s)
+}
+
 // batchMax is what a topic takes at most in one batch, before compression.
 func (s *Session) batchMax(topic string) int32 {
 	if n, ok := s.maxBytes[topic]; ok {
@@ -202,9 +216,9 @@ func (s *Session) Transact(ctx context.Context, records []*kgo.Record, outs []*w
 	if p.ails {
 		p.ails = false
 		s.tend(p)
-		return err
+	} else {
+		s.idle <- p
 	}
-	s.idle <- p
 	if outdated(err) {
 		return s.hear(ctx, used, cut, err)
 	}
@@ -246,6 +260,7 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 	defer cancel()
 	if !p.sound {
 		if err := p.renew(ctx, s); err != nil {
+			p.ails = s.spared(p, err)
 			return used, s.failed(p, fmt.Errorf("renew %s: %w", p.id, err))
 		}
 	}
@@ -346,7 +361,7 @@ func (s *Session) produce(ctx context.Context, p *producer, records []*kgo.Recor
 	}
 	switch {
 	case failed != nil && ctx.Err() != nil && transient(failed):
-		return &unackedError{late, failed}
+		return &unackedError{late, acked == 0, failed}
 	case failed != nil:
 		return failed
 	case tooLarge != nil:
@@ -402,8 +417,12 @@ func (p *producer) settle(ctx context.Context, records []*kgo.Record) error {
 // failed would take what is sent next for that same batch, drop it, and say that it is
 // there.
 func (s *Session) abort(ctx context.Context, p *producer, because error) {
-	if !p.sound || fencing(because) || p.renew(ctx, s) != nil {
+	if !p.sound || fencing(because) {
 		p.sound = false
+		return
+	}
+	if err := p.renew(ctx, s); err != nil {
+		p.sound, p.ails = false, s.spared(p, err)
 	}
 }
 
@@ -541,9 +560,10 @@ func (s *Session) unknown(ctx context.Context, p *producer, cut cut, err error) 
 	if p.doubt != nil {
 		p.doubt.late = true
 	}
-	if again != nil && fencing(again) {
+	if s.twin(p, again) {
 		return s.fence(p, again)
 	}
+	p.ails = again != nil && s.spared(p, again)
 	return fmt.Errorf("kafka: end of the transaction of partitions %v: outcome unknown: %w", cut.partitions(), err)
 }
 

@@ -48,6 +48,7 @@ type Session struct {
 	hang      atomic.Int64 // partitions in which a transaction hangs
 	marked    atomic.Int64 // markers that a broker had left out, and we have written
 	broken    atomic.Int64 // connections that have ended
+	markless  atomic.Bool  // marker is tended
 	offsetsAt atomic.Int32 // partition of __consumer_offsets that has the group's; -1: not known
 
 	// reading is touched by Poll alone: what the reader fetches now.
@@ -58,6 +59,7 @@ type Session struct {
 	told  map[int32]int64        // ends as they were last told, polled or not
 	metas map[string]topicInfo   // topics that were read from by offset, with their leaders
 	sick  map[place]sickness     // partitions of output topics that take no writes
+	met   map[place]*producer    // those that look well, and where one that is tended had no answer
 
 	producers []*producer // all there are, the marker included
 	turning   int         // of them, those that go through idle
@@ -104,6 +106,7 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 		told:    make(map[int32]int64),
 		metas:   make(map[string]topicInfo),
 		sick:    make(map[place]sickness),
+		met:     make(map[place]*producer),
 	}
 	s.offsetsAt.Store(-1)
 	s.life, s.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -488,6 +491,9 @@ func (s *Session) Close(ctx context.Context) {
 	}
 	for len(s.idle) > 0 { // who came back too late
 		(<-s.idle).close()
+	}
+	for len(s.marking) > 0 {
+		(<-s.marking).close()
 	}
 	for _, cl := range []*kgo.Client{s.member.Load(), s.reader, s.admin} {
 		if cl != nil {

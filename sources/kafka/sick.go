@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ type sickness struct {
 // unackedError says that records were not acknowledged in time.
 type unackedError struct {
 	places []place
+	all    bool // no record was
 	err    error
 }
 
@@ -106,7 +108,34 @@ func (s *Session) ails(ctx context.Context, p *producer, err error) error {
 	if poor, err := s.poor(ctx); err == nil {
 		s.sicken(nil, poor, errPoor)
 	}
-	return s.sickens(p, late.places, err)
+	sick := late.places
+	if late.all {
+		if sick = s.blamed(p, sick); len(sick) == 0 {
+			s.conf.Log.Warn("nothing of a transaction is acknowledged, and its partitions look well; its producer is set aside",
+				zap.String("transactional_id", p.id), zap.Error(err))
+			return fmt.Errorf("kafka: %w: %w", pipeline.ErrAborted, err)
+		}
+	}
+	return s.sickens(p, sick, err)
+}
+
+// blamed gives those of the partitions of a transaction, of which nothing was acknowledged,
+// whose fault that may be. Leaders add their partitions to it at its coordinator, which may be
+// what can't write: so one that looks well is to blame if another producer has met it, too,
+// that still is tended.
+func (s *Session) blamed(p *producer, late []place) (sick []place) {
+	well := s.recovered(late)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range late {
+		by, met := s.met[at]
+		if !slices.Contains(well, at) || met && by != p {
+			sick = append(sick, at)
+		} else {
+			s.met[at] = p
+		}
+	}
+	return sick
 }
 
 var errPoor = errors.New("it has no leader, or too few replicas in sync")
@@ -249,27 +278,58 @@ func (s *Session) tend(p *producer) {
 	s.turning--
 	s.tenders.Go(s.replace)
 	s.tenders.Go(func() {
-		defer s.giveBack(p)
-		for {
-			err := p.renew(s.tending, s)
-			if err == nil || s.tending.Err() != nil {
-				break
-			}
-			if fencing(err) {
-				_ = s.fence(p, err) // Poll and Transact give it
-				break
-			}
-			if !transient(err) {
-				s.conf.Log.Warn("a producer can't be renewed", zap.String("transactional_id", p.id), zap.Error(err))
-				break // whoever uses it next is told
-			}
-			select {
-			case <-time.After(tendEvery):
-			case <-s.tending.Done():
-			}
-		}
+		s.persist(p)
 		s.cured(p)
+		s.giveBack(p)
 	})
+}
+
+// tendMarks does so with the producer of marks. None takes its turns: what is to be committed
+// alone fails at once meanwhile, and is committed with what comes after it.
+func (s *Session) tendMarks(p *producer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tending.Err() != nil {
+		s.marking <- p
+		return
+	}
+	s.markless.Store(true)
+	s.tenders.Go(func() {
+		s.persist(p)
+		s.markless.Store(false)
+		s.marking <- p
+	})
+}
+
+// persist renews a producer until that succeeds, or nothing will make it.
+func (s *Session) persist(p *producer) {
+	for {
+		err := p.renew(s.tending, s)
+		if err == nil || s.tending.Err() != nil {
+			return
+		}
+		if s.twin(p, err) {
+			_ = s.fence(p, err) // Poll and Transact give it
+			return
+		}
+		if !transient(err) && !fencing(err) {
+			s.conf.Log.Warn("a producer can't be renewed", zap.String("transactional_id", p.id), zap.Error(err))
+			return // whoever uses it next is told
+		}
+		select {
+		case <-time.After(tendEvery):
+		case <-s.tending.Done():
+		}
+	}
+}
+
+// spared tells that a producer that could not be renewed is to be tended: whoever used it would
+// wait as long again. The last one that takes turns is not: where no broker answers at all,
+// another would not help.
+func (s *Session) spared(p *producer, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return transient(err) && (p == s.marker || s.turning > 1)
 }
 
 // replace has a producer take the turns of one that is tended: one that rests, or a new one.
@@ -338,6 +398,7 @@ func (s *Session) cured(p *producer) {
 			well = append(well, at)
 		}
 	}
+	maps.DeleteFunc(s.met, func(_ place, by *producer) bool { return by == p })
 	s.mu.Unlock()
 	s.take(well, p.sound)
 }

@@ -162,7 +162,91 @@ func TestProducerWhoseMarkersWait(t *testing.T) {
 	}
 }
 
-// Partitions that sicken one after the other, and stay so, take one producer each, and others
+// A coordinator that can't write has every partition of its producer's transactions refuse
+// records. None of them is blamed, and others write to them.
+func TestCoordinatorThatCannotWrite(t *testing.T) {
+	e := local(t, 2)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 2)
+	stuck := whoseTurn(s)
+	faults := e.cluster.Fault(
+		kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TxnID: stuck.id, Err: kerr.CoordinatorNotAvailable, Count: -1},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: e.out[0], Err: kerr.NotEnoughReplicas, Count: -1, When: func(req kmsg.Request) bool {
+			return unwrap(req.(*kmsg.ProduceRequest).TransactionID) == stuck.id
+		}},
+	)
+	failed := 0
+	say := func(n uint64) {
+		both := slices.Concat(e.records(0, fmt.Sprint(n)), e.records(1, fmt.Sprint(n)))
+		for {
+			err := s.Transact(t.Context(), both, []*worker.Output{output(a[0], int64(n), n), output(a[1], int64(n), n)})
+			if err == nil {
+				return
+			}
+			if _, named := errors.AsType[*pipeline.UnwritableError](err); named || !errors.Is(err, pipeline.ErrAborted) {
+				t.Fatalf("got %v, want it aborted, and no partition blamed", err)
+			}
+			failed++
+		}
+	}
+	for n := range uint64(2 * producers) {
+		say(n + 1)
+	}
+	if failed != 1 || s.Unwritable() != 0 {
+		t.Errorf("%d transactions failed, and %d partitions are said to take no writes; want the one of that producer, and none", failed, s.Unwritable())
+	}
+	faults.Remove()
+	eventually(t, "it rests, or takes turns", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.idle)+len(s.resting) == producers+1 && len(s.met) == 0
+	})
+}
+
+// A producer that can't be renewed does not keep those who would use it waiting, the one of
+// marks included.
+func TestProducersThatCannotBeRenewedAreSetAside(t *testing.T) {
+	e := local(t, 1)
+	conf := e.config("a")
+	conf.TransactionTimeout = time.Second
+	s := e.session(conf)
+	a := assigned(t, s, 1)
+	stuck := []string{whoseTurn(s).id, s.marker.id}
+	faults := e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.CoordinatorNotAvailable, Count: -1, When: func(req kmsg.Request) bool {
+		return slices.Contains(stuck, unwrap(req.(*kmsg.InitProducerIDRequest).TransactionalID))
+	}})
+	aborted := e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Err: kerr.UnknownServerError, Count: -1, When: func(req kmsg.Request) bool {
+		return slices.Contains(stuck, req.(*kmsg.TxnOffsetCommitRequest).TransactionalID)
+	}})
+	one := []*worker.Output{output(a[0], 1, 1)}
+	if err := s.Transact(t.Context(), e.records(0, "1"), one); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want it aborted", err)
+	}
+	if err := s.Transact(t.Context(), nil, one); !errors.Is(err, pipeline.ErrAborted) {
+		t.Fatalf("got %v, want it aborted", err)
+	}
+	aborted.Remove()
+	if err := s.Transact(t.Context(), nil, one); !errors.Is(err, pipeline.ErrAborted) {
+		t.Errorf("marks alone: got %v, want it aborted at once", err)
+	}
+	for n := range uint64(2 * producers) {
+		if err := s.Transact(t.Context(), e.records(0, fmt.Sprint(n+1)), []*worker.Output{output(a[0], int64(n)+1, n+1)}); err != nil {
+			t.Fatalf("of another producer: %v", err)
+		}
+	}
+	if _, found, err := s.Committed(t.Context(), 0); err != nil || !found {
+		t.Errorf("what is committed: %v, %v", found, err)
+	}
+	faults.Remove()
+	eventually(t, "both are back", func() bool { return len(s.idle) == producers && len(s.marking) == 1 })
+	if err := s.Transact(t.Context(), nil, []*worker.Output{output(a[0], 7, 7)}); err != nil {
+		t.Errorf("marks alone: %v", err)
+	}
+}
+
+// Partitions that sicken one after the other, and stay so, take a producer or two each, and others
 // take these' turns: what is well goes on. Afterwards there are as many as before.
 func TestPartitionsSickenOneAfterTheOther(t *testing.T) {
 	const sick = 2 * producers
@@ -178,9 +262,12 @@ func TestPartitionsSickenOneAfterTheOther(t *testing.T) {
 	for p := range int32(sick) {
 		cure, _ := e.sicken(e.out[0], p)
 		heal = append(heal, cure)
-		var unwritable *pipeline.UnwritableError
-		if err := s.Transact(ctx, e.records(p, "sick"), []*worker.Output{output(a[p], 1, 1)}); !errors.As(err, &unwritable) || !slices.Equal(unwritable.Partitions, []int32{p}) {
-			t.Fatalf("got %v, want partition %d named", err, p)
+		for met := range 2 { // it looks well, and the first one's coordinator may be at fault
+			err := s.Transact(ctx, e.records(p, "sick"), []*worker.Output{output(a[p], 1, 1)})
+			unwritable, named := errors.AsType[*pipeline.UnwritableError](err)
+			if named != (met == 1) || named && !slices.Equal(unwritable.Partitions, []int32{p}) || !errors.Is(err, pipeline.ErrAborted) {
+				t.Fatalf("producer %d: got %v, want partition %d named by the second one", met, err, p)
+			}
 		}
 		n++
 		if err := s.Transact(ctx, e.records(sick, fmt.Sprint(n)), []*worker.Output{output(a[sick], int64(n), n)}); err != nil {
@@ -216,8 +303,10 @@ func TestPartitionsWithoutALeader(t *testing.T) {
 	a := assigned(t, s, 2)
 	away := e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: e.out[1], Partitions: []int32{0, 1}, Err: kerr.LeaderNotAvailable, Count: -1})
 	heal, _ := e.sicken(e.out[0], 0)
-	if err := s.Transact(t.Context(), e.records(0, "sick"), []*worker.Output{output(a[0], 1, 1)}); !errors.Is(err, pipeline.ErrAborted) {
-		t.Fatalf("got %v", err)
+	for range 2 {
+		if err := s.Transact(t.Context(), e.records(0, "sick"), []*worker.Output{output(a[0], 1, 1)}); !errors.Is(err, pipeline.ErrAborted) {
+			t.Fatalf("got %v", err)
+		}
 	}
 	if got := s.Unwritable(); got != 3 {
 		t.Errorf("%d partitions are said to take no writes, want the one that was met and both of a topic", got)
