@@ -389,6 +389,17 @@
 //	         depended on how another set writes an amount: a
 //	         change of that one had histories filled again,
 //	         and bounds forgotten until the next epoch
+//	f5bfb34  so did what it depended on for moments that are    read again          segment.TestNamesAreASetsOwn
+//	         written with two offsets, and for -0.0
+//	e13568c  without the right to the whole cluster, what was   read by a reviewer   kafka.TestCompletedByItsProducer,
+//	         committed and lacked its marker was forgotten, and                     TestCompleteOnARealBroker
+//	         undone by its producer's next abort: lost
+//	e13568c  a coordinator that can't write had all partitions  read by a reviewer   kafka.TestCoordinatorThatCannotWrite
+//	         of its producer's transaction wait
+//	e13568c  a producer that swept marks alone was taken for    read by a reviewer   kafka.TestMarksAloneAreSwept
+//	         fenced, and its process ended
+//	e13568c  who used a producer that can't be renewed waited   read by a reviewer   kafka.TestProducersThatCannotBe-
+//	         20 s, one turn in three; marks alone, each time                        RenewedAreSetAside
 //
 // # How fast it is
 //

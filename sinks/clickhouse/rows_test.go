@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,5 +177,37 @@ func TestEvidenceIsText(t *testing.T) {
 		if string(got.Evidence.Was) != c.want || got.Cause.Epoch == nil || *got.Cause.Epoch != 21 {
 			t.Errorf("%s: got %q and %v, want %q and epoch 21", c.json, got.Evidence.Was, got.Cause.Epoch, c.want)
 		}
+	}
+}
+
+// What the server is carrying out when it is asked has ended when Settle returns.
+func TestSettleWaitsForInserts(t *testing.T) {
+	db, _ := open(t)
+	exec := func(sql string) {
+		if err := db.Exec(t.Context(), sql); err != nil {
+			t.Error(err)
+		}
+	}
+	exec("CREATE TABLE slow (n UInt8) ENGINE = MergeTree ORDER BY n")
+	var inserts sync.WaitGroup
+	inserts.Go(func() {
+		exec("INSERT INTO slow SELECT sleepEachRow(0.2) FROM numbers(10) SETTINGS max_block_size = 1, insert_deduplication_token = 'token'")
+	})
+	defer inserts.Wait()
+	count := func(sql string) (n uint64) {
+		if err := db.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for count("SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO slow%'") == 0 {
+	}
+	tables := testTables()
+	tables.db = db
+	if err := tables.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := count("SELECT count() FROM slow"); got != 10 {
+		t.Errorf("%d rows are there, want the 10 of an insert that was under way", got)
 	}
 }

@@ -169,8 +169,8 @@ func (t *tables) After(ctx context.Context, p archive.Partition, first int64) (a
 	return after, plain(err)
 }
 
-// Settle waits until the inserts of archives that the server was carrying out when it
-// was called have ended. On a cluster it sees those of the replica that is asked.
+// Settle waits until the inserts of archives that the server was carrying out into this
+// database when it was called have ended. On a cluster it sees those of the replica that is asked.
 func (t *tables) Settle(ctx context.Context) error {
 	const every = 100 // ms
 	ctx, cancel := context.WithTimeout(ctx, queryMax)
@@ -182,7 +182,7 @@ func (t *tables) Settle(ctx context.Context) error {
 	for {
 		var running uint64
 		err := t.db.QueryRow(ctx, `SELECT count() FROM system.processes
-			WHERE Settings['insert_deduplication_token'] != '' AND toUnixTimestamp64Milli(now64(3)) - toInt64(elapsed * 1000) <= ?`, asked).Scan(&running)
+			WHERE current_database = currentDatabase() AND query_kind = 'Insert' AND Settings['insert_deduplication_token'] != '' AND toUnixTimestamp64Milli(now64(3)) - toInt64(elapsed * 1000) <= ?`, asked).Scan(&running)
 		if err != nil {
 			return plain(err)
 		}
