@@ -119,6 +119,7 @@ func TestProducerWhoseMarkersWait(t *testing.T) {
 	a := assigned(t, s, 1)
 	commitUntilDone(t, s, e.records(0, "1"), output(a[0], 1, 1))
 	stuck := whoseTurn(s)
+	s.met[place{e.out[0], 0}] = s.marker // another has met it
 	faults := e.cluster.Fault(
 		kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TxnID: stuck.id, Err: kerr.ConcurrentTransactions, Count: -1},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: e.out[0], Err: kerr.ConcurrentTransactions, Count: -1, When: func(req kmsg.Request) bool {
@@ -400,8 +401,10 @@ func TestLostWhileSick(t *testing.T) {
 	heal, _ := e.sicken(e.out[0], 0)
 	defer heal()
 	out := output(a[0], 1, 1)
-	if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{out}); !errors.Is(err, pipeline.ErrAborted) {
-		t.Fatal(err)
+	for s.Unwritable() == 0 {
+		if err := s.Transact(t.Context(), e.records(0, "one"), []*worker.Output{out}); !errors.Is(err, pipeline.ErrAborted) {
+			t.Fatal(err)
+		}
 	}
 	out.Epoch--
 	var lost *pipeline.LostError
