@@ -190,7 +190,7 @@ func kafkaMutants() []mutant {
 			"return Commits, \"it is committed, and", "if ON {\n\t\t\treturn Aborts, \"\"\n\t\t}\n\t\treturn Commits, \"it is committed, and", test("sources/kafka", "TestHangVerdicts"),
 		},
 		{
-			"kafka: a twin takes its name back", "sources/kafka/producer.go",
+			"kafka: a twin takes its name back", "sources/kafka/twin.go",
 			"\treturn !s.aged(p.began) || p.fenced > producers",
 			"\treturn !ON && (!s.aged(p.began) || p.fenced > producers)", test("sources/kafka", "TestTwinIsFenced"),
 		},

@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"encoding/json"
-	"sync"
 	"testing"
 	"time"
 
@@ -189,11 +188,12 @@ func TestSettleWaitsForInserts(t *testing.T) {
 		}
 	}
 	exec("CREATE TABLE slow (n UInt8) ENGINE = MergeTree ORDER BY n")
-	var inserts sync.WaitGroup
-	inserts.Go(func() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		exec("INSERT INTO slow SELECT sleepEachRow(0.2) FROM numbers(10) SETTINGS max_block_size = 1, insert_deduplication_token = 'token'")
-	})
-	defer inserts.Wait()
+	}()
+	defer func() { <-ended }()
 	count := func(sql string) (n uint64) {
 		if err := db.QueryRow(t.Context(), sql).Scan(&n); err != nil {
 			t.Fatal(err)
@@ -201,6 +201,11 @@ func TestSettleWaitsForInserts(t *testing.T) {
 		return n
 	}
 	for count("SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO slow%'") == 0 {
+		select {
+		case <-ended:
+			t.Fatal("it had ended before it was seen")
+		default:
+		}
 	}
 	tables := testTables()
 	tables.db = db

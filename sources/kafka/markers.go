@@ -277,8 +277,9 @@ var errNoAnswer = errors.New("no answer")
 // themselves, which takes a right to the whole cluster: it adds those partitions to a
 // transaction in which nothing is written, and commits that. A marker ends what its producer
 // has open there, of earlier epochs too. From the moment in which the coordinator knows of
-// them it has to be committed, so that is asked for until there is an answer. The producer
-// is to be connected again: its client has not ended this one.
+// them it has to be committed, so that is asked for until there is an answer, or the coordinator
+// has aborted it for its age. The producer is to be connected again: its client has not ended
+// this one.
 func (s *Session) complete(ctx context.Context, p *producer) error {
 	req := kmsg.NewPtrAddPartitionsToTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch = p.id, p.pid, p.epoch
