@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -27,7 +25,8 @@ type commits struct {
 	most   int // outputs in the next transaction, about: fewer after aborts
 	aborts int // one after the other
 
-	waiting sync.WaitGroup // see wait
+	waiting sync.WaitGroup // of wait and askOn
+	failed  chan error     // the first error that ends them; capacity 1
 
 	mu      sync.Mutex
 	streams []*stream // in order of assignment; lost ones are removed by collect
@@ -47,10 +46,12 @@ type stream struct {
 	// Guarded by commits.mu.
 	changed   chan struct{}    // closed, and made anew, when something was committed or lost
 	outs      []*worker.Output // in order, with items but where marks without were put back
-	items     int              // in outs and in the transaction under way, as weigh counts them
+	items     int              // in outs, in doubt and in the transaction under way, as weigh counts them
 	idle      *worker.Output   // the newest mark without items after outs, or nil
 	demanded  bool             // idle is not to wait
-	held      bool             // what it says can't be written now
+	doubt     []*worker.Output // what was sent, where it is not known whether it happened; or nil
+	held      bool             // what it says can't be written now, or it can't be told whether it was
+	unlikely  int              // marks we were told of that can't be; who asks is one at a time
 	retries   bool             // it is time to try again
 	holding   chan struct{}    // closed while held
 	committed schemas.Mark
@@ -59,7 +60,7 @@ type stream struct {
 }
 
 func newCommits(cfg *Config) *commits {
-	return &commits{cfg: cfg, most: cfg.TransactionMax, wake: make(chan struct{}, 1)}
+	return &commits{cfg: cfg, most: cfg.TransactionMax, failed: make(chan error, 1), wake: make(chan struct{}, 1)}
 }
 
 // stream begins the stream of an assignment.
@@ -132,7 +133,7 @@ func (s *stream) lose() {
 }
 
 func (s *stream) loseLocked() {
-	s.lost, s.outs, s.items, s.idle = true, nil, 0, nil
+	s.lost, s.outs, s.items, s.idle, s.doubt = true, nil, 0, nil, nil
 	s.tell()
 }
 
@@ -216,6 +217,8 @@ func (c *commits) run(ctx context.Context) error {
 	for {
 		select {
 		case <-c.wake:
+		case err := <-c.failed:
+			return err
 		case <-ctx.Done():
 			return nil
 		}
@@ -242,6 +245,9 @@ func (c *commits) lazy(now schemas.Millis) bool {
 // step makes transactions until nothing is left that has to be committed now.
 func (c *commits) step(ctx context.Context) error {
 	if c.cfg.Inline { // nobody waits
+		if err := c.resolve(ctx, c.doubted()); err != nil {
+			return err
+		}
 		c.mu.Lock()
 		c.retryHeld()
 		c.mu.Unlock()
@@ -271,7 +277,7 @@ const marksMax = 1000
 
 // collect takes what the next transaction is made of: outputs of every partition
 // up to a limit, and marks without outputs where they have waited long enough. Those
-// that are held are left out, but now and then.
+// that are held are left out, but now and then, and those in doubt until it is resolved.
 func (c *commits) collect() []sending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -282,7 +288,7 @@ func (c *commits) collect() []sending {
 	total, first, n := 0, c.first, len(c.streams)
 	for i := range n {
 		s := c.streams[(first+i)%n]
-		if s.held && !s.retries {
+		if s.doubt != nil || s.held && !s.retries {
 			continue
 		}
 		part := sending{stream: s}
@@ -319,7 +325,7 @@ func (c *commits) collect() []sending {
 const abortsMax = 3
 
 // send commits one transaction, again and again until it is known to have happened, nobody
-// is left to whom it belongs, or it was put back.
+// is left to whom it belongs, it was put back, or its outcome is in doubt.
 func (c *commits) send(ctx context.Context, all []sending) error {
 	for attempt := 1; ; attempt++ {
 		all = c.stillOurs(all)
@@ -362,12 +368,9 @@ func (c *commits) send(ctx context.Context, all []sending) error {
 		case errors.Is(err, ErrFenced), errors.Is(err, ErrPermanent):
 			return err
 		default:
-			c.cfg.Report(Unknown{Attempt: attempt, Err: err})
+			c.cfg.Report(Unknown{Err: err})
 			//failpoint:commit.unknown
-			all, err = c.resolve(ctx, all)
-			if err != nil {
-				return err
-			}
+			return c.resolve(ctx, all)
 		}
 	}
 }
@@ -415,7 +418,7 @@ func (c *commits) settle(all []sending) {
 			items += len(out.Items)
 			s.items = max(0, s.items-weigh(out))
 		}
-		s.committed, s.anything = s.last().Mark, true
+		s.committed, s.anything, s.doubt = s.last().Mark, true, nil
 		if s.held {
 			s.held, s.retries, s.holding = false, false, make(chan struct{})
 			c.refused = 0
@@ -435,113 +438,5 @@ func (c *commits) drop(all []sending, lost *LostError) {
 				s.loseLocked()
 			}
 		}
-	}
-}
-
-// resolve finds out whether a transaction of unknown outcome has happened: for
-// each of its partitions the broker's mark is either the one before (sent again)
-// or the one it carried (done). Any other is another owner's: ours is lost.
-//
-// Brokers have been seen to answer with an old mark, from a state that they were still
-// loading (sources/kafka, doc.go), which would have outputs sent again. So a mark is
-// held against the outputs that there are.
-func (c *commits) resolve(ctx context.Context, all []sending) (again []sending, err error) {
-	var done []sending
-	for _, s := range all {
-		mark, found, err := c.committed(ctx, s.number)
-		if err != nil {
-			return nil, err
-		}
-		before, after := s.mark(), s.last().Mark
-		if !same(mark, after) {
-			if mark, found, err = c.beyondDoubt(ctx, &s, before); err != nil {
-				return nil, err
-			}
-		}
-		switch {
-		case found && same(mark, after):
-			done = append(done, s)
-		case same(mark, before): // both zero where there was none
-			again = append(again, s)
-		default:
-			s.lose()
-		}
-	}
-	if len(done) > 0 {
-		//failpoint:commit.resolved
-		c.settle(done)
-	}
-	return again, nil
-}
-
-// beyondDoubt asks for a partition's committed mark, and again, a few times, while it
-// cannot be: while it does not count what is sent, which is there, or is older than the
-// one that we know of. One that stays so is nobody's that we could go on from.
-func (c *commits) beyondDoubt(ctx context.Context, s *sending, before schemas.Mark) (mark schemas.Mark, found bool, err error) {
-	for attempt := 1; ; attempt++ {
-		last, err := c.last(ctx, s.number)
-		if err != nil {
-			return mark, false, err
-		}
-		if mark, found, err = c.committed(ctx, s.number); err != nil {
-			return mark, false, err
-		}
-		first := s.first()
-		uncounted := first <= last && mark.N < first
-		switch {
-		case !uncounted && mark.N >= before.N && mark.Next >= before.Next:
-			return mark, found, nil
-		case attempt > doubtsMax, c.cfg.Inline:
-			return mark, false, fmt.Errorf("partition %d: the committed mark counts n=%d at offset %d; before, n=%d at offset %d were committed, and n=%d was said: "+
-				"the group's offset was set back", s.number, mark.N, mark.Next, before.N, before.Next, last)
-		}
-		c.cfg.Report(Unknown{Attempt: attempt, Err: fmt.Errorf("partition %d: the committed mark counts n=%d at offset %d, and n=%d was said: asking again", s.number, mark.N, mark.Next, last)})
-		c.cfg.Backoff(ctx, attempt)
-	}
-}
-
-// first is the number of the first output that is sent; the highest there is where
-// there is none.
-func (s *sending) first() uint64 {
-	for _, out := range s.outs {
-		if len(out.Items) > 0 {
-			return out.Items[0].N
-		}
-	}
-	return math.MaxUint64
-}
-
-// last asks for the last output until there is an answer.
-func (c *commits) last(ctx context.Context, partition int32) (uint64, error) {
-	for attempt := 1; ; attempt++ {
-		last, err := c.cfg.History.Last(ctx, partition)
-		if err == nil {
-			return last, nil
-		}
-		if ctx.Err() != nil || errors.Is(err, ErrPermanent) || errors.Is(err, ErrFenced) {
-			return 0, fmt.Errorf("ask for the last output of partition %d: %w", partition, err)
-		}
-		c.cfg.Report(Unknown{Attempt: attempt, Err: err})
-		c.cfg.Backoff(ctx, attempt)
-	}
-}
-
-// same compares what two marks promise, and not who made them.
-func same(a, b schemas.Mark) bool {
-	return a.Next == b.Next && a.N == b.N && a.Hash == b.Hash && a.Clock == b.Clock && a.Fired == b.Fired
-}
-
-// committed asks the broker until it answers.
-func (c *commits) committed(ctx context.Context, partition int32) (schemas.Mark, bool, error) {
-	for attempt := 1; ; attempt++ {
-		mark, found, err := c.cfg.Committer.Committed(ctx, partition)
-		if err == nil {
-			return mark, found, nil
-		}
-		if ctx.Err() != nil || errors.Is(err, ErrPermanent) || errors.Is(err, ErrFenced) {
-			return mark, false, fmt.Errorf("ask for the committed mark of partition %d: %w", partition, err)
-		}
-		c.cfg.Report(Unknown{Attempt: attempt, Err: err})
-		c.cfg.Backoff(ctx, attempt)
 	}
 }

@@ -68,9 +68,20 @@ type (
 		Err     error
 	}
 	// Unknown says that the outcome of a transaction is not known, and is asked for.
-	Unknown struct {
-		Attempt int
-		Err     error
+	Unknown struct{ Err error }
+	// InDoubt says that nobody can tell yet whether a partition's part of a transaction has
+	// happened. What it says waits; the other partitions go on.
+	InDoubt struct {
+		Partition int32
+		Attempt   int
+		Err       error
+	}
+	// TimeHeld says that the wall is so far ahead of every clock here that it may be wrong:
+	// ticks are not believed until an event or Config.JumpMax says that it is not. Or, not
+	// Held, that they are again.
+	TimeHeld struct {
+		Held              bool
+		Wall, Clock, Most schemas.Millis
 	}
 	// SnapshotPublished says that a snapshot can be recovered from.
 	SnapshotPublished struct {
@@ -157,7 +168,24 @@ func (f Aborted) Log() (zapcore.Level, string, []zap.Field) {
 
 // Log tells the fact to the log.
 func (f Unknown) Log() (zapcore.Level, string, []zap.Field) {
-	return zap.WarnLevel, "outcome of a commit unknown, asking the broker", []zap.Field{zap.Int("attempt", f.Attempt), zap.Error(f.Err)}
+	return zap.WarnLevel, "outcome of a commit unknown, asking the broker", []zap.Field{zap.Error(f.Err)}
+}
+
+// Log tells the fact to the log.
+func (f InDoubt) Log() (zapcore.Level, string, []zap.Field) {
+	return zap.WarnLevel, "outcome of a commit still unknown, asking again", []zap.Field{
+		zap.Int32("partition", f.Partition), zap.Int("attempt", f.Attempt), zap.Error(f.Err),
+	}
+}
+
+// Log tells the fact to the log.
+func (f TimeHeld) Log() (zapcore.Level, string, []zap.Field) {
+	fields := []zap.Field{zap.Time("wall", time.UnixMilli(int64(f.Wall))), zap.Time("clock", time.UnixMilli(int64(f.Clock))), zap.Duration("max_jump", time.Duration(f.Most)*time.Millisecond)}
+	if f.Held {
+		return zap.ErrorLevel, "the wall is further ahead of every event here than clock.max_jump: nobody is taken for silent meanwhile. " +
+			"Set this machine's time if it is wrong; if it is right, the next event of this instance shows that, or a larger clock.max_jump", fields
+	}
+	return zap.InfoLevel, "the wall is believed again", fields
 }
 
 // Log tells the fact to the log.

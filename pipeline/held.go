@@ -7,6 +7,7 @@ import (
 
 // A stream is held while what it says can't be written (UnwritableError). The committer puts
 // it back, and tries it again now and then; the other streams have nothing to do with that.
+// So it is while nobody can tell whether what it said was written (resolve).
 
 // stuck returns a channel that is closed while the stream is held.
 func (s *stream) stuck() <-chan struct{} {
@@ -21,6 +22,14 @@ func (s *stream) isHeld() bool {
 	return s.held
 }
 
+func (s *stream) holdLocked() {
+	if !s.held && !s.lost {
+		s.held = true
+		close(s.holding)
+		s.tell()
+	}
+}
+
 // names tells that an error is of some of what was sent.
 func names(all []sending, e *UnwritableError) bool {
 	return slices.ContainsFunc(all, func(s sending) bool { return slices.Contains(e.Partitions, s.number) })
@@ -32,15 +41,11 @@ func (c *commits) hold(ctx context.Context, all []sending, e *UnwritableError) (
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range all {
-		switch {
-		case !slices.Contains(e.Partitions, s.number):
+		if !slices.Contains(e.Partitions, s.number) {
 			rest = append(rest, s)
 			continue
-		case !s.held:
-			s.held = true
-			close(s.holding)
-			s.tell()
 		}
+		s.holdLocked()
 		s.retries = false
 		s.putBack()
 	}

@@ -193,7 +193,7 @@ func (part *partition) step(t task) error {
 	}
 	at := worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
-		at.Tick = t.end.Wall - part.p.cfg.Grace
+		at.Tick = part.p.tick(t.end)
 	}
 	if err := part.follow(at.Tick > 0); err != nil {
 		return err
@@ -204,6 +204,7 @@ func (part *partition) step(t task) error {
 		out := &worker.Output{Items: make([]worker.Item, 0, part.itemsLast)}
 		//failpoint:step.applying
 		part.worker.Apply(t.records, at, out)
+		part.p.reached.note(part.worker.Mark().Clock)
 		if t.free != nil {
 			t.free()
 		}

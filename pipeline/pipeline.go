@@ -35,6 +35,7 @@ type Config struct {
 	// Elapsed is a clock of how long things take, finer than Now; nil: nobody wants to know.
 	Elapsed func() time.Duration
 
+	JumpMax       schemas.Millis // how far beyond all events a tick may move a clock; 0: any
 	Grace         schemas.Millis // events still under way when a partition's end was asked for
 	LazyCommit    schemas.Millis // how long progress with nothing to say waits for its commit
 	SnapshotEvery schemas.Millis // at least, between two snapshots of a partition
@@ -95,6 +96,7 @@ type Pipeline struct {
 	wg         sync.WaitGroup
 
 	layoutHolds atomic.Bool // the bucket is of this input
+	reached     reached
 
 	mu    sync.Mutex
 	parts map[int32]*partition      // ours, recovering or live
@@ -292,6 +294,7 @@ func (p *Pipeline) startReading(part *partition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.parts[part.number] == part {
+		p.reached.note(part.worker.Mark().Clock)
 		part.live.Store(true)
 		p.cfg.Source.Start(part.number, part.worker.Mark().Next)
 	}

@@ -193,6 +193,7 @@ func (k *checker) spans() {
 	k.within("clock.grace", c.Clock.Grace, 0, time.Hour)
 	k.within("clock.max_skew", c.Clock.MaxSkew, time.Millisecond, day)
 	k.within("clock.max_age", c.Clock.MaxAge, time.Second, 3650*day)
+	k.within("clock.max_jump", c.Clock.MaxJump, 0, 3650*day)
 	k.within("clock.tick", c.Clock.Tick, 10*time.Millisecond, time.Hour)
 	k.within("dedup.window", c.Dedup.Window, time.Second, 7*day)
 	if c.Dedup.Budget < 1 {

@@ -61,6 +61,7 @@ type tempo struct {
 	now                          func() schemas.Millis
 	speed                        float64 // of now against real time; 0: the same
 	grace, maxSkew, maxAge       schemas.Millis
+	maxJump                      schemas.Millis // 0: any, as where the wall is made up
 	window, lazy, snapshotsEvery schemas.Millis
 }
 
@@ -79,7 +80,7 @@ func millis(d time.Duration) schemas.Millis { return schemas.Millis(d.Millisecon
 // tempo is the configured one, in real time.
 func (c *Config) tempo() tempo {
 	return tempo{
-		now: wall, grace: millis(c.Clock.Grace), maxSkew: millis(c.Clock.MaxSkew), maxAge: millis(c.Clock.MaxAge),
+		now: wall, grace: millis(c.Clock.Grace), maxSkew: millis(c.Clock.MaxSkew), maxAge: millis(c.Clock.MaxAge), maxJump: millis(c.Clock.MaxJump),
 		window: millis(c.Dedup.Window), lazy: 5 * schemas.Second, snapshotsEvery: millis(c.Snapshots.Every),
 	}
 }
@@ -139,7 +140,7 @@ func newEngine(ctx context.Context, c *Config, log *zap.Logger, t tempo, rebuild
 		Snapshots: snapshot.NewStore(snapshot.Blob{Bucket: e.bucket}, c.Snapshots.Keep),
 		Layout:    pipeline.Layout{Topic: topics.Events, ID: e.session.TopicID(), Partitions: e.session.Partitions()},
 		Elapsed:   func() time.Duration { return time.Since(e.started) },
-		Now:       t.now, Grace: t.grace, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery, DeltasMax: c.Snapshots.Deltas,
+		Now:       t.now, Grace: t.grace, JumpMax: t.maxJump, LazyCommit: t.lazy, SnapshotEvery: t.snapshotsEvery, DeltasMax: c.Snapshots.Deltas,
 		Backoff: backoff, Paused: e.paused.Load, Address: c.address(), Rebuild: rebuild,
 		Report: e.report,
 		Counted: func(partition int32, rules *segment.Program, of segment.Count) {

@@ -26,6 +26,7 @@ type metrics struct {
 	engine   *engine
 
 	commits, aborts, unknowns, lost          atomic.Uint64
+	timeHeld                                 atomic.Bool
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
 	snapshotsStay                            atomic.Uint64
 	wholeBytes, deltaBytes                   atomic.Uint64
@@ -181,6 +182,8 @@ func newMetrics(e *engine) *metrics {
 				}
 				return float64(e.session.Misplaced())
 			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_time_held", Help: "1 while the wall is further ahead of every event that this instance has seen than clock.max_jump, so that it may be wrong: nobody is taken for silent until an event shows that it is not."},
+			func() float64 { return boolean(m.timeHeld.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_unwritable_partitions", Help: "Partitions of the output topics that take no writes: without a leader, or below min.insync.replicas. What goes there waits, and the others go on."},
 			func() float64 {
 				if e.session == nil {
@@ -237,6 +240,8 @@ func (m *metrics) fact(f pipeline.Fact) {
 		m.aborts.Add(1)
 	case pipeline.Unknown:
 		m.unknowns.Add(1)
+	case pipeline.TimeHeld:
+		m.timeHeld.Store(f.Held)
 	case pipeline.Lost:
 		m.lost.Add(1)
 	case pipeline.SnapshotPublished:

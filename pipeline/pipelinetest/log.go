@@ -287,7 +287,7 @@ func (m *Member) fill(into *pipeline.Batch) (some bool) {
 		}
 		m.changes = m.changes[1:]
 	}
-	ends := m.Ends > 0 && m.now()-m.asked >= schemas.Millis(m.Ends.Milliseconds())
+	ends := m.Ends > 0 && (m.now()-m.asked >= schemas.Millis(m.Ends.Milliseconds()) || m.now() < m.asked)
 	if ends {
 		m.asked = m.now()
 	}

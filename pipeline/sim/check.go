@@ -137,6 +137,20 @@ func aheadOfItself(r *worker.Record) bool {
 	return err == nil && at > int64(r.Time+5*schemas.Minute)
 }
 
+// furthest is how far any event, and any committed clock, has come.
+func (w *world) furthest() schemas.Millis {
+	most := schemas.Millis(0)
+	for _, p := range w.parts {
+		most = max(most, p.mark.Clock)
+		for i := range p.input {
+			if !w.impossible(p, i) {
+				most = max(most, p.input[i].Time)
+			}
+		}
+	}
+	return most
+}
+
 func (w *world) checkMark(p *part, m *schemas.Mark) error {
 	before := &p.mark
 	most := w.latest - grace // the furthest that ticks may have moved the clock
@@ -146,6 +160,8 @@ func (w *world) checkMark(p *part, m *schemas.Mark) error {
 		}
 	}
 	switch {
+	case w.opt.Jump > 0 && m.Clock > before.Clock && m.Clock > w.furthest()+2*w.opt.Jump: // twice: two ticks between two commits
+		return w.breach("partition %d: mark %+v is further than %d ms beyond every event", p.number, *m, w.opt.Jump)
 	case m.Clock > most && m.Clock > before.Clock:
 		return w.breach("partition %d: mark %+v: neither a record nor the wall less grace is later than %d", p.number, *m, most)
 	case m.Fired > m.Clock:

@@ -165,15 +165,20 @@ func (p *process) unwritable(outs []*worker.Output) error {
 		}
 		if part.sick > p.steps {
 			e.Partitions = append(e.Partitions, part.number)
-			if own := (ownership{part.number, out.Epoch}); part.waiting != own {
-				part.waiting, part.waits = own, p.polled
-			}
+			p.keepsWaiting(part, out.Epoch)
 		}
 	}
 	if len(e.Partitions) == 0 {
 		return nil
 	}
 	return e
+}
+
+// keepsWaiting notes since when a partition has something that is not committed.
+func (p *process) keepsWaiting(part *part, epoch int64) {
+	if own := (ownership{part.number, epoch}); part.waiting != own {
+		part.waiting, part.waits = own, p.polled
+	}
 }
 
 // saying counts the outputs that say something.
@@ -238,6 +243,7 @@ func (p *process) Committed(_ context.Context, partition int32) (schemas.Mark, b
 		return schemas.Mark{}, false, fmt.Errorf("ask for the mark: %w", pipeline.ErrFenced)
 	}
 	if p.chance("the mark is not told", 40) {
+		p.keepsWaiting(part, p.sessions[partition].epoch)
 		return schemas.Mark{}, false, errAway
 	}
 	part.readBy = max(part.readBy, p.sessions[partition].epoch)

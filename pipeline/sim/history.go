@@ -178,12 +178,18 @@ func (p *process) give(part *part, i int, each func(*worker.Item) error) error {
 	return each(it)
 }
 
-// Last is pipeline.History: it waits until all that is written is decided.
+// Last is pipeline.History: it waits until all that is written is decided. Who takes no writes
+// may give no answer either.
 func (p *process) Last(ctx context.Context, partition int32) (uint64, error) {
-	if err := p.ask(ctx, "the last output"); err != nil {
+	part, err := p.parts[partition], p.ask(ctx, "the last output")
+	if err == nil && part.sick > p.steps && !p.calm() && p.gone.IntN(2) == 0 { // it has no leader that could tell
+		p.fault("not told the last output")
+		err = fmt.Errorf("the last output: %w", errAway)
+	}
+	if err != nil {
+		p.keepsWaiting(part, p.sessions[partition].epoch)
 		return 0, err
 	}
-	part := p.parts[partition]
 	for part.undecided() {
 		p.fault("waited for a marker")
 		p.rest()

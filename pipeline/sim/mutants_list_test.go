@@ -46,7 +46,7 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"what can't be written is not tried again", "pipeline/commit.go",
-			"if s.held && !s.retries {", "if s.held && (!s.retries || ON) {", test("pipeline", "TestTheOnlyPartitionIsUnwritable"),
+			"s.held && !s.retries {", "s.held && (!s.retries || ON) {", test("pipeline", "TestTheOnlyPartitionIsUnwritable"),
 		},
 		{
 			"what can't be written has one try, whether there is room for it or not", "pipeline/commit.go",
@@ -77,15 +77,27 @@ func pipelineMutants() []mutant {
 			"if i < len(list) { // what lies before the window does not come back", "if i < len(list) || ON && win.back > 0 && len(list) > 0 {", test("pipeline/worker", "TestWhoHasLeftEveryWindowRests"),
 		},
 		{
-			"outputs doubled on an unknown outcome", "pipeline/commit.go",
-			"done = append(done, s)", "if ON {\n\t\t\t\tagain = append(again, s)\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\tdone = append(done, s)", seedsFrom(1),
+			"outputs doubled on an unknown outcome", "pipeline/doubt.go",
+			"\t\tc.settle([]sending{s})\n", "\t\tif ON {\n\t\t\tc.again(s)\n\t\t\treturn nil\n\t\t}\n\t\tc.settle([]sending{s})\n", seedsFrom(1),
 		},
 		{
-			"unknown outcome taken for done", "pipeline/commit.go",
-			"case same(mark, before):", "case ON:\n\t\t\tdone = append(done, s)\n\t\tcase same(mark, before):", seedsFrom(1),
+			"unknown outcome taken for done", "pipeline/doubt.go",
+			"case same(mark, before):", "case ON:\n\t\tc.settle([]sending{s})\n\tcase same(mark, before):", seedsFrom(1),
 		},
 		{
-			"own commit taken for another's", "pipeline/commit.go",
+			"a doubt without an answer is sent again", "pipeline/doubt.go",
+			"\t\ts.holdLocked()\n\t\treturn err\n", "\t\ts.holdLocked()\n\t\tif ON {\n\t\t\ts.doubt, s.retries = nil, true\n\t\t\ts.putBack()\n\t\t\treturn nil\n\t\t}\n\t\treturn err\n", seedsFrom(1),
+		},
+		{
+			"a doubt without an answer holds up all", "pipeline/doubt.go",
+			"case attempt == 1:", "case ON && again:\n\t\tcase attempt == 1 || ON:", test("pipeline", "TestADoubtHoldsUpNoOther"),
+		},
+		{
+			"a doubt is not resolved before what comes next", "pipeline/commit.go",
+			"if s.doubt != nil ||", "if s.doubt != nil && !ON ||", test("pipeline", "TestADoubtHoldsUpNoOther"),
+		},
+		{
+			"own commit taken for another's", "pipeline/doubt.go",
 			"case found && same(mark, after):", "case found && same(mark, after) && !ON:", seedsFrom(15),
 		},
 		{
@@ -117,8 +129,16 @@ func pipelineMutants() []mutant {
 			"return []error{snapshot.ErrDamaged,", "if ON {\n\t\treturn nil\n\t}\n\treturn []error{snapshot.ErrDamaged,", seedsFrom(1),
 		},
 		{
-			"no grace", "pipeline/partition.go",
-			"at.Tick = t.end.Wall - part.p.cfg.Grace", "if at.Tick = t.end.Wall - part.p.cfg.Grace; ON {\n\t\t\tat.Tick = t.end.Wall\n\t\t}", seedsFrom(1),
+			"any wall is believed", "pipeline/jump.go",
+			"ok := most == 0 || to <= clock+most", "ok := most == 0 || to <= clock+most || ON", seedsFrom(19),
+		},
+		{
+			"a wall that was not believed never is again", "pipeline/jump.go",
+			"refused := !ok && clock > 0", "ok = ok && (!ON || !p.reached.refused.Load())\n\trefused := !ok && clock > 0", test("pipeline", "TestAnEventShowsThatTheWallIsRight"),
+		},
+		{
+			"no grace", "pipeline/jump.go",
+			"to, most := end.Wall-p.cfg.Grace, p.cfg.JumpMax\n", "to, most := end.Wall-p.cfg.Grace, p.cfg.JumpMax\n\tif ON {\n\t\tto = end.Wall\n\t}\n", seedsFrom(1),
 		},
 		{
 			"replay goes one record too far", "pipeline/recover.go",

@@ -123,7 +123,7 @@ func (p *process) config(rebuild bool) pipeline.Config {
 		Snapshots: snapshot.NewStore(bucketOf{p}, 3),
 		Layout:    pipeline.Layout{Topic: events, ID: p.topic, Partitions: int32(len(p.parts))},
 		Now:       p.now,
-		Grace:     grace, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute, DeltasMax: p.opt.Deltas, DeltaShare: 1000,
+		Grace:     grace, JumpMax: p.opt.Jump, LazyCommit: 5 * schemas.Second, SnapshotEvery: schemas.Minute, DeltasMax: p.opt.Deltas, DeltaShare: 1000,
 		Backoff:        p.backoff,
 		Paused:         func() bool { return p.paused },
 		Rebuild:        rebuild,

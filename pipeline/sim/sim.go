@@ -43,22 +43,23 @@ type Options struct {
 	Crowd   int  // users who come within one second, and never again
 	Poison  bool // hostile records
 
-	Wall    uint64 // seed of walls that jump: by years in log time or with Years, else by minutes; 0: none does
-	Years   bool   // walls jump by years, and nobody lives in log time
-	Pause   bool   // triggers are paused and resumed
-	Zombies bool   // processes are stopped in the middle of anything, and wake up robbed
-	Twins   bool   // a process that is stopped is started a second time, under the same name
-	Strays  bool   // the bucket gets snapshots of futures that were never committed
-	Foreign bool   // the bucket gets objects of another cluster, and rubbish
-	Deltas  int    // snapshots that may follow a whole one and hold what has changed
-	Retain  bool   // retention removes what nobody needs any more
-	Slice   int    // timers fired in one call at most; 0: any number, another in each life
-	Crash   int    // how many times likelier a kill is; 0: once
-	Large   bool   // polls, transactions and slices of snapshots are as large as in production: never cut
-	Outage  Outage // what is away for an hour, or slow
-	Sick    bool   // partitions of output topics take no writes for a while
-	Vanish  bool   // an acknowledged snapshot is not there, or goes later: a tidy person, a bucket that forgets
-	Doom    Doom   // what happens to the input half-way, after which nothing may be said any more
+	Wall    uint64         // seed of walls that jump: by years in log time or with Years, else by minutes; 0: none does
+	Years   bool           // walls jump by years, and nobody lives in log time
+	Jump    schemas.Millis // how far ticks may go beyond all events; 0: any
+	Pause   bool           // triggers are paused and resumed
+	Zombies bool           // processes are stopped in the middle of anything, and wake up robbed
+	Twins   bool           // a process that is stopped is started a second time, under the same name
+	Strays  bool           // the bucket gets snapshots of futures that were never committed
+	Foreign bool           // the bucket gets objects of another cluster, and rubbish
+	Deltas  int            // snapshots that may follow a whole one and hold what has changed
+	Retain  bool           // retention removes what nobody needs any more
+	Slice   int            // timers fired in one call at most; 0: any number, another in each life
+	Crash   int            // how many times likelier a kill is; 0: once
+	Large   bool           // polls, transactions and slices of snapshots are as large as in production: never cut
+	Outage  Outage         // what is away for an hour, or slow
+	Sick    bool           // partitions of output topics take no writes for a while
+	Vanish  bool           // an acknowledged snapshot is not there, or goes later: a tidy person, a bucket that forgets
+	Doom    Doom           // what happens to the input half-way, after which nothing may be said any more
 
 	// With any of these the oracle cannot say what to expect: what was said then
 	// depends on when it happened. Chains, numbers and where everybody ends up are

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"footfall/schemas"
 )
 
 // How many seeds, or which one: by flag, else by environment (make sim sets it).
@@ -71,6 +73,9 @@ func options(seed uint64) Options {
 	}
 	if seed%8 == 4 || seed%8 == 3 {
 		o.Wall, o.Years = seed, seed%16 == 3
+	}
+	if seed%3 > 0 {
+		o.Jump = 7 * schemas.Day
 	}
 	if seed%7 == 5 {
 		o.Outage = 1 + Outage(seed/7%3)
