@@ -82,13 +82,16 @@ type CartValue = func(*schemas.Event) int64
 
 // foldCarts adds an event's lines.
 func (r *Rows) foldCarts(c *Cell, w []uint32, ev *schemas.Event, clock schemas.Millis) bool {
-	if ev.At < c.from(clock) {
+	list, newest := r.lists.get(w[0]), ev.At
+	if n := len(list) / lineEntries; n > 0 {
+		newest = max(newest, schemas.Millis(lineAt(list, n-1).at))
+	}
+	from := int64(c.from(min(clock, newest))) // as foldMoment does
+	if int64(ev.At) < from {
 		return false
 	}
-	list := r.lists.get(w[0])
 	r.undo.save(w, list)
 	lines := r.carts.lines[:0]
-	from := int64(c.from(clock))
 	for i := range len(list) / lineEntries {
 		if l := lineAt(list, i); l.at >= from {
 			lines = append(lines, l)

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,5 +43,27 @@ func TestALargeOrderLeavesOtherCarts(t *testing.T) {
 	}
 	if n := len(r.View(0).List(0)); n > CartEntriesMax {
 		t.Errorf("got %d entries, want at most %d", n, CartEntriesMax)
+	}
+}
+
+// What is let go of goes by the log: a clock that ticks have moved beyond it leaves the same
+// as a replay, which knows no ticks, though there are more lines than are kept.
+func TestTicksLeaveTheSameCarts(t *testing.T) {
+	const from, day = 100 * schemas.Day, schemas.Day
+	var events []schemas.Event
+	for i := range CartLinesMax {
+		events = append(events, addition(from+schemas.Millis(i), "old", fmt.Sprint("p", i)))
+	}
+	events = append(events,
+		schemas.Event{Kind: schemas.Purchase, At: from + 29*day, Items: []byte(`[{"product_id":"x"}]`)},
+		addition(from+29*day-1, "late", "x"))
+	replayed, _ := cartsOf(events...)
+	ticked, _ := cartsOf(events[:CartLinesMax]...)
+	for i := range events[CartLinesMax:] {
+		ticked.Fold(0, &events[CartLinesMax+i], from+31*day)
+	}
+	want, _ := replayed.View(0).Carts(0, from+31*day, nil)
+	if got, _ := ticked.View(0).Carts(0, from+31*day, nil); !slices.Equal(got, want) {
+		t.Errorf("got %+v, a replay has %+v", got, want)
 	}
 }
