@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"footfall/pipeline"
 	"footfall/pipeline/pipelinetest"
 	"footfall/pipeline/snapshot"
+	"footfall/pipeline/worker"
 	"footfall/schemas"
 )
 
@@ -104,6 +106,74 @@ func TestRecoveriesThatWaitTakeNobodysTurn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nor do those whose output topic has no leader, which it takes long to be told, and those
+// whose rebuild can't be committed.
+func TestWhoCannotSpeakTakesNobodysTurn(t *testing.T) {
+	for _, rebuild := range []bool{false, true} {
+		t.Run(fmt.Sprint("rebuild: ", rebuild), func(t *testing.T) {
+			inBubble(t, 4, func(t *testing.T, b *bubble) {
+				b.member.Give(0, 1, 2, 3)
+				l := b.run()
+				synctest.Wait()
+				for n := range int32(4) {
+					b.log.Publish(n, users(3)...)
+					b.committed(n)
+				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				if rebuild {
+					for _, k := range b.bucket.Keys() {
+						b.bucket.Set(k, nil)
+					}
+				}
+				b.next()
+				b.cfg.Rebuild = rebuild
+				if rebuild {
+					b.member.BeforeCommit.Set(func(_ context.Context, outs []*worker.Output) error {
+						e := &pipeline.UnwritableError{Err: errTest}
+						for _, out := range outs {
+							if n := out.Mark.Partition; n < 3 && !slices.Contains(e.Partitions, n) {
+								e.Partitions = append(e.Partitions, n)
+							}
+						}
+						if len(e.Partitions) == 0 {
+							return nil
+						}
+						return e
+					})
+				} else {
+					b.cfg.History = leaderless{b.member}
+				}
+				b.member.Give(0, 1, 2)
+				l = b.run()
+				synctest.Wait()
+				b.member.Give(3)
+				b.log.Publish(3, view("late", 0))
+				time.Sleep(20 * time.Second)
+				b.said(3, 4)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// leaderless has no leader of the output topics' partitions below 3.
+type leaderless struct{ *pipelinetest.Member }
+
+func (l leaderless) Last(ctx context.Context, partition int32) (uint64, error) {
+	if partition < 3 {
+		select {
+		case <-time.After(30 * time.Second):
+		case <-ctx.Done():
+		}
+		return 0, errors.Join(errTest, pipeline.ErrAway)
+	}
+	return l.Member.Last(ctx, partition)
 }
 
 // undecided is a member that is not told some marks.

@@ -415,12 +415,12 @@ func TestEpochs(t *testing.T) {
 		if muted+said < 10 || byEpoch != muted || muted == 0 {
 			t.Fatalf("after the first epoch: %d muted, %d said, %d by the epoch, of 10 users", muted, said, byEpoch)
 		}
-		first := epochs.Epoch().Number
+		first := epochs.Epoch()
 		time.Sleep(time.Hour)
 		buy(0, "whale", 1_000_000) // a user whose place is said at once, by bounds that stand
 		b.committed(0)
-		if epochs.Epoch().Number != first {
-			t.Fatalf("epoch %d on the same day as %d", epochs.Epoch().Number, first)
+		if epochs.Epoch().Number != first.Number {
+			t.Fatalf("epoch %d on the same day as %d", epochs.Epoch().Number, first.Number)
 		}
 		_, before, _ := scored()
 		for i := range 40 { // the shop's buyers change; who has bought early is late now
@@ -432,13 +432,43 @@ func TestEpochs(t *testing.T) {
 		b.committed(0)
 		b.committed(1)
 		_, after, more := scored()
-		if epochs.Epoch().Number <= first || more <= byEpoch || after < before+40 {
-			t.Errorf("epoch %d after %d; %d said after %d, %d by epochs after %d", epochs.Epoch().Number, first, after, before, more, byEpoch)
+		if epochs.Epoch().Number <= first.Number || more <= byEpoch || after < before+40 {
+			t.Errorf("epoch %d after %d; %d said after %d, %d by epochs after %d", epochs.Epoch().Number, first.Number, after, before, more, byEpoch)
 		}
 		for n := range int32(2) {
 			if m, _ := b.log.Mark(n); m.Epoch != epochs.Epoch().Number {
 				t.Errorf("partition %d is in epoch %d, want %d", n, m.Epoch, epochs.Epoch().Number)
 			}
+		}
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		// Who takes over, and has not heard of the newest epoch yet, waits for it.
+		newest := epochs.Epoch()
+		behind, err := rules.With(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.next()
+		b.cfg.Worker.Rules = behind
+		b.member.Ends = time.Second
+		b.member.Give(0, 1)
+		l = b.run()
+		time.Sleep(time.Second)
+		ahead, err := rules.With(newest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range int32(2) {
+			if m, _ := b.log.Mark(n); m.Epoch != newest.Number {
+				t.Errorf("partition %d has gone from epoch %d back to %d", n, newest.Number, m.Epoch)
+			}
+		}
+		l.Switch(ahead)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := count[pipeline.Recovered](b); n != 2 {
+			t.Errorf("%d recoveries, want both", n)
 		}
 		if err := l.end(t); err != nil {
 			t.Fatal(err)

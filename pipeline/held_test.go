@@ -320,3 +320,41 @@ func TestUnwritableError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A partition that is lost while it drains has nothing more to wait for.
+func TestLostWhileItDrains(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		b.member.Give(0, 1)
+		l := b.run()
+		synctest.Wait()
+		b.member.BeforeCommit.Set(func(ctx context.Context, outs []*worker.Output) error {
+			for _, o := range outs {
+				if o.Mark.Partition == 0 {
+					return pipeline.ErrAborted
+				}
+			}
+			return nil
+		})
+		b.log.Publish(0, users(7)...)
+		synctest.Wait()
+		b.member.Take(0)
+		time.Sleep(time.Second)
+		if !b.log.Owned(0) {
+			t.Error("released before what it has said was committed")
+		}
+		b.member.Lose(0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := count[pipeline.Lost](b); n != 1 {
+			t.Errorf("%d partitions told as lost, want the one", n)
+		}
+		b.well()
+		b.log.Publish(1, users(3)...)
+		b.committed(1)
+		b.said(0, 0)
+		if err := l.end(t); err != nil {
+			t.Fatal(err)
+		}
+		b.said(0, 0)
+	})
+}

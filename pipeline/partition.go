@@ -46,7 +46,8 @@ type partition struct {
 
 	itemsLast int // outputs of the last task, and some more: the next says about as many
 
-	doubts int // how often recovery was told what cannot be
+	doubts int    // how often recovery was told what cannot be
+	yield  func() // recovery lets the next one begin
 
 	rules    *segment.Program // that the worker goes by
 	filling  *filling         // the search under way for what they ask for

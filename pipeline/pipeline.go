@@ -99,8 +99,8 @@ type Pipeline struct {
 	reached     reached
 
 	mu    sync.Mutex
-	parts map[int32]*partition      // ours, recovering or live
-	last  map[int32]<-chan struct{} // gone of the partition that was ours before
+	parts map[int32]*partition // ours, recovering or live
+	last  map[int32]taken      // what was ours before
 }
 
 // New makes a pipeline; Run runs it, once.
@@ -112,7 +112,7 @@ func New(cfg Config) *Pipeline {
 		fillings:   make(chan struct{}, 1),
 		snapshots:  make(chan struct{}, 1),
 		parts:      map[int32]*partition{},
-		last:       map[int32]<-chan struct{}{},
+		last:       map[int32]taken{},
 	}
 	p.cfg.TransactionMax = cmp.Or(cfg.TransactionMax, transactionMax)
 	p.cfg.TimersAhead = cmp.Or(cfg.TimersAhead, timersAhead)
@@ -300,6 +300,13 @@ func (p *Pipeline) startReading(part *partition) {
 	}
 }
 
+// taken is what is left of a partition that is ours no more, and may not have ended yet.
+type taken struct {
+	gone   <-chan struct{}
+	stream *stream
+	cancel context.CancelFunc
+}
+
 // take removes a partition from what is ours, so that nothing more reaches it.
 func (p *Pipeline) take(n int32) *partition {
 	p.mu.Lock()
@@ -307,7 +314,7 @@ func (p *Pipeline) take(n int32) *partition {
 	part := p.parts[n]
 	if part != nil {
 		delete(p.parts, n)
-		p.last[n] = part.gone
+		p.last[n] = taken{part.gone, part.stream, part.cancel}
 	}
 	return part
 }
@@ -321,7 +328,7 @@ func (p *Pipeline) assign(work context.Context, a Assignment) error {
 		panic(fmt.Sprintf("pipeline: partition %d assigned while it is ours", a.Partition))
 	}
 	p.parts[a.Partition] = part
-	part.before = p.last[a.Partition]
+	part.before = p.last[a.Partition].gone
 	p.mu.Unlock()
 	p.cfg.Report(Assigned(a))
 	if p.cfg.Inline {
@@ -334,12 +341,15 @@ func (p *Pipeline) assign(work context.Context, a Assignment) error {
 // lose drops a partition of which nothing can be committed any more.
 func (p *Pipeline) lose(n int32) {
 	part := p.take(n)
-	if part == nil {
+	p.mu.Lock()
+	last, ok := p.last[n] // it may be draining
+	p.mu.Unlock()
+	if !ok || part == nil && last.stream.isLost() {
 		return
 	}
 	p.cfg.Report(Lost{Partition: n})
-	part.stream.lose()
-	part.cancel()
+	last.stream.lose()
+	last.cancel()
 }
 
 // revoke drains a partition and hands it over. In a process with goroutines the

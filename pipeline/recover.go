@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"footfall/pipeline/snapshot"
 	"footfall/pipeline/worker"
@@ -18,7 +19,7 @@ import (
 // process would take the live partitions down with it.
 func (part *partition) recover() error {
 	for attempt := 1; ; attempt++ {
-		err := part.recoverInTurn()
+		err := part.recoverOnce()
 		switch {
 		case err == nil, part.ctx.Err() != nil, part.stream.isLost():
 			return err
@@ -30,19 +31,6 @@ func (part *partition) recover() error {
 		part.p.cfg.Report(RecoveryWaits{Partition: part.number, Attempt: attempt, Err: err})
 		part.p.cfg.Backoff(part.ctx, attempt)
 	}
-}
-
-// recoverInTurn keeps the number of recoveries at once bounded. One that waits for who is
-// away waits outside: a broker that is gone may have led more partitions than there are
-// places, and all others would never come to life.
-func (part *partition) recoverInTurn() error {
-	select {
-	case part.p.recoveries <- struct{}{}:
-		defer func() { <-part.p.recoveries }()
-	case <-part.ctx.Done():
-		return part.ctx.Err()
-	}
-	return part.recoverOnce()
 }
 
 // errMoved says that a mark was committed between the two questions, what is committed
@@ -67,6 +55,21 @@ func (part *partition) recoverOnce() error {
 	}
 	part.stream.begin(mark, found)
 	//failpoint:recover.marked
+	return part.recoverInTurn(mark, found, last)
+}
+
+// recoverInTurn keeps the number of recoveries at once bounded. One that waits for who is
+// away waits outside: a broker that is gone may have led more partitions than there are
+// places, and all others would never come to life.
+func (part *partition) recoverInTurn(mark schemas.Mark, found bool, last uint64) error {
+	cfg := &part.p.cfg
+	select {
+	case part.p.recoveries <- struct{}{}:
+		part.yield = sync.OnceFunc(func() { <-part.p.recoveries })
+		defer part.yield()
+	case <-part.ctx.Done():
+		return part.ctx.Err()
+	}
 	ids, err := cfg.Snapshots.List(part.ctx, part.number)
 	if err != nil {
 		return err
@@ -209,6 +212,12 @@ func (part *partition) restore(mark schemas.Mark, last uint64, ids []snapshot.ID
 			return part.rebuild(schemas.Mark{Partition: part.number, Next: start, Bootstrap: mark.Bootstrap, Lane: mark.Lane}, false, nil)
 		}
 		return part.overtaken(mark, last)
+	}
+	// Going by an epoch of before would have users move back, aloud, and forth again.
+	if rules := part.p.rules.Load(); mark.Rules == rules.Hash() && mark.Epoch > rules.Epoch().Number {
+		if err := part.doubt(fmt.Sprintf("it goes by epoch %d of the quantiles, and the control topic has been read up to epoch %d", mark.Epoch, rules.Epoch().Number)); err != nil {
+			return err
+		}
 	}
 	var problems []error
 	away := false
@@ -423,6 +432,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	part.worker = w
 	//failpoint:rebuild.pushed
 	settled := w.Mark()
+	part.yield() // it may be long until that can be written
 	if err := part.settle(settled); err != nil {
 		return err
 	}

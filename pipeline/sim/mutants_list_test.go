@@ -171,6 +171,14 @@ func pipelineMutants() []mutant {
 			"\tlast, err := cfg.History.Last(part.ctx, part.number)\n\tif ON {\n\t\tlast = mark.N\n\t}\n", test("pipeline", "TestAnOldMarkBesideANewOutput"),
 		},
 		{
+			"a rebuild that can't be committed keeps its turn", "pipeline/recover.go",
+			"\tpart.yield() // ", "\tif !ON {\n\t\tpart.yield()\n\t}\n\t// ", test("pipeline", "TestWhoCannotSpeakTakesNobodysTurn"),
+		},
+		{
+			"epochs go back where a partition moves", "pipeline/recover.go",
+			"mark.Epoch > rules.Epoch().Number", "mark.Epoch > rules.Epoch().Number && !ON", test("pipeline", "TestEpochs"),
+		},
+		{
 			"a rebuild begins to live at the start of the log", "pipeline/recover.go",
 			"\t\tlast.Next, last.N = end, counted\n",
 			"\t\tif last.N = counted; !ON {\n\t\t\tlast.Next = end\n\t\t}\n", test("pipeline", "TestSnapshotsWithoutOffsetStopIt"),
