@@ -103,7 +103,12 @@ var withFailpoints = sync.OnceValues(func() (string, error) {
 	}
 	shared = append(shared, dir)
 	root := filepath.Join("..", "..")
-	spec, err := pipelinetest.FailpointOverlay(root, dir)
+	spec, err := pipelinetest.FailpointOverlay(root, dir, pipelinetest.Edit{
+		File: "sources/kafka/hanging.go",
+		Old:  "\t\tresponses, err := kadm.NewClient(cl).WriteTxnMarkers(ctx, marker)\n",
+		New: "\t\tif failpointDenies(\"kafka.markers\") {\n\t\t\treturn kerr.ClusterAuthorizationFailed\n\t\t}\n" +
+			"\t\tresponses, err := kadm.NewClient(cl).WriteTxnMarkers(ctx, marker)\n",
+	})
 	if err != nil {
 		return "", err
 	}
@@ -162,6 +167,13 @@ func (r *rig) clear() {
 // arm is what a failpoint does at a random one of the first times that it is come to.
 func (r *rig) arm(at failpoint, do string) pipelinetest.Armed {
 	return pipelinetest.Armed{Name: at.name, N: 1 + r.rng.IntN(at.often), Do: do}
+}
+
+// withoutMarkers starts an instance that has the rights of SECURITY.md: it may not write
+// markers, and ends by itself what a broker has left without.
+func (r *rig) withoutMarkers(more ...string) *process {
+	r.t.Helper()
+	return r.startWith([]string{pipelinetest.Arm(pipelinetest.Armed{Name: "kafka.markers", N: 1, Do: "DENY"})}, more...)
 }
 
 // launch starts an instance that is killed at a failpoint.

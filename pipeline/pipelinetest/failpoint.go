@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -33,7 +34,8 @@ const FailpointHit = "failpoint: "
 
 // Armed is what a failpoint does when a process comes to it for the N-th time. "KILL" and
 // "STOP" are the signals that the process sends itself; "WAIT" holds up the goroutine
-// for half a second, for a test to do something meanwhile.
+// for half a second, for a test to do something meanwhile. "DENY", whatever N is, is for edits
+// beside the failpoints: failpointDenies says it.
 type Armed struct {
 	Name string
 	N    int
@@ -77,13 +79,14 @@ func Failpoints(root string) (found []Failpoint, err error) {
 }
 
 // FailpointOverlay writes, into dir, the overlay that makes the failpoints of the tree
-// under root calls, and returns the path of what `go build -overlay` takes.
-func FailpointOverlay(root, dir string) (spec string, err error) {
+// under root calls, and edits of packages that have some, and returns the path of what `go
+// build -overlay` takes.
+func FailpointOverlay(root, dir string, more ...Edit) (spec string, err error) {
 	points, err := Failpoints(root)
 	if err != nil {
 		return "", err
 	}
-	var edits []Edit
+	edits := slices.Clone(more)
 	add := map[string]string{}
 	for _, p := range points {
 		edits = append(edits, Edit{File: p.File, Old: "//failpoint:" + p.Name + "\n", New: fmt.Sprintf("failpoint(%q)\n", p.Name)})
@@ -133,6 +136,11 @@ var failpoints = func() map[string]*failpointArmed {
 	}
 	return armed
 }()
+
+func failpointDenies(name string) bool {
+	p := failpoints[name]
+	return p != nil && p.do == "DENY"
+}
 
 func failpoint(name string) {
 	p := failpoints[name]
