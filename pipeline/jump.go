@@ -25,8 +25,11 @@ func (r *reached) note(clock schemas.Millis) {
 }
 
 // tick gives the time that a partition's clock may go to, 0 where it may not.
-func (p *Pipeline) tick(end *End) schemas.Millis {
+func (p *Pipeline) tick(end *End, lane schemas.Lane) schemas.Millis {
 	to, most := end.Wall-p.cfg.Grace, p.cfg.JumpMax
+	if lane != schemas.Live {
+		return to // which moves no clock
+	}
 	clock := schemas.Millis(p.reached.clock.Load())
 	ok := most == 0 || to <= clock+most
 	refused := !ok && clock > 0 // where nothing was seen nobody waits for the time

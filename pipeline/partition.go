@@ -194,7 +194,7 @@ func (part *partition) step(t task) error {
 	}
 	at := worker.Conditions{Wall: part.p.cfg.Now(), Paused: part.p.cfg.Paused()}
 	if t.end != nil && part.worker.Mark().Next >= t.end.Offset {
-		at.Tick = part.p.tick(t.end)
+		at.Tick = part.p.tick(t.end, part.worker.Mark().Lane)
 	}
 	if err := part.follow(at.Tick > 0); err != nil {
 		return err

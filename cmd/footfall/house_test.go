@@ -313,8 +313,14 @@ func (h *house) archived() {
 	}
 	defer cl.Close()
 	t := &h.conf.Kafka.Topics
+	var n int64
+	defer func() {
+		if h.t.Failed() {
+			h.t.Logf("it lacks %d records (%v)", n, err)
+		}
+	}()
 	h.until("everything is in ClickHouse", 2*time.Minute, func() bool {
-		n, err := clickhouse.Behind(h.t.Context(), cl, h.conf.Kafka.Group+"-archive", t.Events, t.Triggers, t.Muted, t.DeadLetters)
+		n, err = clickhouse.Behind(h.t.Context(), cl, h.conf.Kafka.Group+"-archive", t.Events, t.Triggers, t.Muted, t.DeadLetters)
 		return err == nil && n == 0
 	})
 }

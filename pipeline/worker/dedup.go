@@ -2,6 +2,7 @@ package worker
 
 import (
 	"math/bits"
+	"math/rand/v2"
 
 	"footfall/schemas"
 )
@@ -33,6 +34,9 @@ type dedup struct {
 	lap    uint64 // the entry that stood or would stand in the ring's first place: lap <= head
 	index  []uint32
 	latest schemas.Millis // greatest record timestamp so far
+
+	// Nobody's to know: who chooses ids could else have all of them share a place.
+	secret, spread uint64
 }
 
 // seen is one record: its event id's hash, the latest record timestamp when it
@@ -90,10 +94,16 @@ func (d *dedup) place(i uint64) uint32 {
 
 func (d *dedup) at(i uint64) *seen { return &d.ring[d.place(i)] }
 
+// home is the index cell that a hash is looked for in first, by the step of wyhash (Wang Yi).
+func (d *dedup) home(hash uint64) int {
+	high, low := bits.Mul64(hash^d.secret, d.spread)
+	return int(high^low) & (len(d.index) - 1)
+}
+
 // find gives the index cell of a hash: the one it is in, or the free one it would take.
 func (d *dedup) find(hash uint64) (cell int, known bool) {
 	mask := len(d.index) - 1
-	for i := int(hash) & mask; ; i = (i + 1) & mask {
+	for i := d.home(hash); ; i = (i + 1) & mask {
 		c := d.index[i]
 		if c == 0 {
 			return i, false
@@ -120,7 +130,7 @@ func (d *dedup) evict() {
 func (d *dedup) vacate(cell int) {
 	mask := len(d.index) - 1
 	for i := (cell + 1) & mask; d.index[i] != 0; i = (i + 1) & mask {
-		home := int(d.ring[d.index[i]-1].hash) & mask
+		home := d.home(d.ring[d.index[i]-1].hash)
 		if (i-home)&mask >= (i-cell)&mask {
 			d.index[cell] = d.index[i]
 			cell = i
@@ -139,6 +149,9 @@ func (d *dedup) grow() {
 	}
 	d.ring, d.lap = ring, d.head
 	d.index = make([]uint32, 2<<bits.Len(uint(max(8, n)-3)))
+	if d.spread == 0 {
+		d.secret, d.spread = rand.Uint64(), rand.Uint64()|1
+	}
 	for i := d.head; i < d.tail; i++ {
 		cell, _ := d.find(d.at(i).hash)
 		d.index[cell] = d.place(i) + 1
