@@ -170,6 +170,14 @@ func kafkaMutants() []mutant {
 			"if late.all {", "if late.all && !ON {", test("sources/kafka", "TestCoordinatorThatCannotWrite"),
 		},
 		{
+			"kafka: a session begins without the right to a producer", "sources/kafka/first.go",
+			"case !transient(a.err):", "case !transient(a.err) && !ON:", test("sources/kafka", "TestBeginsWithAProducer"),
+		},
+		{
+			"kafka: marks alone wait for a coordinator that is away", "sources/kafka/first.go",
+			"\ts.markless.Store(true)\n", "\tif !ON {\n\t\ts.markless.Store(true)\n\t}\n", test("sources/kafka", "TestBeginsThoughCoordinatorsDoNotAnswer"),
+		},
+		{
 			"kafka: a producer that can't be renewed keeps its turn", "sources/kafka/sick.go",
 			"return transient(err) && (p == s.marker", "return !ON && transient(err) && (p == s.marker", test("sources/kafka", "TestProducersThatCannotBeRenewedAreSetAside"),
 		},

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -84,9 +83,15 @@ type cursor struct {
 	next  int64 // no record before it is given out any more
 }
 
-// New joins the group. The producers are initialised first, which ends every
-// transaction that an earlier process of this instance left open: a committed
-// offset read from now on is not about to change behind our back.
+// New joins the group. The producers are renewed first, which ends what an earlier process of
+// this instance left open, so that nobody waits for it to time out.
+//
+// Some may be renewed later (first.go), and what is theirs may stay open until then. No recovery
+// goes by its being ended, as none does of a partition that another instance had, whose producers
+// nobody renews: the mark is read by a stable fetch, for which the group's coordinator has what is
+// undecided of the partition's offsets, whoever can tell what becomes of it; what was said is read
+// when nothing in the partition's output topics is undecided. A transaction that is not open by
+// then has no offsets that our generation does not refuse, and so is never committed.
 //
 // The output topics are given so that records too large for them are found before
 // they are sent.
@@ -119,19 +124,9 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	if err := s.dial(ctx); err != nil {
 		return nil, err
 	}
-	for i := range producers {
-		p, err := s.newProducer(ctx, strconv.Itoa(i))
-		if err != nil {
-			return nil, err
-		}
-		s.idle <- p
-		s.turning++
-	}
-	s.numbered = producers
-	if s.marker, err = s.newProducer(ctx, "marks"); err != nil {
+	if err := s.firstProducers(ctx); err != nil {
 		return nil, err
 	}
-	s.marking <- s.marker
 	if err := s.join(); err != nil {
 		return nil, err
 	}
@@ -140,23 +135,6 @@ func New(ctx context.Context, conf Config, outputs ...string) (_ *Session, err e
 	s.helpers.Go(func() { s.watchTopics(s.life) })
 	s.helpers.Go(func() { s.watchMarkers(s.life) })
 	return s, nil
-}
-
-// newProducer makes a producer. A coordinator that gives no answer, as while brokers are
-// restarted, is waited for.
-func (s *Session) newProducer(ctx context.Context, name string) (*producer, error) {
-	p := &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
-	err := insist(ctx, startWait, func(ctx context.Context) error { return p.renew(ctx, s) })
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = fmt.Errorf("no answer from its coordinator for %v, the broker that leads its partition of __transaction_state: %w", startWait, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("kafka: transactional id %s: %w", p.id, Lack{OnTransactionalID, s.conf.Group + "/", true, kmsg.ACLOperationWrite}.Named(err))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.producers = append(s.producers, p)
-	return p, nil
 }
 
 // everyProducer gives all there are.

@@ -380,7 +380,7 @@ func TestKeptPartitionOverRebalance(t *testing.T) {
 }
 
 // commitUntilDone does what the pipeline does with its outputs.
-func commitUntilDone(t *testing.T, s *Session, records []*kgo.Record, out *worker.Output) {
+func commitUntilDone(t testing.TB, s *Session, records []*kgo.Record, out *worker.Output) {
 	t.Helper()
 	for range 100 {
 		err := s.Transact(t.Context(), records, []*worker.Output{out})

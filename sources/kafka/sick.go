@@ -348,20 +348,24 @@ func (s *Session) replace() {
 	}
 	s.mu.Unlock()
 	for p == nil {
-		var err error
-		if p, err = s.newProducer(s.tending, name); s.tending.Err() != nil {
-			break
-		}
-		if err != nil {
+		made := s.newProducer(name)
+		err := s.renewFirst(s.tending, made)
+		switch {
+		case err == nil:
+			p = made
+			s.mu.Lock()
+			s.producers = append(s.producers, p)
+			s.mu.Unlock()
+		case s.tending.Err() != nil:
+			return
+		default:
 			s.conf.Log.Warn("a producer that is stuck can't be replaced", zap.Error(err))
 			if !transient(err) {
 				return
 			}
 		}
 	}
-	if p != nil {
-		s.giveBack(p)
-	}
+	s.giveBack(p)
 }
 
 // giveBack has a producer take turns, or rest where enough do.
