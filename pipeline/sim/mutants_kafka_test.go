@@ -142,6 +142,14 @@ func kafkaMutants() []mutant {
 			"\treturn s.sickens(nil, mute, err)\n", "\tif ON {\n\t\treturn err\n\t}\n\treturn s.sickens(nil, mute, err)\n", test("sources/kafka", "TestLeaderThatDoesNotTellOfMarkers"),
 		},
 		{
+			"kafka: a leader that hangs takes the time for markers elsewhere", "sources/kafka/markers.go",
+			"\tanswers := s.describeApart(", "\tif ON {\n\t\tvar end context.CancelFunc\n\t\tctx, end = context.WithTimeout(ctx, describeTimeout)\n\t\tdefer end()\n\t}\n\tanswers := s.describeApart(", test("sources/kafka", "TestLeaderThatHangs"),
+		},
+		{
+			"kafka: what is undecided before a transaction hides it", "sources/kafka/markers.go",
+			"begins <= f.offset)", "(begins == f.offset || begins < f.offset && !ON))", test("sources/kafka", "TestOpenIsWhatLacksItsMarker"),
+		},
+		{
 			"kafka: a producer that is stuck is not replaced", "sources/kafka/sick.go",
 			"\ts.tenders.Go(s.replace)\n", "\tif !ON {\n\t\ts.tenders.Go(s.replace)\n\t}\n", test("sources/kafka", "TestPartitionsSickenOneAfterTheOther"),
 		},

@@ -67,11 +67,21 @@ type part struct {
 
 // open tells that it is undecided, as the partition has its producer. Transactions of version
 // 2 have another epoch each: if that is another one, the producer has gone on, with its next
-// transaction in the same breath, and there is no telling them apart any more.
+// transaction in the same breath, and there is no telling them apart any more. If it is the same
+// one, what is undecided may begin before it, with what the coordinator has forgotten: a marker
+// ends both. Before version 2 all transactions of a producer have one epoch, and its markers too,
+// and only where one begins tells it from others.
 func (f *part) open(in *kadm.DescribedProducersPartition, v2 bool) (*kadm.DescribedProducer, bool) {
 	p, ok := in.ActiveProducers[f.pid]
-	ok = ok && p.CurrentTxnStartOffset >= 0 && (f.offset < 0 || f.offset == p.CurrentTxnStartOffset) && (!v2 || p.ProducerEpoch == f.epoch)
-	return &p, ok
+	begins := p.CurrentTxnStartOffset
+	switch {
+	case !ok || begins < 0:
+		return &p, false
+	case v2:
+		return &p, p.ProducerEpoch == f.epoch && (f.offset < 0 || begins <= f.offset)
+	default:
+		return &p, f.offset < 0 || begins == f.offset
+	}
 }
 
 // partsOf gives what a producer's transaction writes to: its records, which may be acknowledged,
@@ -186,7 +196,7 @@ func (d *said) forget(seen []part) {
 // become of it what becomes of the producer's next transaction there. What was committed gets
 // them; what was aborted is swept, for which nobody needs to be asked. A producer is
 // in no transaction meanwhile. An error is one that may go by itself: a
-// *pipeline.UnwritableError where some partitions do not answer, and others do.
+// *pipeline.UnwritableError where some partitions do not answer, and others do, or need not.
 func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, marks []markText) error {
 	look := p.said.begin(s.broken.Load(), records)
 	left, mute, err := s.lookAt(ctx, p, look)
@@ -209,7 +219,8 @@ func (s *Session) seen(ctx context.Context, p *producer, records []*kgo.Record, 
 		return nil
 	}
 	err = fmt.Errorf("look for the markers of %s: %w", p.id, err)
-	if unknownTopic(err) || len(mute) == len(look) || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
+	blocked := len(mute) == len(look) && !slices.ContainsFunc(records, func(r *kgo.Record) bool { return !slices.Contains(mute, place{r.Topic, r.Partition}) })
+	if unknownTopic(err) || blocked || slices.ContainsFunc(mute, func(at place) bool { return at.topic == OffsetsTopic }) {
 		return err
 	}
 	return s.sickens(nil, mute, err)
@@ -221,9 +232,7 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []
 	if len(look) == 0 {
 		return nil, nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
-	defer cancel()
-	var outputs, offsets kadm.TopicsSet // apart: who may not read one is told of none
+	var outputs, offsets kadm.TopicsSet
 	for _, f := range look {
 		if f.topic == OffsetsTopic {
 			offsets.Add(f.topic, f.partition)
@@ -231,20 +240,19 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []
 			outputs.Add(f.topic, f.partition)
 		}
 	}
-	topics, failed := kadm.DescribedProducersTopics{}, map[bool]error{}
-	for _, set := range []kadm.TopicsSet{outputs, offsets} {
-		if len(set) > 0 {
-			described, err := kadm.NewClient(s.admin).DescribeProducers(ctx, set)
-			maps.Copy(topics, described)
-			failed[len(set[OffsetsTopic]) > 0] = err
-		}
-	}
+	answers := s.describeApart(ctx, outputs, offsets)
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout) // for markers
+	defer cancel()
 	var seen []part
 	for _, f := range look {
-		in, ok := topics[f.topic].Partitions[f.partition]
+		of := &answers[0]
+		if f.topic == OffsetsTopic {
+			of = &answers[1]
+		}
+		in, ok := of.topics[f.topic].Partitions[f.partition]
 		why := in.Err
 		if !ok {
-			why = cmp.Or(failed[f.topic == OffsetsTopic], errNoAnswer)
+			why = cmp.Or(of.err, errNoAnswer)
 		} else if open, ok := f.open(&in, s.v2); ok && why == nil {
 			if !f.commit {
 				left = append(left, f)
@@ -269,6 +277,28 @@ func (s *Session) lookAt(ctx context.Context, p *producer, look []part) (left []
 	}
 	p.said.forget(seen)
 	return left, mute, err
+}
+
+// described is what leaders have told of the producers of their partitions.
+type described struct {
+	topics kadm.DescribedProducersTopics
+	err    error
+}
+
+// describeApart asks for each set by itself, since who may not read one topic is told of none, and
+// for all at once: a leader that gives no answer takes the time of the whole request.
+func (s *Session) describeApart(ctx context.Context, sets ...kadm.TopicsSet) []described {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	answers := make([]described, len(sets))
+	var asked sync.WaitGroup
+	for i, set := range sets {
+		if len(set) > 0 {
+			asked.Go(func() { answers[i].topics, answers[i].err = kadm.NewClient(s.admin).DescribeProducers(ctx, set) })
+		}
+	}
+	asked.Wait()
+	return answers
 }
 
 var errNoAnswer = errors.New("no answer")
