@@ -40,9 +40,10 @@ func cloneHeaders(headers []kgo.RecordHeader) []kgo.RecordHeader {
 
 // lost notes a transaction that ends because of an error before its commit was asked for,
 // where the error says that a broker may have died: its coordinator may come back without
-// it. One whose commit was asked for may be committed: see Session.forgotten.
+// it. So it may if that says that we are fenced. One whose commit was asked for may be
+// committed: see Session.forgotten.
 func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
-	if !transient(because) || outdated(because) {
+	if !transient(because) && !fencing(because) || outdated(because) {
 		return
 	}
 	p.strayed(records...)
