@@ -2,8 +2,7 @@ package profile
 
 import (
 	"fmt"
-
-	"github.com/cespare/xxhash/v2"
+	"hash/maphash"
 )
 
 // Table gives every user id a row number, from 0, in order of arrival. Rows are
@@ -11,7 +10,17 @@ import (
 type Table struct {
 	index   index
 	ids     ids
+	seed    maphash.Seed
 	touched uint32 // scratch of hashes
+}
+
+// hash is of this table alone: ids come from browsers, and who knew it could choose a million
+// that share a bucket.
+func (t *Table) hash(id []byte) uint64 {
+	if t.seed == (maphash.Seed{}) {
+		t.seed = maphash.MakeSeed()
+	}
+	return maphash.Bytes(t.seed, id)
 }
 
 // Len is the number of users.
@@ -24,7 +33,7 @@ func (t *Table) Bytes() int { return t.ids.bytes }
 func (t *Table) ID(row int32) []byte { return t.ids.get(row) }
 
 // Find gives the row of an id, or -1.
-func (t *Table) Find(id []byte) int32 { return t.find(id, xxhash.Sum64(id)) }
+func (t *Table) Find(id []byte) int32 { return t.find(id, t.hash(id)) }
 
 func (t *Table) find(id []byte, hash uint64) int32 {
 	if t.index.parts == nil {
@@ -60,7 +69,7 @@ func (t *Table) find(id []byte, hash uint64) int32 {
 // where a row's id is, and ID(row)[0] the id. What Ask and Touch return is of no use but
 // that the loads are made.
 func (t *Table) Ask(id []byte) (hash, loaded uint64) {
-	hash = xxhash.Sum64(id)
+	hash = t.hash(id)
 	if t.index.parts == nil {
 		return hash, 0
 	}
@@ -98,7 +107,7 @@ func (t *Table) Expect(users int) { t.index.expected = users }
 // FindOrAdd gives the row of an id and whether it is new. id is copied; it has from 1
 // to IDMax bytes.
 func (t *Table) FindOrAdd(id []byte) (row int32, added bool) {
-	hash := xxhash.Sum64(id)
+	hash := t.hash(id)
 	if row := t.find(id, hash); row >= 0 {
 		return row, false
 	}
@@ -126,6 +135,6 @@ func (t *Table) hashes(rows []int32, into []uint64) {
 	}
 	t.touched = loaded
 	for i, id := range ids[:len(rows)] {
-		into[i] = xxhash.Sum64(id)
+		into[i] = t.hash(id)
 	}
 }
