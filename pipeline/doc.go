@@ -400,6 +400,16 @@
 //	         fenced, and its process ended
 //	e13568c  who used a producer that can't be renewed waited   read by a reviewer   kafka.TestProducersThatCannotBe-
 //	         20 s, one turn in three; marks alone, each time                        RenewedAreSetAside
+//	504cb14  one partition in doubt had all others wait        read by reviewers    pipeline.TestADoubtHoldsUpNoOther
+//	504cb14  time set years ahead for a second: all are lost   read by a reviewer   pipeline.TestAWallThatIsSetWrong
+//	ebd9c87  a cart at its limit depended on ticks             read by a reviewer   profile.TestTicksLeaveTheSameCarts
+//	46d7883  recoveries that wait kept the turns of others     read by a reviewer   pipeline.TestWhoCannotSpeakTakesNobodysTurn
+//	46d7883  a partition that moved went back by an epoch      read by a reviewer   pipeline.TestEpochs
+//	0100e0d  one coordinator kept a process from beginning     read by a reviewer   kafka.TestBeginsThoughCoordinatorsDoNotAnswer
+//	6cf6df4  a leader that hung took the time of all markers   read by a reviewer   kafka.TestLeaderThatHangs
+//	023f89f  a coordinator that was loading, or a machine that read by a reviewer   kafka.TestCoordinatorWithAnOlderState
+//	         was paused, was taken for a twin
+//	6e8e41e  ids chosen to share a place cost more and more    read by a reviewer   worker.TestDedupSpreadsChosenIds
 //
 // # How fast it is
 //

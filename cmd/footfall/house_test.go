@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,10 +27,11 @@ import (
 
 // house is one installation: a broker's address, topics of its own, a ClickHouse.
 type house struct {
-	t      *testing.T
-	conf   *Config
-	sets   []string
-	binary string // footfall; "": this test binary
+	t       *testing.T
+	conf    *Config
+	sets    []string
+	binary  string // footfall; "": this test binary
+	started []*process
 
 	mended int // partitions in which a transaction hung, by the broker's fault, and was ended
 
@@ -191,6 +193,7 @@ func (h *house) startWith(env []string, more ...string) *process {
 		close(p.done)
 	}()
 	h.t.Cleanup(p.kill)
+	h.started = append(h.started, p)
 	return p
 }
 
@@ -241,7 +244,20 @@ func (h *house) until(what string, limit time.Duration, holds func() bool) {
 	h.t.Helper()
 	for end := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
+			h.standStill()
 			h.t.Fatalf("after %s still not: %s", limit, what)
+		}
+	}
+}
+
+// standStill ends the running processes with all that their goroutines do in the log.
+func (h *house) standStill() {
+	for _, p := range h.started {
+		if p.Process.Signal(syscall.SIGQUIT) == nil {
+			select {
+			case <-p.done:
+			case <-time.After(10 * time.Second):
+			}
 		}
 	}
 }

@@ -292,3 +292,11 @@ func BenchmarkTableFind(b *testing.B) {
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "finds/s")
 	})
 }
+
+// No two tables hash alike: who knows one's ids has not learnt where another has them.
+func TestTablesHashByThemselves(t *testing.T) {
+	var one, other Table
+	if id := []byte("ann"); one.hash(id) == other.hash(id) || one.hash(id) != one.hash(id) {
+		t.Errorf("got %x and %x", one.hash(id), other.hash(id))
+	}
+}

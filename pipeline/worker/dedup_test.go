@@ -132,3 +132,27 @@ func TestDedupIsRebuiltFromTheOffsetItNames(t *testing.T) {
 		}
 	})
 }
+
+// Ids that somebody has chosen, so that their hashes end alike, stand as near to their homes
+// as any others.
+func TestDedupSpreadsChosenIds(t *testing.T) {
+	const ids = 10_000
+	for name, hash := range map[string]func(i uint64) uint64{
+		"low bits":  func(i uint64) uint64 { return i << 32 },
+		"high bits": func(i uint64) uint64 { return i },
+	} {
+		d := dedup{window: schemas.Hour, budget: ids}
+		for i := range uint64(ids) {
+			d.add(hash(i), base, int64(i))
+		}
+		far := 0
+		for cell, c := range d.index {
+			if c > 0 {
+				far += (cell - d.home(d.ring[c-1].hash)) & (len(d.index) - 1)
+			}
+		}
+		if far > 2*ids {
+			t.Errorf("%s: %d cells from home in all, of %d ids: want about half a cell each", name, far, ids)
+		}
+	}
+}
