@@ -194,9 +194,7 @@
 //	2fce185  a first event after a recovery, of a kind that no rules made by chance worker.TestEvidenceOfAKindThatNoCellKeeps
 //	         cell keeps, was compared with no row: a panic
 //	         after every start, or somebody else's evidence
-//	69c2c21  2.5 + 2.5 was told apart from 5 and not from 500: rules made by chance segment.TestWorkedOutConstants
-//	         two counts shared one cell, two sets of rules one
-//	         hash
+//	69c2c21  2.5 + 2.5 was told apart from 5 and not from 500  rules made by chance segment.TestWorkedOutConstants
 //	60f7c45  where clocks went back over midnight a day had    all zones, 40 years  segment.TestClocksThatGoBackOverMidnight
 //	         ended before it ended: a panic, or events in no
 //	         day
@@ -220,13 +218,11 @@
 //	         of all: silence was not said
 //	9fe9cbb  a proxy that closes connections at once ended     read by a reviewer   kafka.TestClosedAtOnceIsNoAnswer
 //	         processes that should have waited
-//	d641948  a partition without input took no snapshots, and  read by a reviewer   pipeline.TestSnapshotsFollowWhatSilenceSays
-//	         went on speaking: when retention had removed
-//	         that, no recovery led there
-//	49a4797  a control topic that was deleted and made again:  read by a reviewer   TestControlTopicMadeAnew, TestControlTopic-
-//	         the kill switch did nothing, and the log filled                        ThatRetentionHasEmptied in cmd/footfall
-//	         up (f3d341d: one that retention had emptied was
-//	         waited for)
+//	d641948  a partition without input took no snapshots: in   read by a reviewer   pipeline.TestSnapshotsFollowWhatSilenceSays
+//	         the end no recovery led there
+//	49a4797  a control topic that was made again: the kill     read by a reviewer   TestControlTopicMadeAnew, TestControlTopic-
+//	         switch did nothing (f3d341d: one that retention                        ThatRetentionHasEmptied in cmd/footfall
+//	         had emptied was waited for)
 //	e795ade  a partition whose transactions do not end lagged  read by a reviewer   TestLagOfAPartitionThatIsStuck in cmd/footfall
 //	         by 0
 //	b2e0709  a dead letter of a replay was sent again at the   read by a reviewer   cmd/footfall, testdata/script/deadletters.
@@ -236,9 +232,8 @@
 //	         that had been published
 //	1c16c30  an order that was sent again was bought again in  read by a reviewer   clickhouse.TestOrdersOnceInFunnels
 //	         funnel views
-//	e247eea  topics create failed, and run refused to begin,   three brokers        kafka.TestTopicsNotKnownYet
-//	         where the broker that was asked had not heard of
-//	         the topics that another had just made
+//	e247eea  topics create and run failed where one broker     three brokers        kafka.TestTopicsNotKnownYet
+//	         did not know yet what another had made
 //	5cb2d24  somebody who had lost a partition and went on     sim, seed 87186      make sim SEED=87186, on 9e69908
 //	         replaced a snapshot that others had built upon:
 //	         theirs could not be read any more

@@ -180,7 +180,7 @@ func (s *shop) remember() func() {
 	offset := int64(0)
 	add := func() {
 		offset++
-		if d.add(uint64(offset)*0x9e3779b97f4a7c15, trafficAt, offset) {
+		if d.add(mixed(uint64(offset)), trafficAt, offset) {
 			s.tb.Fatal("a new id was known")
 		}
 	}
@@ -332,4 +332,12 @@ func (s *shop) comeAgain() {
 		s.wheel.remove(user)
 		s.evaluate(user, s.mark.Clock, segment.Everything(), schemas.Cause{Kind: schemas.ByEvent}, schemas.NotMuted, Conditions{Wall: s.mark.Clock}, &s.out)
 	}
+}
+
+// mixed is splitmix64 (Steele, Lea, Flood, 2014): as event ids hash, without a pattern.
+func mixed(x uint64) uint64 {
+	x *= 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
