@@ -59,7 +59,7 @@ type Config struct {
 	Log   Log
 	Table Table
 
-	Now   func() schemas.Millis                             // the only clock
+	Now   func() schemas.Millis                             // the wall clock, which may be set back
 	Sleep func(ctx context.Context, d schemas.Millis) error // until d has passed or ctx ends
 
 	Report func(Fact) // must not block; nil: nobody listens
@@ -103,11 +103,13 @@ type Archive struct {
 	parts map[Partition]*part
 	rows  Rows           // of the batch
 	batch []*span        // of the batch, in the order in which they began
-	since schemas.Millis // when the batch began
+	since schemas.Millis // when the batch began, by the clock
 	in    Batch          // what was polled last
 
 	audit auditor
 	fixes uint64 // inserts that mended something; part of their tokens
+
+	clock, wall schemas.Millis // see now
 }
 
 // part is one partition that is ours.
@@ -120,7 +122,7 @@ type part struct {
 	end       int64 // of the partition, as far as known
 	ledger    Ledger
 	open      *span          // of the batch; nil: none
-	trimmed   schemas.Millis // when the ledger last was
+	trimmed   schemas.Millis // when the ledger last was, by the clock
 }
 
 // span is a partition's share of the batch. part is nil once the partition is lost.
@@ -165,13 +167,15 @@ func (a *Archive) Stats() *Stats { return &a.stats }
 // waiting does not mend. What is under way when ctx ends goes on until work ends: an
 // insert that is broken off may be carried out all the same, behind the next owner's back.
 func (a *Archive) Run(ctx, work context.Context) error {
-	a.audit.due, a.audit.sampling = a.cfg.Now()+a.cfg.AuditEvery, a.cfg.Now()+a.cfg.AuditAgain
+	now := a.now()
+	a.audit.due, a.audit.sampling = now+a.cfg.AuditEvery, now+a.cfg.AuditAgain
 	for {
 		until := a.audit.due
 		if len(a.batch) > 0 {
 			until = min(until, a.since+a.cfg.AgeMax)
 		}
-		if err := a.cfg.Log.Poll(ctx, until, &a.in); err != nil {
+		until -= a.now() // by the clock; the log goes by the wall
+		if err := a.cfg.Log.Poll(ctx, a.wall+until, &a.in); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				if failed := a.flush(work); failed != nil && work.Err() == nil {
 					return failed
@@ -184,7 +188,7 @@ func (a *Archive) Run(ctx, work context.Context) error {
 		if err := a.take(work); err != nil {
 			return err
 		}
-		now := a.cfg.Now()
+		now := a.now()
 		if a.rows.Len() >= a.cfg.RowsMax || a.rows.Size() >= a.cfg.BytesMax || len(a.batch) > 0 && now >= a.since+a.cfg.AgeMax {
 			if err := a.flush(work); err != nil {
 				return err
@@ -199,6 +203,16 @@ func (a *Archive) Run(ctx, work context.Context) error {
 			}
 		}
 	}
+}
+
+// now is the clock that intervals are measured by. It goes on as the wall does, and
+// stands still where that is set back: what has waited by then has waited, and nothing
+// waits for a time of day to come a second time.
+func (a *Archive) now() schemas.Millis {
+	wall := a.cfg.Now()
+	a.clock += max(0, wall-a.wall)
+	a.wall = wall
+	return a.clock
 }
 
 // take deals with what was polled.
@@ -274,7 +288,7 @@ func (a *Archive) collect(run *Run) {
 		}
 		if p.open == nil {
 			if len(a.batch) == 0 {
-				a.since = a.cfg.Now()
+				a.since = a.now()
 			}
 			p.open = &span{Span: Span{Partition: p.partition, First: p.committed}, part: p}
 			a.batch = append(a.batch, p.open)
@@ -309,7 +323,7 @@ func (a *Archive) flush(ctx context.Context) error {
 		for i, s := range a.batch {
 			spans[i] = s.Span
 		}
-		began := a.cfg.Now()
+		began := a.now()
 		if err := a.rows.Insert(ctx, token(spans)); err != nil {
 			if err := a.doubt(ctx, err); err != nil {
 				return err
@@ -317,9 +331,9 @@ func (a *Archive) flush(ctx context.Context) error {
 		}
 		//failpoint:archive.inserted
 		a.stats.Batches.Add(1)
-		a.stats.Last.Store(int64(a.cfg.Now()))
 		a.stats.Rows.Add(int64(rows))
-		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.cfg.Now() - began})
+		a.cfg.Report(Inserted{Rows: rows, Spans: len(spans), Took: a.now() - began})
+		a.stats.Last.Store(int64(a.wall))
 	}
 	for _, s := range a.batch {
 		if s.part != nil { // the partition was not lost

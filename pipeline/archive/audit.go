@@ -10,7 +10,7 @@ import (
 	"footfall/schemas"
 )
 
-// auditor is when the audit was where.
+// auditor is when the audit was where, by the clock.
 type auditor struct {
 	due      schemas.Millis // the next round
 	sampling schemas.Millis // the next sample is due
@@ -31,7 +31,7 @@ func (d *auditor) suspect(a *Archive) {
 			p.ledger.spans[i].checked = 0
 		}
 	}
-	d.due = min(d.due, a.cfg.Now()+schemas.Second)
+	d.due = min(d.due, a.now()+schemas.Second)
 }
 
 // target is a span of a ledger to be audited.
@@ -45,7 +45,7 @@ type target struct {
 // soon; only what mending returns is fatal.
 func (a *Archive) round(ctx context.Context) error {
 	wait := a.cfg.AuditEvery
-	defer func() { a.audit.due = a.cfg.Now() + wait }() // from its end on: one that takes longer would leave no time for what arrives
+	defer func() { a.audit.due = a.now() + wait }() // from its end on: one that takes longer would leave no time for what arrives
 	epoch, err := a.cfg.Table.Epoch(ctx)
 	if err == nil && epoch != a.audit.epoch {
 		if a.audit.epoch != "" {
@@ -94,7 +94,7 @@ func (a *Archive) round(ctx context.Context) error {
 			}
 			continue // and look again
 		}
-		e.checked = a.cfg.Now()
+		e.checked = a.now()
 		e.since = e.checked
 	}
 	a.stats.Audited.Add(int64(len(targets)))
@@ -109,7 +109,7 @@ func (a *Archive) round(ctx context.Context) error {
 // age notes how long ago the span was seen whole that was seen so longest ago, and how
 // many have rows that are too many.
 func (a *Archive) age() {
-	now := a.cfg.Now()
+	now := a.now()
 	oldest, surplus := now, int64(0)
 	for _, p := range a.parts {
 		for i := range p.ledger.spans {
@@ -123,7 +123,7 @@ func (a *Archive) age() {
 			}
 		}
 	}
-	a.stats.Oldest.Store(int64(oldest))
+	a.stats.Oldest.Store(int64(a.wall - (now - oldest)))
 	a.stats.Surplus.Store(surplus)
 }
 
@@ -137,7 +137,7 @@ func (a *Archive) trim(ctx context.Context) error {
 			turn = p
 		}
 	}
-	now := a.cfg.Now()
+	now := a.now()
 	if turn == nil || now-turn.trimmed < a.cfg.AuditAgain {
 		return nil
 	}
@@ -181,7 +181,7 @@ func (a *Archive) behead(ctx context.Context, p *part, start int64) error {
 // each has its turn, however fast others grow. more says that some of those that are left
 // over have waited for longer than there is between two rounds.
 func (a *Archive) targets() (chosen []target, more bool) {
-	now := a.cfg.Now()
+	now := a.now()
 	for _, p := range a.parts {
 		for i := range p.ledger.spans {
 			if e := &p.ledger.spans[i]; e.checked == 0 || now-e.checked >= a.cfg.AuditAgain {

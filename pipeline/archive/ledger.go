@@ -16,7 +16,7 @@ type entry struct {
 	first, next int64
 	sum         Sum
 
-	// Not committed.
+	// Not committed. Times are by the archive's clock.
 	checked schemas.Millis // when the table was last seen to have it; 0: not since it grew
 	since   schemas.Millis // the same, whether it has grown since or not; if never: when the audit first knew of it
 	extra   Sum            // what the table has besides, which has been said and only a person can remove

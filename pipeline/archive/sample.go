@@ -19,7 +19,7 @@ import (
 // One run at a time bounds what it costs, whatever the topics hold: what is wrong in few
 // places is found late, and a Comparison finds it at once.
 func (a *Archive) sample(ctx context.Context) error {
-	now := a.cfg.Now()
+	now := a.now()
 	if now < a.audit.sampling {
 		return nil
 	}
