@@ -16,7 +16,9 @@
 // a partition taken over with a span under way, rows behind the committed offset),
 // the span is mended: its records are read from the log again, its rows are read
 // back, what is missing is sent under a token never used before, and that until
-// the table has them all. There is no other way to settle a doubt.
+// the table has them all. There is no other way to settle a doubt. All wait for a table
+// that does not answer; but a partition whose log does not (it has no leader) is set
+// aside until it does, and holds up no other.
 //
 // An insert that was acknowledged is not believed for ever either: the audit
 // compares the ledgers with the table, the newest spans every few seconds and the
@@ -101,6 +103,8 @@ type Archive struct {
 	stats Stats
 
 	parts map[Partition]*part
+	aside []*aside       // partitions that wait for their logs, in the order in which they are asked
+	pause schemas.Millis // no log that gave no answer is asked again before, by the clock
 	rows  Rows           // of the batch
 	batch []*span        // of the batch, in the order in which they began
 	since schemas.Millis // when the batch began, by the clock
@@ -123,6 +127,9 @@ type part struct {
 	ledger    Ledger
 	open      *span          // of the batch; nil: none
 	trimmed   schemas.Millis // when the ledger last was, by the clock
+
+	mending mending // the span of the ledger that is mended, and how far that has come
+	silent  backoff // the log gave no answer for it
 }
 
 // span is a partition's share of the batch. part is nil once the partition is lost.
@@ -174,8 +181,11 @@ func (a *Archive) Run(ctx, work context.Context) error {
 		if len(a.batch) > 0 {
 			until = min(until, a.since+a.cfg.AgeMax)
 		}
-		until -= a.now() // by the clock; the log goes by the wall
-		if err := a.cfg.Log.Poll(ctx, a.wall+until, &a.in); err != nil {
+		for _, s := range a.aside {
+			until = min(until, a.again(&s.backoff))
+		}
+		wait := max(0, until-a.now()) // by the clock; the log goes by the wall
+		if err := a.cfg.Log.Poll(ctx, a.wall+wait, &a.in); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				if failed := a.flush(work); failed != nil && work.Err() == nil {
 					return failed
@@ -229,22 +239,23 @@ func (a *Archive) take(ctx context.Context) error {
 		}
 	}
 	for _, p := range a.in.Revoked {
-		delete(a.parts, p)
+		a.drop(p)
 	}
-	for i := range a.in.Assigned {
-		if err := a.assign(ctx, &a.in.Assigned[i]); err != nil {
-			return err
-		}
+	for _, as := range a.in.Assigned {
+		a.aside = append(a.aside, &aside{Assignment: as})
+	}
+	if err := a.ask(ctx); err != nil {
+		return err
 	}
 	for i := range a.in.Runs {
 		a.collect(&a.in.Runs[i])
 	}
 	lag := int64(0)
-	for _, p := range a.parts {
+	for p := range a.ours {
 		lag += max(0, p.end-p.next)
 	}
 	a.stats.Lag.Store(lag)
-	a.stats.Partitions.Store(int64(len(a.parts)))
+	a.stats.Partitions.Store(int64(len(a.parts) + len(a.aside)))
 	return nil
 }
 
@@ -257,19 +268,14 @@ func (a *Archive) lose(ctx context.Context, lost []Partition) error {
 		if pt := a.parts[p]; pt != nil && pt.open != nil {
 			pt.open.part, given = nil, true
 		}
-		delete(a.parts, p)
+		a.drop(p)
 	}
 	if !given {
 		return nil
 	}
 	a.rows.Reset()
-	for _, s := range a.batch {
-		if s.part == nil {
-			continue
-		}
-		if _, err := a.mend(ctx, s.Partition, s.First, s.Next); err != nil {
-			return err
-		}
+	if err := a.mendBatch(ctx); err != nil {
+		return err
 	}
 	return a.flush(ctx)
 }
@@ -278,7 +284,12 @@ func (a *Archive) lose(ctx context.Context, lost []Partition) error {
 func (a *Archive) collect(run *Run) {
 	p := a.parts[run.Partition]
 	if p == nil {
-		return // lost since
+		for _, s := range a.aside { // else it is lost since
+			if n := len(run.Records); n > 0 && s.Partition == run.Partition {
+				s.polled = max(s.polled, run.Records[n-1].Offset+1)
+			}
+		}
+		return
 	}
 	p.end = max(p.end, run.End)
 	for i := range run.Records {
@@ -361,15 +372,7 @@ func (a *Archive) doubt(ctx context.Context, reason error) error {
 	a.audit.suspect(a)
 	a.cfg.Report(Doubted{Spans: len(a.batch), Err: reason})
 	//failpoint:archive.doubted
-	for _, s := range a.batch {
-		if s.part == nil {
-			continue
-		}
-		if _, err := a.mend(ctx, s.Partition, s.First, s.Next); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.mendBatch(ctx)
 }
 
 // commit writes the marks of the batch's partitions: with their spans under way,
@@ -404,9 +407,7 @@ func (a *Archive) write(ctx context.Context, marks []Commit) (lost []Partition, 
 // retry does f until it succeeds, ctx ends, or it fails fatally; it waits longer
 // and longer between attempts, and reports each failure.
 func (a *Archive) retry(ctx context.Context, what string, f func() error) error {
-	const shortest, longest = 100, 10 * schemas.Second
-	wait := schemas.Millis(shortest)
-	for attempt := 1; ; attempt++ {
+	for again := (backoff{}); ; {
 		err := f()
 		if err == nil {
 			return nil
@@ -414,14 +415,14 @@ func (a *Archive) retry(ctx context.Context, what string, f func() error) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if fatal := (*FatalError)(nil); errors.As(err, &fatal) || errors.Is(err, ErrGone) {
+		if final(err) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
+		again.failed(a.now())
 		a.stats.Retries.Add(1)
-		a.cfg.Report(Waiting{What: what, Err: err, Attempt: attempt, Wait: wait})
-		if err := a.cfg.Sleep(ctx, wait); err != nil {
+		a.cfg.Report(Waiting{What: what, Err: err, Attempt: again.attempt, Wait: again.wait})
+		if err := a.cfg.Sleep(ctx, again.wait); err != nil {
 			return err
 		}
-		wait = min(2*wait, longest)
 	}
 }

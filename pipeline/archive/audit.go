@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"footfall/schemas"
@@ -26,7 +25,7 @@ const (
 // suspect makes every span one that must be looked at soon: something has happened
 // that may have made the server lose rows.
 func (d *auditor) suspect(a *Archive) {
-	for _, p := range a.parts {
+	for p := range a.ours {
 		for i := range p.ledger.spans {
 			p.ledger.spans[i].checked = 0
 		}
@@ -86,9 +85,14 @@ func (a *Archive) round(ctx context.Context) error {
 		}
 		known := e.sum
 		known.plus(e.extra)
-		if sums[i] != known {
-			wrong++
-			a.cfg.Report(Differed{Span: Span{t.part.partition, e.first, e.next, e.sum}, Got: sums[i]})
+		if sums[i] != known || e.wrong {
+			if a.now() < a.again(&t.part.silent) {
+				continue // since this round began
+			}
+			if !e.wrong {
+				wrong++
+				a.cfg.Report(Differed{Span: Span{t.part.partition, e.first, e.next, e.sum}, Got: sums[i]})
+			}
 			if err := a.repair(ctx, t); err != nil {
 				return err
 			}
@@ -111,7 +115,7 @@ func (a *Archive) round(ctx context.Context) error {
 func (a *Archive) age() {
 	now := a.now()
 	oldest, surplus := now, int64(0)
-	for _, p := range a.parts {
+	for p := range a.ours {
 		for i := range p.ledger.spans {
 			e := &p.ledger.spans[i]
 			if e.since == 0 {
@@ -143,7 +147,8 @@ func (a *Archive) trim(ctx context.Context) error {
 	}
 	start, _, err := a.cfg.Log.Bounds(ctx, turn.partition)
 	if err != nil {
-		return ctx.Err() // the next round asks again
+		turn.trimmed = now // it may have no leader, and the others their turns
+		return ctx.Err()
 	}
 	turn.ledger.trim(start)
 	if err := a.behead(ctx, turn, start); err != nil {
@@ -184,7 +189,11 @@ func (a *Archive) targets() (chosen []target, more bool) {
 	now := a.now()
 	for _, p := range a.parts {
 		for i := range p.ledger.spans {
-			if e := &p.ledger.spans[i]; e.checked == 0 || now-e.checked >= a.cfg.AuditAgain {
+			e := &p.ledger.spans[i]
+			if e.wrong && now < a.again(&p.silent) {
+				continue // it would have the first turn each time, and can't be mended
+			}
+			if e.checked == 0 || now-e.checked >= a.cfg.AuditAgain {
 				chosen = append(chosen, target{p, e})
 			}
 		}
@@ -206,28 +215,32 @@ func (a *Archive) targets() (chosen []target, more bool) {
 }
 
 // repair mends a span whose rows are not the ledger's, or not the log's. What the log no
-// longer has can only be reported, and rows too many are left: a person must look.
+// longer has can only be reported, and rows too many are left: a person must look. Where the
+// log gives no answer, a later round asks again.
 func (a *Archive) repair(ctx context.Context, t target) error {
 	p, e := t.part, t.entry
-	var start int64
-	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", p.partition.Topic, p.partition.Number), func() (err error) {
-		start, _, err = a.cfg.Log.Bounds(ctx, p.partition)
-		return err
-	})
-	if err != nil {
-		return err
-	}
+	start, _, err := a.bounds(ctx, p.partition)
 	from := min(max(start, e.first), e.next)
-	var want Sum
-	if from < e.next { // else the log has nothing of it any more, and may say so for ever
-		want, err = a.mend(ctx, p.partition, from, e.next)
+	m := &p.mending
+	if err == nil {
+		if m.first != from || m.at > e.next { // else it goes on
+			*m = mending{first: from, at: from}
+		}
+		if m.next = e.next; from < e.next { // else the log has nothing of it any more, and may say so for ever
+			err = a.mend(ctx, p.partition, m)
+		}
 	}
 	switch {
+	case a.unheard(err, &p.silent):
+		e.wrong, e.checked = true, 0
+		return nil
 	case errors.Is(err, ErrGone):
 		return nil // retention was faster: the next round knows the new beginning
 	case err != nil:
 		return err
 	}
+	want := m.sum
+	p.mending, p.silent, e.wrong = mending{}, backoff{}, false
 	if from > e.first {
 		gone := Span{p.partition, e.first, from, Sum{e.sum.Rows - want.Rows, e.sum.Hash - want.Hash}}
 		if left, err := a.cfg.Table.Sums(ctx, []Span{gone}); err == nil && left[0] != gone.Sum {

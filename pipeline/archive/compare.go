@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,7 +225,7 @@ func (c *Comparison) look(ctx context.Context, span Span) error {
 	missing := seen.missing
 	if c.cfg.Mend && seen.unsent > 0 {
 		before := c.mends.stats.Mended.Load()
-		if _, err := c.mends.mend(ctx, span.Partition, seen.from, seen.to+1); err != nil {
+		if err := c.mend(ctx, span.Partition, seen.from, seen.to+1); err != nil {
 			return err
 		}
 		c.out.Mended += c.mends.stats.Mended.Load() - before
@@ -253,6 +254,20 @@ func (c *Comparison) look(ctx context.Context, span Span) error {
 	c.out.Refused += seen.refused
 	c.out.Taken += seen.taken
 	return nil
+}
+
+// mend makes the table have every row of a span. It waits for the log, too: nothing else of
+// the share can be compared meanwhile.
+func (c *Comparison) mend(ctx context.Context, p Partition, first, next int64) (failed error) {
+	m := mending{first: first, at: first, next: next}
+	err := c.mends.retry(ctx, fmt.Sprintf("mend %s/%d", p.Topic, p.Number), func() error {
+		failed = c.mends.mend(ctx, p, &m)
+		if none, ok := errors.AsType[*unanswered](failed); ok {
+			return none
+		}
+		return nil
+	})
+	return cmp.Or(err, failed)
 }
 
 // name keeps a finding, as far as there is room.

@@ -314,6 +314,66 @@ func TestCompareAfterFaults(t *testing.T) {
 	}
 }
 
+// A comparison whose mending gets no answer, from the table or from the log, waits as often
+// as Sleep allows, and not as often again.
+func TestCompareGivesUp(t *testing.T) {
+	for _, who := range []string{"table", "log"} {
+		w := calmWorld(3)
+		p := w.partitions()[0]
+		w.table.Each(p, func(r archive.Row, _ int) { w.set(p, r, 0) })
+		reads, sleeps := 0, 0
+		enough := errors.New("enough")
+		d := &doubtful{Table: w.Table, settle: func() {}, insert: func(_ int, do func() error) error {
+			if who == "table" {
+				return errors.New("no answer")
+			}
+			return do()
+		}}
+		c := archive.NewComparison(archive.CompareConfig{
+			Config: archive.Config{
+				Log: reader{w.world, func() error {
+					if reads++; reads > 1 && who == "log" {
+						return errors.New("no leader")
+					}
+					return nil
+				}},
+				Now: func() schemas.Millis { return w.now },
+				Sleep: func(context.Context, schemas.Millis) error {
+					if sleeps++; sleeps%3 == 0 {
+						return enough
+					}
+					return nil
+				},
+			},
+			Table: unsure{w, d}, Mend: true,
+		})
+		if _, err := c.Compare(t.Context(), w.shares()[0]); !errors.Is(err, enough) || sleeps != 3 {
+			t.Errorf("no answer from the %s: got %v after %d waits, want it to give up after 3", who, err, sleeps)
+		}
+	}
+}
+
+// reader is a log that may not be read.
+type reader struct {
+	*world
+	fails func() error
+}
+
+func (r reader) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
+	if err := r.fails(); err != nil {
+		return err
+	}
+	return r.world.Read(ctx, p, first, next, each)
+}
+
+// unsure is an audited table whose inserts answer as d says.
+type unsure struct {
+	*audited
+	d *doubtful
+}
+
+func (u unsure) Rows() archive.Rows { return u.d.Rows() }
+
 // Retention deletes what is about to be read: it is counted, and the rest compared.
 func TestCompareOvertaken(t *testing.T) {
 	w := calmWorld(3)

@@ -23,7 +23,8 @@ type Record struct {
 }
 
 // Log is the topics, as one member of the archive's consumer group sees them.
-// Records are committed ones, and the markers of transactions among them.
+// Records are committed ones, and the markers of transactions among them. Where Bounds or
+// Read fails, but for ErrGone or a *FatalError, that partition is asked again later.
 type Log interface {
 	// Poll waits until there is something to report, until at the latest, and fills
 	// into, reusing its memory. Records of a partition come in offset order, from

@@ -19,6 +19,7 @@ type entry struct {
 	// Not committed. Times are by the archive's clock.
 	checked schemas.Millis // when the table was last seen to have it; 0: not since it grew
 	since   schemas.Millis // the same, whether it has grown since or not; if never: when the audit first knew of it
+	wrong   bool           // it differs, which has been said, and is not mended, because the log gave no answer
 	extra   Sum            // what the table has besides, which has been said and only a person can remove
 }
 
@@ -59,6 +60,7 @@ func (l *Ledger) merge() {
 	a.next, a.checked, a.since = b.next, min(a.checked, b.checked), min(a.since, b.since)
 	a.sum.plus(b.sum)
 	a.extra.plus(b.extra)
+	a.wrong = a.wrong || b.wrong
 	l.spans = append(l.spans[:best+1], l.spans[best+2:]...)
 }
 

@@ -1,76 +1,97 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 )
 
-// assign takes a partition over. Whatever may be in the table behind the committed
-// offset is settled first: what the commit says was under way, and what is there
-// although no commit says so (the commits have expired, or were moved by hand).
-func (a *Archive) assign(ctx context.Context, as *Assignment) error {
-	p := &part{partition: as.Partition, epoch: as.Epoch}
-	var after, start int64
-	err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
-		if start, p.end, err = a.cfg.Log.Bounds(ctx, as.Partition); err != nil {
+// takeUp makes a partition one that is copied. Whatever may be in the table behind the
+// committed offset is settled first: what the commit says was under way, and what is there
+// although no commit says so (the commits have expired, or were moved by hand). Where that
+// ends with an *unanswered, it may be tried again and goes on from there.
+func (a *Archive) takeUp(ctx context.Context, s *aside) error {
+	if s.part == nil {
+		if err := a.look(ctx, s); err != nil {
 			return err
 		}
-		p.committed = start
-		if as.Committed {
-			p.committed = as.Next
-		}
+	}
+	p, doubt := s.part, &s.doubt
+	doubt.next = max(doubt.next, s.polled)
+	if doubt.next == p.committed {
+		return nil
+	}
+	if err := a.mend(ctx, p.partition, doubt); err != nil {
+		return err
+	}
+	//failpoint:archive.mended
+	p.ledger.add(p.committed, doubt.next, doubt.sum, a.cfg.SealRows)
+	p.committed, p.next = doubt.next, doubt.next
+	m := Mark{Ledger: p.ledger}
+	lost, err := a.write(ctx, []Commit{{p.partition, p.epoch, p.committed, m.Encode(p.committed)}})
+	if len(lost) > 0 {
+		return errLost
+	}
+	return err
+}
+
+// look finds out where a partition stands that was assigned.
+func (a *Archive) look(ctx context.Context, s *aside) error {
+	p := &part{partition: s.Partition, epoch: s.Epoch}
+	start, end, err := a.bounds(ctx, p.partition)
+	if err != nil {
+		return err
+	}
+	p.committed = start
+	if s.Committed {
+		p.committed = s.Next
+	}
+	var after int64
+	err = a.retry(ctx, fmt.Sprintf("look for rows of %s/%d", p.partition.Topic, p.partition.Number), func() (err error) {
 		if err := a.cfg.Table.Settle(ctx); err != nil {
 			return err
 		}
-		after, err = a.cfg.Table.After(ctx, as.Partition, p.committed)
+		after, err = a.cfg.Table.After(ctx, p.partition, p.committed)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	mark, err := ParseMark(as.Metadata, p.committed)
-	if err != nil {
-		// It only makes the audit forget: what is in the table is looked up anyway.
-		a.cfg.Report(Forgotten{Partition: as.Partition, Err: err})
-	}
+	mark, unreadable := ParseMark(s.Metadata, p.committed)
 	p.ledger = mark.Ledger
 	doubtful := after
 	if mark.UnderWay {
 		doubtful = max(doubtful, mark.Next)
 	}
-	if max(p.committed, doubtful) > p.end { // which was asked for before the others were: it may have grown
-		err := a.retry(ctx, fmt.Sprintf("look at %s/%d", as.Partition.Topic, as.Partition.Number), func() (err error) {
-			start, p.end, err = a.cfg.Log.Bounds(ctx, as.Partition)
-			return err
-		})
-		if err != nil {
+	if max(p.committed, doubtful) > end { // which was asked for before the others were: it may have grown
+		if start, end, err = a.bounds(ctx, p.partition); err != nil {
 			return err
 		}
 	}
+	p.end = end
 	if err := inLog(p, start, doubtful); err != nil {
 		return err
 	}
-	p.next = p.committed
+	if unreadable != nil {
+		// It only makes the audit forget: what is in the table is looked up anyway.
+		a.cfg.Report(Forgotten{Partition: p.partition, Err: unreadable})
+	}
+	s.part, s.doubt = p, mending{first: p.committed, at: p.committed, next: p.committed}
 	if doubtful > p.committed {
 		a.stats.Doubts.Add(1)
-		a.cfg.Report(TakenOver{Partition: as.Partition, First: p.committed, Next: doubtful})
+		a.cfg.Report(TakenOver{Partition: p.partition, First: p.committed, Next: doubtful})
 		//failpoint:archive.taken-over
-		sum, err := a.mend(ctx, p.partition, p.committed, doubtful)
-		if err != nil {
-			return err
-		}
-		//failpoint:archive.mended
-		p.ledger.add(p.committed, doubtful, sum, a.cfg.SealRows)
-		p.committed, p.next = doubtful, doubtful
-		m := Mark{Ledger: p.ledger}
-		lost, err := a.write(ctx, []Commit{{p.partition, p.epoch, p.committed, m.Encode(p.committed)}})
-		if err != nil || len(lost) > 0 {
-			return err
-		}
+		s.doubt.next = doubtful
 	}
-	p.since = p.committed
-	a.parts[as.Partition] = p
+	p.next, p.since = s.doubt.next, s.doubt.next
 	return nil
+}
+
+// bounds asks how far a partition's log reaches.
+func (a *Archive) bounds(ctx context.Context, p Partition) (start, end int64, err error) {
+	asked := a.now()
+	start, end, err = a.cfg.Log.Bounds(ctx, p)
+	return start, end, a.answer(ctx, fmt.Sprintf("look at %s/%d", p.Topic, p.Number), asked, err)
 }
 
 // inLog refuses a partition whose log does not have what was committed, or not
@@ -89,27 +110,43 @@ func inLog(p *part, start, doubtful int64) error {
 	return nil
 }
 
-// mend makes the table have every row of a span, and returns their sum. It reads
-// the records again and sends what a read-back does not find, until it finds
-// everything. It waits as long as it takes, and first for what is under way: an insert
-// that gave no answer may still be carried out, and its rows would be there twice.
-func (a *Archive) mend(ctx context.Context, p Partition, first, next int64) (Sum, error) {
-	var sum Sum
-	at := first
-	err := a.retry(ctx, fmt.Sprintf("mend %s/%d offsets %d to %d", p.Topic, p.Number, first, next-1), func() error {
+// mending is a span that is made whole in the table: every row of first <= offset < at is
+// there, and adds up to sum.
+type mending struct {
+	first, at, next int64
+	sum             Sum
+}
+
+// mend makes the table have every row of a span. It reads the records again and sends what
+// a read-back does not find, until it finds everything. It waits for the table as long as it
+// takes, and first for what is under way: an insert that gave no answer may still be carried
+// out, and its rows would be there twice. Where the log does not answer it ends with an
+// *unanswered, and goes on from there when it is called again.
+func (a *Archive) mend(ctx context.Context, p Partition, m *mending) error {
+	what := fmt.Sprintf("mend %s/%d offsets %d to %d", p.Topic, p.Number, m.first, m.next-1)
+	var silence error
+	err := a.retry(ctx, what, func() error {
 		if err := a.cfg.Table.Settle(ctx); err != nil {
 			return err
 		}
-		return a.cfg.Log.Read(ctx, p, at, next, func(run []Record) error {
+		var table error
+		asked := a.now()
+		err := a.cfg.Log.Read(ctx, p, m.at, m.next, func(run []Record) error {
 			s, err := a.mendRun(ctx, p, run)
 			if err == nil { // else this run is read again
-				sum.plus(s)
-				at = run[len(run)-1].Offset + 1
+				m.sum.plus(s)
+				m.at = run[len(run)-1].Offset + 1
 			}
+			table, asked = err, a.now()
 			return err
 		})
+		if err != nil && table == nil {
+			silence = a.answer(ctx, what, asked, err)
+			return nil
+		}
+		return err
 	})
-	return sum, err
+	return cmp.Or(err, silence)
 }
 
 // mendRun makes the table have the rows of a run of records. Rows that were sent and

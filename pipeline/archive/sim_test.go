@@ -36,6 +36,8 @@ type world struct {
 	snatched  []archive.Partition         // lost since the last poll, as a commit has said
 	behind    []string                    // what was sent of those
 	calm      int                         // polls since the log was read
+	silent    map[archive.Partition]int   // those without a leader, and for how many polls yet
+	unheard   schemas.Millis              // when the log last gave no answer
 
 	table *sim.Table
 
@@ -50,9 +52,9 @@ type world struct {
 
 func newWorld(seed uint64) *world {
 	w := &world{
-		Rand: rand.New(rand.NewPCG(seed, 7)), now: 1_000_000,
+		Rand: rand.New(rand.NewPCG(seed, 7)), now: 100 * schemas.Day,
 		records: map[archive.Partition][]archive.Record{}, start: map[archive.Partition]int64{}, committed: map[archive.Partition]archive.Commit{},
-		faults: true,
+		silent: map[archive.Partition]int{}, faults: true,
 	}
 	w.table = &sim.Table{Dice: w.Rand, Chance: w.tableFault, Gives: func(_ archive.Partition, r *archive.Record) bool { return gives(r) }}
 	w.kills, w.forgets = 1+w.IntN(12), w.IntN(5) == 0
@@ -100,6 +102,9 @@ func (w *world) kill() {
 	}
 }
 
+// mute says whether a partition has no leader.
+func (w *world) mute(p archive.Partition) bool { return w.faults && w.silent[p] > 0 }
+
 // tableFault says whether something goes wrong with the table. Kills of its server
 // are bounded like those of the process.
 func (w *world) tableFault(fault string, oneIn int) bool {
@@ -118,6 +123,14 @@ func (w *world) tableFault(fault string, oneIn int) bool {
 func (w *world) Poll(_ context.Context, until schemas.Millis, into *archive.Batch) error {
 	*into = archive.Batch{}
 	w.kill()
+	for _, p := range w.partitions() {
+		if w.silent[p]--; w.silent[p] < 0 && w.chance(200) {
+			w.silent[p] = w.IntN(60)
+		}
+	}
+	if w.chance(200) {
+		w.now -= schemas.Millis(w.IntN(int(schemas.Hour)))
+	}
 	for _, p := range w.revoked {
 		delete(w.owned, p)
 	}
@@ -159,7 +172,7 @@ func (w *world) Poll(_ context.Context, until schemas.Millis, into *archive.Batc
 			read = false
 			continue
 		}
-		if w.IntN(3) == 0 || slices.Contains(w.revoked, p) {
+		if w.IntN(3) == 0 || slices.Contains(w.revoked, p) || w.mute(p) {
 			continue
 		}
 		run := w.from(p, at, w.end(p))
@@ -184,7 +197,7 @@ func (w *world) Poll(_ context.Context, until schemas.Millis, into *archive.Batc
 		if w.faults || w.calm == 0 {
 			w.faults, w.table.Clean = false, 0 // calm: let the audit find the rest
 		}
-		if w.calm++; w.calm > 30 && w.table.Clean >= 3 || w.calm > 200 {
+		if w.calm++; w.calm > 30 && w.table.Clean >= 3 && w.now > w.unheard+15*schemas.Second || w.calm > 200 {
 			return errEnough
 		}
 	}
@@ -259,7 +272,8 @@ func (r *watchedRows) Insert(ctx context.Context, token string) error {
 }
 
 func (w *world) Bounds(_ context.Context, p archive.Partition) (start, end int64, err error) {
-	if w.chance(20) {
+	if w.chance(20) || w.mute(p) {
+		w.unheard = w.now
 		return 0, 0, errors.New("bounds: no answer")
 	}
 	return w.start[p], w.end(p), nil
@@ -272,7 +286,8 @@ func (w *world) Read(_ context.Context, p archive.Partition, first, next int64, 
 	}
 	for rs := w.from(p, first, next); len(rs) > 0; {
 		n := 1 + w.IntN(min(len(rs), 30))
-		if w.chance(20) {
+		if w.chance(20) || w.mute(p) {
+			w.unheard = w.now
 			return errors.New("read: no answer")
 		}
 		if err := each(rs[:n]); err != nil {

@@ -316,8 +316,8 @@ func outerMutants() []mutant {
 		},
 		{
 			"the archive: the audit believes everything", "pipeline/archive/audit.go",
-			"if sums[i] != known {",
-			"if sums[i] != known && !ON {", archiveSeeds(),
+			"if sums[i] != known || e.wrong {",
+			"if (sums[i] != known || e.wrong) && !ON {", archiveSeeds(),
 		},
 		{
 			"the archive: what was mended is taken twice", "pipeline/archive/archive.go",
@@ -358,6 +358,21 @@ func outerMutants() []mutant {
 			"the archive: mends beside what is under way", "pipeline/archive/mend.go",
 			"func() error {\n\t\tif err := a.cfg.Table.Settle(ctx); err != nil {",
 			"func() error {\n\t\tsettle := a.cfg.Table.Settle\n\t\tif ON {\n\t\t\tsettle = func(context.Context) error { return nil }\n\t\t}\n\t\tif err := settle(ctx); err != nil {", test("pipeline/archive", "TestDoubtWaitsForWhatIsUnderWay"),
+		},
+		{
+			"the archive: intervals end when the wall says so", "pipeline/archive/archive.go",
+			"\ta.clock += max(0, wall-a.wall)\n",
+			"\tif a.clock += max(0, wall-a.wall); ON {\n\t\ta.clock = wall\n\t}\n", test("pipeline/archive", "TestClockSetBack"),
+		},
+		{
+			"the archive: all wait for a log that does not answer", "pipeline/archive/mend.go",
+			"\t\tif err != nil && table == nil {\n",
+			"\t\tif err != nil && table == nil && !ON {\n", test("pipeline/archive", "TestPartitionWithoutLeader"),
+		},
+		{
+			"the archive: what was polled of a partition that was set aside is forgotten", "pipeline/archive/mend.go",
+			"\tdoubt.next = max(doubt.next, s.polled)\n",
+			"\tif !ON {\n\t\tdoubt.next = max(doubt.next, s.polled)\n\t}\n", test("pipeline/archive", "TestPartitionWithoutLeader"),
 		},
 		{
 			"the archive: present rows of other hashes will do", "pipeline/archive/mend.go",
