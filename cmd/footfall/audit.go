@@ -226,12 +226,16 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 		}
 	}
 	show := newAuditBar(progress, plan.Offsets)
-	found, err := a.Compare(ctx, plan, clickhouse.AuditOptions{Mend: o.mend, Quick: o.quick, Progress: show.add})
+	found, failed, err := compareShares(ctx, plan.Shares, func(shares []archive.Share) ([]*archive.Compared, error) {
+		part := clickhouse.AuditPlan{Shares: shares}
+		return a.Compare(ctx, &part, clickhouse.AuditOptions{Mend: o.mend, Quick: o.quick, Progress: show.add})
+	})
 	show.end()
 	if err != nil {
 		return nil, remedied(kafka.Unreadable(err))
 	}
 	r := newAuditReport(c, plan, found, o)
+	r.incomplete(found, failed)
 	if o.chains == "yes" || o.chains == "auto" && o.whole() {
 		if err := r.check(ctx, c, cl, a); err != nil { // what was compared, and mended, is told all the same
 			r.Unchecked = remedied(err).Error()
@@ -240,6 +244,61 @@ func (o *auditOptions) audit(ctx context.Context, c *Config, sel clickhouse.Audi
 	}
 	r.Seconds = math.Round(time.Since(began).Seconds()*1000) / 1000
 	return r, nil
+}
+
+// failuresMax is how many partitions in a row may fail before an audit leaves out
+// those that are left: each may take half a minute to fail.
+const failuresMax = 3
+
+// compareShares compares shares. One that can't be read ends what is under way of the others
+// too: they go on from there, one at a time, and what was found is kept. failed has an error
+// for each that was not compared whole; where none was, and nothing was found, err is one.
+func compareShares(ctx context.Context, shares []archive.Share, compare func([]archive.Share) ([]*archive.Compared, error)) (found []*archive.Compared, failed []error, err error) {
+	found, first := compare(shares)
+	failed = make([]error, len(shares))
+	if first == nil {
+		return found, failed, nil
+	}
+	nothing, inRow, last := true, 0, first
+	for i, rest := range shares {
+		if f := found[i]; f == nil {
+			found[i] = &archive.Compared{Share: rest, Until: rest.First}
+		} else if rest = f.Rest(); rest.First == rest.Next {
+			nothing, inRow = false, 0
+			continue
+		}
+		if inRow == failuresMax {
+			failed[i] = fmt.Errorf("left out after others had failed: %w", last)
+			continue
+		}
+		more, err := compare([]archive.Share{rest})
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		if more[0] != nil {
+			found[i].Join(more[0])
+		}
+		nothing = nothing && err != nil && found[i].Spans == 0
+		if failed[i] = err; err == nil {
+			inRow = 0
+		} else {
+			inRow, last = inRow+1, err
+		}
+	}
+	if nothing {
+		return nil, nil, first
+	}
+	return found, failed, nil
+}
+
+// incomplete notes which partitions were not compared whole.
+func (r *auditReport) incomplete(found []*archive.Compared, failed []error) {
+	for i, err := range failed {
+		if err != nil {
+			r.Parts[i].Next, r.Parts[i].Error = found[i].Until, remedied(kafka.Unreadable(err)).Error()
+			r.Wrong++
+		}
+	}
 }
 
 // check looks at the chains.
@@ -333,7 +392,8 @@ type auditPart struct {
 	Taken     int64  `json:"accepted_before"`  // a row, though today's contract refuses the record
 	Beyond    int64  `json:"beyond_retention"` // rows
 	Deleted   int64  `json:"deleted_meanwhile"`
-	Behind    int64  `json:"not_archived"` // offsets
+	Behind    int64  `json:"not_archived"`    // offsets
+	Error     string `json:"error,omitempty"` // why what comes after next was not compared
 }
 
 // auditFinding names offsets of which the same is to be said.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,78 @@ func auditsHarm(t *testing.T, broker string) {
 	h.audit(false, "--topic", h.conf.Kafka.Topics.Events, "--offsets", "0-200", "--quick")
 	report, _ := h.judge(false)
 	t.Logf("%d applied; %d rows were missing and sent", report.Applied, missing)
+}
+
+// What can't be compared of one partition takes nothing from the others: they are compared to
+// their ends, and all that was found is told. Where nothing answers, that is the error.
+func TestAuditBesideAPartitionWithoutALeader(t *testing.T) {
+	leaderless := errors.New("no leader")
+	for _, c := range []struct {
+		bad  []int32
+		told []int64 // up to which offset each was compared; nil: the error alone
+		left int     // out
+	}{
+		{nil, []int64{100, 100, 100, 100, 100, 100, 100, 100}, 0},
+		{[]int32{0}, []int64{40, 100, 100, 100, 100, 100, 100, 100}, 0},
+		{[]int32{0, 2, 3, 7}, []int64{40, 100, 40, 40, 100, 100, 100, 40}, 0},
+		{[]int32{1, 2, 3, 4}, []int64{100, 40, 40, 40, 0, 0, 0, 0}, 4},
+		{[]int32{0, 1, 2, 3, 4, 5, 6, 7}, nil, 0},
+	} {
+		var shares []archive.Share
+		for n := range int32(8) {
+			shares = append(shares, archive.Share{Partition: archive.Partition{Topic: "events", Number: n}, Next: 100})
+		}
+		// compare comes to offset 40 of what is bad, and not on, and ends with the first of these;
+		// those behind it were not begun, the one before it had come to offset 70.
+		compare := func(shares []archive.Share) (found []*archive.Compared, err error) {
+			found = make([]*archive.Compared, len(shares))
+			for i, s := range shares {
+				f := &archive.Compared{Share: s, Until: s.Next}
+				if slices.Contains(c.bad, s.Partition.Number) {
+					f.Until, err = 40, leaderless
+				}
+				if c.told == nil {
+					return found, leaderless
+				}
+				f.Missing = f.Until - f.First
+				f.Spans = (f.Missing + 9) / 10
+				if found[i] = f; err == nil {
+					continue
+				}
+				if i > 0 {
+					found[i-1].Until, found[i-1].Missing = 70, 70
+				}
+				return found, err
+			}
+			return found, nil
+		}
+		found, failed, err := compareShares(t.Context(), shares, compare)
+		if c.told == nil {
+			if !errors.Is(err, leaderless) {
+				t.Errorf("without %v: got %v, want that there is no leader", c.bad, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("without %v: %v", c.bad, err)
+		}
+		r := newAuditReport(defaultConfig(), &clickhouse.AuditPlan{}, found, &auditOptions{})
+		r.incomplete(found, failed)
+		var told []int64
+		left := 0
+		for i, p := range r.Parts {
+			told = append(told, p.Next)
+			if p.Missing != p.Next || (p.Error == "") != (p.Next == 100) {
+				t.Errorf("without %v: partition %d: got %d missing and %q, want all up to %d", c.bad, i, p.Missing, p.Error, p.Next)
+			}
+			if strings.HasPrefix(p.Error, "left out") {
+				left++
+			}
+		}
+		if d := cmp.Diff(c.told, told); d != "" || left != c.left {
+			t.Errorf("without %v: %d were left out, want %d; (-want +got):\n%s", c.bad, left, c.left, d)
+		}
+	}
 }
 
 func TestAuditText(t *testing.T) {

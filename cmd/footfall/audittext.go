@@ -15,6 +15,12 @@ import (
 func (r *auditReport) print(out io.Writer) error {
 	var b strings.Builder
 	r.printParts(&b)
+	for i := range r.Parts {
+		if p := &r.Parts[i]; p.Error != "" {
+			fmt.Fprintf(&b, "!   %s/%d was not compared from offset %d on: %s\n    footfall audit --topic %s --partition %d --offsets %d-\n",
+				p.Topic, p.Partition, p.Next, p.Error, p.Topic, p.Partition, p.Next)
+		}
+	}
 	for i := range r.Findings {
 		r.Findings[i].print(&b)
 	}

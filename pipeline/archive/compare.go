@@ -81,6 +81,28 @@ type Compared struct {
 	Deleted int64 // offsets that retention deleted while they were looked for
 
 	Findings []Finding // at most findingsMax
+
+	Until int64 // what comes before it was compared: Next, unless an error ended it
+}
+
+// Rest is what is left to compare of a share after an error.
+func (c *Compared) Rest() Share {
+	rest := c.Share
+	rest.First, rest.Stock = c.Until, Stock{} // rows outside the log were counted before all
+	return rest
+}
+
+// Join adds what was found of the rest.
+func (c *Compared) Join(rest *Compared) {
+	for to, more := range map[*int64]int64{
+		&c.Spans: rest.Spans, &c.Records: rest.Records, &c.Rows: rest.Rows, &c.Missing: rest.Missing, &c.Mended: rest.Mended, &c.Unmended: rest.Unmended,
+		&c.Doubled: rest.Doubled, &c.Different: rest.Different, &c.Foreign: rest.Foreign, &c.Copies: rest.Copies,
+		&c.Refused: rest.Refused, &c.Taken: rest.Taken, &c.Beyond: rest.Beyond, &c.Deleted: rest.Deleted,
+	} {
+		*to += more
+	}
+	c.Findings = append(c.Findings, rest.Findings[:min(len(rest.Findings), findingsMax-len(c.Findings))]...)
+	c.Until = rest.Until
 }
 
 // Wrong is how many offsets are not as they should be.
@@ -110,11 +132,12 @@ type Finding struct {
 // findingsMax bounds what is named of a share; the rest is counted.
 const findingsMax = 100
 
-// Compare compares a share.
+// Compare compares a share. With an error it returns what it has found until then, nil if
+// nothing was compared.
 func (c *Comparison) Compare(ctx context.Context, s Share) (*Compared, error) {
 	c.at, c.out = s, Compared{Share: s}
 	if err := c.outside(ctx); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("compare %s/%d: %w", s.Partition.Topic, s.Partition.Number, err)
 	}
 	c.begin(s.First)
 	for c.first < s.Next {
@@ -125,10 +148,13 @@ func (c *Comparison) Compare(ctx context.Context, s Share) (*Compared, error) {
 			err = c.settle(ctx, s.Next)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("compare %s/%d: %w", s.Partition.Topic, s.Partition.Number, err)
+			out := c.out
+			out.Until = c.first
+			return &out, fmt.Errorf("compare %s/%d: %w", s.Partition.Topic, s.Partition.Number, err)
 		}
 	}
 	out := c.out
+	out.Until = s.Next
 	return &out, nil
 }
 
@@ -203,13 +229,13 @@ func (c *Comparison) settle(ctx context.Context, next int64) error {
 	if err != nil {
 		return err
 	}
-	c.out.Spans++
-	c.out.Records += c.want.Rows
 	if tallies[0] == c.want {
 		c.out.Rows += c.want.Rows
 	} else if err := c.look(ctx, span); err != nil {
 		return err
 	}
+	c.out.Spans++
+	c.out.Records += c.want.Rows
 	c.cfg.Progress(next - c.first)
 	c.begin(next)
 	return nil
@@ -225,10 +251,11 @@ func (c *Comparison) look(ctx context.Context, span Span) error {
 	missing := seen.missing
 	if c.cfg.Mend && seen.unsent > 0 {
 		before := c.mends.stats.Mended.Load()
-		if err := c.mend(ctx, span.Partition, seen.from, seen.to+1); err != nil {
+		err := c.mend(ctx, span.Partition, seen.from, seen.to+1)
+		c.out.Mended += c.mends.stats.Mended.Load() - before
+		if err != nil {
 			return err
 		}
-		c.out.Mended += c.mends.stats.Mended.Load() - before
 		again, err := c.inspect(ctx, span)
 		if err != nil {
 			return err

@@ -233,6 +233,50 @@ func TestCompareFindsDamage(t *testing.T) {
 	}
 }
 
+// failing is an audited world that gives no answer now and then.
+type failing struct{ *audited }
+
+func (w failing) Tallies(ctx context.Context, spans []archive.Span, contents bool) ([]archive.Tally, error) {
+	if w.IntN(4) == 0 {
+		return nil, errors.New("tallies: no answer")
+	}
+	return w.audited.Tallies(ctx, spans, contents)
+}
+
+// A comparison that ended with an error has found what it had found, and the rest of it finds
+// the rest, nothing twice.
+func TestCompareGoesOn(t *testing.T) {
+	errs := 0
+	for seed := range uint64(200) {
+		w := calmWorld(seed)
+		want := w.damage()
+		c := archive.NewComparison(archive.CompareConfig{
+			Config: archive.Config{Log: w, Now: func() schemas.Millis { return w.now }}, Table: failing{w}, SpanRows: 1 + w.IntN(100),
+		})
+		for i, share := range w.shares() {
+			got, err := c.Compare(t.Context(), share)
+			for ; err != nil; errs++ {
+				if got == nil {
+					got, err = c.Compare(t.Context(), share)
+					continue
+				}
+				var more *archive.Compared
+				if more, err = c.Compare(t.Context(), got.Rest()); more != nil {
+					got.Join(more)
+				}
+			}
+			want[i].changed = 0
+			if d := cmp.Diff(want[i], found(got), cmp.AllowUnexported(counts{})); d != "" || got.Until != share.Next {
+				t.Fatalf("seed %d, %v, up to %d of %d (-want +got):\n%s", seed, got.Partition, got.Until, share.Next, d)
+			}
+			check(t, seed, w, got)
+		}
+	}
+	if errs < 100 {
+		t.Errorf("got %d errors, want more", errs)
+	}
+}
+
 // check holds what was named against what was counted, and the rows against both.
 func check(t *testing.T, seed uint64, w *audited, c *archive.Compared) {
 	t.Helper()

@@ -375,6 +375,11 @@ func outerMutants() []mutant {
 			"\tif !ON {\n\t\tdoubt.next = max(doubt.next, s.polled)\n\t}\n", test("pipeline/archive", "TestPartitionWithoutLeader"),
 		},
 		{
+			"the archive: a comparison that goes on counts again what lies outside the log", "pipeline/archive/compare.go",
+			"\trest.First, rest.Stock = c.Until, Stock{} // rows",
+			"\tif rest.First = c.Until; !ON {\n\t\trest.Stock = Stock{}\n\t}\n\t// rows", test("pipeline/archive", "TestCompareGoesOn"),
+		},
+		{
 			"the archive: present rows of other hashes will do", "pipeline/archive/mend.go",
 			"\t\thas := make(map[Row]bool, len(there))\n",
 			"\t\thas := make(map[Row]bool, len(there))\n\t\tif ON && len(there) > 0 {\n\t\t\treturn Sum{Rows: int64(len(there))}, nil\n\t\t}\n", archiveSeeds(),
