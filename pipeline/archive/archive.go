@@ -142,6 +142,7 @@ type span struct {
 type Stats struct {
 	Records    atomic.Int64 // archived, those that give no row included
 	Rows       atomic.Int64 // archived
+	Foreign    atomic.Int64 // of the records: those that nobody of ours wrote
 	Batches    atomic.Int64 // inserted
 	Doubts     atomic.Int64 // times it was not known what the table has
 	Mended     atomic.Int64 // rows that were missing and sent again
@@ -307,10 +308,14 @@ func (a *Archive) collect(run *Run) {
 		p.next = r.Offset + 1
 		p.open.Next = p.next
 		a.stats.Records.Add(1)
-		if !r.Control && a.rows.Decode(p.partition, r) {
+		switch {
+		case r.Control:
+		case a.rows.Decode(p.partition, r):
 			h := Hash(r)
 			p.open.Sum.add(h)
 			a.rows.Add(h)
+		case a.rows.Foreign(): // counted here alone: mending and samples read it again
+			a.stats.Foreign.Add(1)
 		}
 	}
 }

@@ -139,9 +139,11 @@ type Found struct {
 
 // Rows is a set of rows in the making. It keeps nothing of the records it is given.
 type Rows interface {
-	// Decode tells whether a record gives a row. Add adds the row of the last Decode,
-	// and Content hashes it, as AuditTable does when the table has it.
+	// Decode tells whether a record gives a row, and Foreign whether the last one gave none
+	// because nobody of ours wrote it. Add adds the row of the last Decode, and Content
+	// hashes it, as AuditTable does when the table has it.
 	Decode(p Partition, r *Record) bool
+	Foreign() bool
 	Add(hash uint64)
 	Content(hash uint64) uint64
 

@@ -126,6 +126,53 @@ func TestMendPausesWhereRowsDoNotCome(t *testing.T) {
 	}
 }
 
+// strangers is a table for which what gives no row is foreign.
+type strangers struct{ archive.Table }
+
+type strangersRows struct {
+	archive.Rows
+	foreign bool
+}
+
+func (s strangers) Rows() archive.Rows { return &strangersRows{Rows: s.Table.Rows()} }
+
+func (r *strangersRows) Decode(p archive.Partition, rec *archive.Record) bool {
+	r.foreign = !r.Rows.Decode(p, rec)
+	return !r.foreign
+}
+
+func (r *strangersRows) Foreign() bool { return r.foreign }
+
+// A foreign record is counted when it is archived, and not when its span is mended, or a
+// sample of it taken.
+func TestForeignIsCountedOnce(t *testing.T) {
+	d := &doubtful{settle: func() {}}
+	d.insert = func(_ int, do func() error) error {
+		if err := do(); err != nil {
+			return err
+		}
+		return errors.New("no answer")
+	}
+	w := doubting(d)
+	a := archive.New(archive.Config{
+		Log: w, Table: strangers{d}, RowsMax: 50, AuditEvery: 2 * schemas.Second, AuditAgain: 20 * schemas.Second,
+		Now: func() schemas.Millis { return w.now }, Sleep: func(context.Context, schemas.Millis) error { return nil },
+	})
+	if err := a.Run(t.Context(), t.Context()); !errors.Is(err, errEnough) {
+		t.Fatal(err)
+	}
+	want := int64(0)
+	for _, r := range w.records[w.partitions()[0]] {
+		if !r.Control && !gives(&r) {
+			want++
+		}
+	}
+	s := a.Stats()
+	if s.Foreign.Load() != want || want == 0 || s.Doubts.Load() == 0 || s.Sampled.Load() == 0 {
+		t.Errorf("got %d foreign records after %d doubts and %d samples, want %d", s.Foreign.Load(), s.Doubts.Load(), s.Sampled.Load(), want)
+	}
+}
+
 // refusing is a log whose member is told to end as soon as it has something, and which
 // refuses what it commits then.
 type refusing struct {

@@ -91,6 +91,7 @@ func (r *rows) Decode(p arch.Partition, rec *arch.Record) bool {
 func (r *rows) Add(hash uint64) { r.at, r.hash = append(r.at, r.next), append(r.hash, hash) }
 
 // Content is archive.Rows.
+func (r *rows) Foreign() bool              { return false }
 func (r *rows) Content(hash uint64) uint64 { return hash }
 
 // Len is archive.Rows.

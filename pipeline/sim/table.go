@@ -263,6 +263,9 @@ type rowsOf struct {
 	n      int
 }
 
+// Foreign is archive.Rows: whatever gives no row here is somebody's.
+func (r *rowsOf) Foreign() bool { return false }
+
 // Decode is archive.Rows.
 func (r *rowsOf) Decode(p archive.Partition, rec *archive.Record) bool {
 	r.p, r.offset = p, rec.Offset

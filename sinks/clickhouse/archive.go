@@ -46,7 +46,6 @@ type InputTopic struct {
 type Stats struct {
 	*archive.Stats
 	Events, Transitions, DeadLetters atomic.Int64 // rows acknowledged, by table
-	Foreign                          atomic.Int64 // records of output topics that footfall did not write
 }
 
 func (s *Stats) of(b *table, t *tables) *atomic.Int64 {

@@ -47,6 +47,7 @@ type rows struct {
 	partition  archive.Partition
 	record     *archive.Record
 	topic      topic
+	foreign    bool
 	lane       schemas.Lane
 	event      schemas.Event
 	transition transition
@@ -70,9 +71,9 @@ func (t *tables) Rows() archive.Rows {
 
 // Decode tells whether a record gives a row. An event that the contract refuses
 // gives none: it comes as a dead letter. What is in the other topics and was not
-// written by footfall gives none either, and is counted.
+// written by footfall gives none either.
 func (r *rows) Decode(p archive.Partition, rec *archive.Record) bool {
-	r.partition, r.record, r.topic = p, rec, r.t.topics[p.Topic]
+	r.partition, r.record, r.topic, r.foreign = p, rec, r.t.topics[p.Topic], false
 	var err error
 	switch r.topic.table {
 	case r.t.events:
@@ -88,11 +89,13 @@ func (r *rows) Decode(p archive.Partition, rec *archive.Record) bool {
 	default:
 		panic(fmt.Sprintf("clickhouse: a record of topic %s, which is none of the archive's", p.Topic))
 	}
-	if err != nil {
-		r.t.stats.Foreign.Add(1)
-	}
+	r.foreign = err != nil
 	return err == nil
 }
+
+// Foreign tells whether the last record that was decoded is one of an output topic that
+// footfall did not write.
+func (r *rows) Foreign() bool { return r.foreign }
 
 // Add adds the row of the last Decode.
 func (r *rows) Add(hash uint64) {
