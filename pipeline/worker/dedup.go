@@ -1,8 +1,8 @@
 package worker
 
 import (
+	"hash/maphash"
 	"math/bits"
-	"math/rand/v2"
 
 	"footfall/schemas"
 )
@@ -150,7 +150,8 @@ func (d *dedup) grow() {
 	d.ring, d.lap = ring, d.head
 	d.index = make([]uint32, 2<<bits.Len(uint(max(8, n)-3)))
 	if d.spread == 0 {
-		d.secret, d.spread = rand.Uint64(), rand.Uint64()|1
+		seed := maphash.MakeSeed()
+		d.secret, d.spread = maphash.String(seed, "secret"), maphash.String(seed, "spread")|1
 	}
 	for i := d.head; i < d.tail; i++ {
 		cell, _ := d.find(d.at(i).hash)
