@@ -19,7 +19,7 @@ func (b *bubble) astray() (off *atomic.Int64) {
 	b.log = pipelinetest.NewLog(2, wall)
 	b.next()
 	b.cfg.Now, b.cfg.JumpMax = wall, 7*schemas.Day
-	b.member.Ends = time.Minute
+	b.member.Ends = time.Hour
 	return off
 }
 
@@ -41,7 +41,7 @@ func TestAWallThatIsSetWrong(t *testing.T) {
 						t.Fatal(err)
 					}
 					b.member = b.log.Join()
-					b.member.Ends = time.Minute
+					b.member.Ends = time.Hour
 					b.cfg.Source, b.cfg.Committer, b.cfg.History = b.member, b.member, b.member
 				}
 				off.Store(int64(10 * 365 * schemas.Day))
@@ -49,12 +49,12 @@ func TestAWallThatIsSetWrong(t *testing.T) {
 					b.member.Give(0, 1)
 					l = b.run()
 				}
-				time.Sleep(5 * time.Minute)
+				time.Sleep(5 * time.Hour)
 				synctest.Wait()
 				b.said(0, 1)
 				b.said(1, 1)
 				off.Store(0)
-				time.Sleep(5 * time.Minute)
+				time.Sleep(5 * time.Hour)
 				if n := count[pipeline.TimeHeld](b); n != 2 {
 					t.Errorf("told %d times, want that time is held, and that it goes on", n)
 				}
@@ -80,11 +80,11 @@ func TestAnEventShowsThatTheWallIsRight(t *testing.T) {
 		b.log.Publish(0, view("u", 0))
 		b.committed(0)
 		off.Store(int64(100 * schemas.Day))
-		time.Sleep(5 * time.Minute)
+		time.Sleep(5 * time.Hour)
 		synctest.Wait()
 		b.said(0, 1)
 		b.log.Publish(1, view("v", 0))
-		time.Sleep(5 * time.Minute)
+		time.Sleep(5 * time.Hour)
 		synctest.Wait()
 		b.said(0, 2) // u is dormant
 		b.said(1, 1)

@@ -3,7 +3,10 @@ package worker
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -114,21 +117,42 @@ func oracleChains(e *oracle.Expected) map[string][]chainLink {
 	return out
 }
 
-// seeds runs a property on many seeds; a failing one names itself.
+// tally counts what the seeds of a property have met.
+type tally struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (c *tally) add(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = map[string]int{}
+	}
+	c.of[what] += n
+}
+
+// seeds runs a property on many seeds, as many at a time as there are processors; a failing one
+// names itself.
 func seeds(t *testing.T, n uint64, property func(t *testing.T, rng *rand.Rand)) {
 	t.Helper()
 	n /= raceSlower
 	if testing.Short() {
 		n /= 10
 	}
-	for seed := range n {
-		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			property(t, rand.New(rand.NewPCG(seed, 1)))
+	var next atomic.Uint64
+	var failed atomic.Bool
+	var runs sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		runs.Go(func() {
+			for seed := next.Add(1) - 1; seed < n && !failed.Load(); seed = next.Add(1) - 1 {
+				if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { property(t, rand.New(rand.NewPCG(seed, 1))) }) {
+					failed.Store(true)
+				}
+			}
 		})
-		if !ok {
-			return
-		}
 	}
+	runs.Wait()
 }
 
 // randomConfig chooses limits, small ones rather than large.

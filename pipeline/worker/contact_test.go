@@ -12,8 +12,8 @@ import (
 // What a transition tells of contact is what the user's events up to it say, and nothing
 // else: whatever the batches, the snapshots and the crashes.
 func TestContactsFollowFromTheEvents(t *testing.T) {
-	from := map[schemas.ZoneSource]int{}
-	said := 0
+	const quiet = "in quiet hours"
+	var count tally
 	seeds(t, 150, func(t *testing.T, rng *rand.Rand) {
 		cfg := randomConfig(t, rng)
 		cfg.Rules = manySets(t, cfg.Decoder.Hash())
@@ -50,17 +50,17 @@ func TestContactsFollowFromTheEvents(t *testing.T) {
 			if tr.Contact != want {
 				t.Fatalf("output %d, %+v of %s: got %+v, want %+v", it.N, tr.Cause, tr.User, tr.Contact, want)
 			}
-			from[want.ZoneFrom]++
+			count.add(want.ZoneFrom.String(), 1)
 			if want.NotBefore > 0 {
-				said++
+				count.add(quiet, 1)
 			}
 		}
 	})
 	if testing.Short() {
 		return
 	}
-	if from[schemas.ZoneEvent] < 100 || from[schemas.ZoneShop] < 100 || from[schemas.NoZone] > 0 || said < 100 {
-		t.Errorf("zones from %v, %d transitions in quiet hours: too few of a kind", from, said)
+	if of := count.of; of[schemas.ZoneEvent.String()] < 100 || of[schemas.ZoneShop.String()] < 100 || of[schemas.NoZone.String()] > 0 || of[quiet] < 100 {
+		t.Errorf("transitions by where their zone is from: %v: too few of a kind", of)
 	}
 }
 
