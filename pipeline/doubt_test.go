@@ -23,6 +23,7 @@ type mute struct {
 	wait   time.Duration // until it is said that there is none
 	mark   bool          // the committed mark is not told, either
 	err    error
+	ever   atomic.Bool // nothing mends it
 }
 
 func (m *mute) Last(ctx context.Context, partition int32) (uint64, error) {
@@ -49,6 +50,9 @@ func (m *mute) answer(ctx context.Context, partition int32) error {
 	select {
 	case <-time.After(m.wait):
 	case <-ctx.Done():
+	}
+	if m.ever.Load() {
+		return fmt.Errorf("no such group: %w", pipeline.ErrPermanent)
 	}
 	return m.err
 }
@@ -162,7 +166,7 @@ func TestADoubtThatNothingMends(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, b *bubble) {
 		m := &mute{Member: b.member, wait: time.Second, mark: true, err: errTest}
 		l := b.inDoubt(t, m, false)
-		m.err = fmt.Errorf("no such group: %w", pipeline.ErrPermanent)
+		m.ever.Store(true)
 		if err := l.ended(t); !errors.Is(err, pipeline.ErrPermanent) {
 			t.Errorf("got %v, want what nothing mends", err)
 		}
