@@ -98,6 +98,8 @@ func TestLeaderThatHangs(t *testing.T) {
 		return nil, nil, false
 	})
 	left, mute, err := s.lookAt(t.Context(), p, look)
+	// The broker here has no topic of offsets: any broker may be asked for that, this one too.
+	mute = slices.DeleteFunc(mute, func(at place) bool { return at.topic == OffsetsTopic })
 	if err == nil || len(left) > 0 || !slices.Equal(mute, []place{{e.out[0], 1}}) {
 		t.Errorf("left %v, mute %v (%v), want the partition whose leader hangs, alone", left, mute, err)
 	}
