@@ -213,7 +213,9 @@ func (s *stream) awaitCommit(ctx context.Context, mark schemas.Mark) {
 
 // run commits until ctx ends.
 func (c *commits) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer c.waiting.Wait()
+	defer cancel() // who asks what became of something would not end by itself
 	for {
 		select {
 		case <-c.wake:

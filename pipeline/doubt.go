@@ -101,7 +101,7 @@ func (c *commits) ask(ctx context.Context, s sending, attempt int) error {
 	if err != nil {
 		err = fmt.Errorf("ask for the committed mark of partition %d: %w", s.number, err)
 	} else if !same(mark, after) {
-		mark, found, err = c.beyondDoubt(ctx, &s, before, attempt)
+		mark, found, err = c.beyondDoubt(ctx, s, before)
 	}
 	switch {
 	case passes(ctx, err):
@@ -135,7 +135,7 @@ func (c *commits) again(s sending) {
 // beyondDoubt asks for a partition's committed mark, and gives one that can be: one that counts
 // what is sent, if that is there, and is not older than the one that we know of. Any other is
 // asked for again, a few times; one that stays so is nobody's that we could go on from.
-func (c *commits) beyondDoubt(ctx context.Context, s *sending, before schemas.Mark, attempt int) (mark schemas.Mark, found bool, err error) {
+func (c *commits) beyondDoubt(ctx context.Context, s sending, before schemas.Mark) (mark schemas.Mark, found bool, err error) {
 	last, err := c.cfg.History.Last(ctx, s.number)
 	if err != nil {
 		return mark, false, fmt.Errorf("ask for the last output of partition %d: %w", s.number, err)

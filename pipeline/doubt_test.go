@@ -161,6 +161,19 @@ func TestADoubtHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// Nor does one keep the process from ending with an error.
+func TestADoubtBesideAnError(t *testing.T) {
+	inBubble(t, 2, func(t *testing.T, b *bubble) {
+		m := &mute{Member: b.member, wait: 30 * time.Second, mark: true, err: errors.Join(errTest, pipeline.ErrAway)}
+		l := b.inDoubt(t, m, false)
+		b.member.BeforeCommit.Set(func(context.Context, []*worker.Output) error { return fmt.Errorf("end: %w", pipeline.ErrFenced) })
+		b.log.Publish(0, view("last", 0))
+		if err := l.ended(t); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("got %v, want that it is fenced", err)
+		}
+	})
+}
+
 // An answer that nothing mends ends the process, also when it comes late.
 func TestADoubtThatNothingMends(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, b *bubble) {

@@ -160,7 +160,7 @@ func (w *world) checkMark(p *part, m *schemas.Mark) error {
 		}
 	}
 	switch {
-	case w.opt.Jump > 0 && m.Clock > before.Clock && m.Clock > w.furthest()+2*w.opt.Jump: // twice: two ticks between two commits
+	case w.opt.Jump > 0 && m.Clock > before.Clock+2*w.opt.Jump && m.Clock > w.furthest()+2*w.opt.Jump: // twice: two ticks between two commits
 		return w.breach("partition %d: mark %+v is further than %d ms beyond every event", p.number, *m, w.opt.Jump)
 	case m.Clock > most && m.Clock > before.Clock:
 		return w.breach("partition %d: mark %+v: neither a record nor the wall less grace is later than %d", p.number, *m, most)

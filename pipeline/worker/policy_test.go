@@ -327,9 +327,6 @@ func TestPoliciesAreTheOracles(t *testing.T) {
 		}
 	})
 	t.Logf("%v", count.of)
-	if testing.Short() {
-		return
-	}
 	for _, want := range []string{schemas.NotMuted.String(), "reentry", "cap", "open"} {
 		if count.of[want] < 100 {
 			t.Errorf("%d transitions %s: the oracle has had nothing to say", count.of[want], strings.TrimSpace(want))
