@@ -60,7 +60,8 @@ type (
 	}
 	// Lost says that a partition's ownership was lost; what was not committed is dropped.
 	Lost struct{ Partition int32 }
-	// Committed says that a transaction, or a commit of marks alone, has happened.
+	// Committed says that a transaction, or a commit of marks alone, has happened; of one whose
+	// outcome was not known each partition's part by itself.
 	Committed struct{ Partitions, Outputs int }
 	// Aborted says that a transaction did not happen, and is sent again.
 	Aborted struct {
@@ -182,7 +183,7 @@ func (f InDoubt) Log() (zapcore.Level, string, []zap.Field) {
 func (f TimeHeld) Log() (zapcore.Level, string, []zap.Field) {
 	fields := []zap.Field{zap.Time("wall", time.UnixMilli(int64(f.Wall))), zap.Time("clock", time.UnixMilli(int64(f.Clock))), zap.Duration("max_jump", time.Duration(f.Most)*time.Millisecond)}
 	if f.Held {
-		return zap.ErrorLevel, "the wall is further ahead of every event here than clock.max_jump: nobody is taken for silent meanwhile. " +
+		return zap.ErrorLevel, "the wall is further ahead of every clock here than clock.max_jump: nobody is taken for silent meanwhile. " +
 			"Set this machine's time if it is wrong; if it is right, the next event of this instance shows that, or a larger clock.max_jump", fields
 	}
 	return zap.InfoLevel, "the wall is believed again", fields

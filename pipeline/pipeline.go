@@ -35,7 +35,7 @@ type Config struct {
 	// Elapsed is a clock of how long things take, finer than Now; nil: nobody wants to know.
 	Elapsed func() time.Duration
 
-	JumpMax       schemas.Millis // how far beyond all events a tick may move a clock; 0: any
+	JumpMax       schemas.Millis // how far beyond the furthest clock here a tick may move one; 0: any
 	Grace         schemas.Millis // events still under way when a partition's end was asked for
 	LazyCommit    schemas.Millis // how long progress with nothing to say waits for its commit
 	SnapshotEvery schemas.Millis // at least, between two snapshots of a partition

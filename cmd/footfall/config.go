@@ -211,7 +211,7 @@ func (c *Config) options() []option {
 		{key: "clock.grace", target: &c.Clock.Grace, value: "2s", doc: "How far behind the wall a partition's clock stays when it is read to its end: events still under way."},
 		{key: "clock.max_skew", target: &c.Clock.MaxSkew, value: "5m", doc: "A record this far ahead of the wall is a dead letter (future)."},
 		{key: "clock.max_age", target: &c.Clock.MaxAge, value: "1d", doc: "A transition this old when it is said is muted (stale)."},
-		{key: "clock.max_jump", target: &c.Clock.MaxJump, value: "7d", doc: "How far a silent partition's clock follows the wall beyond every event that this instance has seen. Further ahead the wall may be wrong, and would have everybody lost for good: time is held until an event shows that it is right. 0s: it is always believed."},
+		{key: "clock.max_jump", target: &c.Clock.MaxJump, value: "7d", doc: "How far a silent partition's clock may go at once, from the furthest to which events or time have moved one of this instance. A wall further ahead may be wrong, and would have everybody lost for good: time is held until an event shows that it is right. 0s: it is always believed."},
 		{key: "clock.tick", target: &c.Clock.Tick, value: "1s", doc: "How often a silent partition's clock is moved."},
 
 		{key: "dedup.window", target: &c.Dedup.Window, value: "1h", doc: "How long a repeated event_id is recognised, in record timestamps. Change it, and the budget, after a clean stop: after a crash the input since a partition's last snapshot is counted anew by the new values."},

@@ -182,7 +182,7 @@ func newMetrics(e *engine) *metrics {
 				}
 				return float64(e.session.Misplaced())
 			}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_time_held", Help: "1 while the wall is further ahead of every event that this instance has seen than clock.max_jump, so that it may be wrong: nobody is taken for silent until an event shows that it is not."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_time_held", Help: "1 while the wall is further ahead of every clock of this instance than clock.max_jump, so that it may be wrong: nobody is taken for silent until an event shows that it is not."},
 			func() float64 { return boolean(m.timeHeld.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "footfall_unwritable_partitions", Help: "Partitions of the output topics that take no writes: without a leader, or below min.insync.replicas. What goes there waits, and the others go on."},
 			func() float64 {

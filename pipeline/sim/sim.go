@@ -45,7 +45,7 @@ type Options struct {
 
 	Wall    uint64         // seed of walls that jump: by years in log time or with Years, else by minutes; 0: none does
 	Years   bool           // walls jump by years, and nobody lives in log time
-	Jump    schemas.Millis // how far ticks may go beyond all events; 0: any
+	Jump    schemas.Millis // how far ticks may go at once; 0: any
 	Pause   bool           // triggers are paused and resumed
 	Zombies bool           // processes are stopped in the middle of anything, and wake up robbed
 	Twins   bool           // a process that is stopped is started a second time, under the same name
