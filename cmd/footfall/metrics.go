@@ -153,7 +153,7 @@ func newMetrics(e *engine) *metrics {
 		name, help string
 		from       *atomic.Uint64
 	}{
-		{"footfall_commits_total", "Transactions, and commits of marks alone.", &m.commits},
+		{"footfall_commits_total", "Transactions, and commits of marks alone; one whose outcome had to be asked for counts for each of its partitions.", &m.commits},
 		{"footfall_aborts_total", "Transactions that did not happen and were sent again.", &m.aborts},
 		{"footfall_unknown_outcomes_total", "Commits whose outcome had to be asked for.", &m.unknowns},
 		{"footfall_partitions_lost_total", "Partitions whose ownership was lost without a hand-over.", &m.lost},
