@@ -40,10 +40,9 @@ func cloneHeaders(headers []kgo.RecordHeader) []kgo.RecordHeader {
 
 // lost notes a transaction that ends because of an error before its commit was asked for,
 // where the error says that a broker may have died: its coordinator may come back without
-// it. So it may if that says that we are fenced. One whose commit was asked for may be
-// committed: see Session.forgotten.
+// it. One whose commit was asked for may be committed: see Session.forgotten.
 func (p *producer) lost(records []*kgo.Record, marks []markText, because error) {
-	if !transient(because) && !fencing(because) || outdated(because) {
+	if !transient(because) || outdated(because) {
 		return
 	}
 	p.strayed(records...)

@@ -33,7 +33,7 @@ func TestTransactUnderFaults(t *testing.T) {
 		{"produce fails at the broker", kmsg.Produce, kerr.UnknownServerError, pipeline.ErrAborted},
 		{"produce is not allowed", kmsg.Produce, kerr.TopicAuthorizationFailed, pipeline.ErrPermanent},
 		{"produce of a bad record", kmsg.Produce, kerr.InvalidRecord, pipeline.ErrPermanent},
-		{"producer fenced while producing", kmsg.Produce, kerr.ProducerFenced, pipeline.ErrAborted},
+		{"producer fenced while producing", kmsg.Produce, kerr.ProducerFenced, pipeline.ErrFenced},
 		{"offsets while the last transaction ends", kmsg.TxnOffsetCommit, kerr.ConcurrentTransactions, nil},
 		{"offsets at a loading coordinator", kmsg.TxnOffsetCommit, kerr.CoordinatorLoadInProgress, nil},
 		{"offsets at the wrong coordinator", kmsg.TxnOffsetCommit, kerr.NotCoordinator, nil},
@@ -42,12 +42,12 @@ func TestTransactUnderFaults(t *testing.T) {
 		{"offsets not allowed", kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, pipeline.ErrPermanent},
 		{"metadata too large", kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, pipeline.ErrPermanent},
 		{"static member that has joined again", kmsg.TxnOffsetCommit, kerr.FencedInstanceID, pipeline.ErrAborted},
-		{"producer fenced at the offsets", kmsg.TxnOffsetCommit, kerr.ProducerFenced, pipeline.ErrAborted},
+		{"producer fenced at the offsets", kmsg.TxnOffsetCommit, kerr.ProducerFenced, pipeline.ErrFenced},
 		{"end while another ends", kmsg.EndTxn, kerr.ConcurrentTransactions, nil},
 		{"end says abort", kmsg.EndTxn, kerr.TransactionAbortable, pipeline.ErrAborted},
 		{"end fails at the broker", kmsg.EndTxn, kerr.UnknownServerError, errUnknown},
 		{"end in an unknown state", kmsg.EndTxn, kerr.InvalidTxnState, errUnknown},
-		{"producer fenced at the end", kmsg.EndTxn, kerr.ProducerFenced, errUnknown},
+		{"producer fenced at the end", kmsg.EndTxn, kerr.ProducerFenced, pipeline.ErrFenced},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := local(t, 1)
@@ -68,6 +68,12 @@ func TestTransactUnderFaults(t *testing.T) {
 				}
 			case !errors.Is(err, c.want):
 				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if errors.Is(err, pipeline.ErrFenced) {
+				if err := s.Transact(t.Context(), e.records(0, "after"), []*worker.Output{out}); !errors.Is(err, pipeline.ErrFenced) {
+					t.Errorf("after having been fenced: got %v, want ErrFenced again", err)
+				}
+				return
 			}
 			if err != nil {
 				commitUntilDone(t, s, e.records(0, "two"), out)
@@ -463,13 +469,39 @@ func TestPredecessorsLateRequest(t *testing.T) {
 		}
 	}
 	commitUntilDone(t, s, e.records(0, "two"), output(a, 4, 4))
-	for range 4 * producers { // twice each, whose turn ever it is
+	for range 2 * producers {
 		late()
 		if err := s.Transact(t.Context(), e.records(0, "three"), []*worker.Output{output(a, 5, 5)}); errors.Is(err, pipeline.ErrFenced) {
 			return
 		}
 	}
 	t.Error("it never stops, however often it is fenced")
+}
+
+// Of two processes with one name the older stops; it does not take the name back.
+func TestTwinIsFenced(t *testing.T) {
+	onBrokers(t, 1, func(t *testing.T, e *env) {
+		old := e.session(e.config("a"))
+		a := assigned(t, old, 1)[0]
+		twin := e.session(e.config("a"))
+		err := old.Transact(t.Context(), e.records(0, "old"), []*worker.Output{output(a, 1, 1)})
+		if !errors.Is(err, pipeline.ErrFenced) {
+			t.Fatalf("got %v, want ErrFenced", err)
+		}
+		var b pipeline.Batch
+		if err := old.Poll(t.Context(), &b); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("poll: got %v, want ErrFenced", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		old.Close(ctx)
+		mine := assigned(t, twin, 1)[0]
+		for n := range uint64(4) { // all its producers are its own
+			if err := twin.Transact(t.Context(), e.records(0, "twin"), []*worker.Output{output(mine, 1, n+1)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // A transaction that grew too old is aborted by the broker. That is no twin: the

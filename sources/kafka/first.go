@@ -103,7 +103,7 @@ func (s *Session) awaitFirst(ctx context.Context, answers <-chan renewed) (there
 }
 
 func (s *Session) newProducer(name string) *producer {
-	return &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1, newest: called{id: -1}}
+	return &producer{id: s.conf.transactional(name), made: time.Now(), predecessors: 1}
 }
 
 // renewFirst renews a producer that is new. A coordinator that gives no answer, as while brokers

@@ -72,7 +72,6 @@ func (s *Session) transactMarks(ctx context.Context, p *producer, cut cut) (used
 		return used, &pipeline.LostError{Partitions: gone}
 	}
 	p.began = time.Now().Round(0)
-	p.bears(p.pid, p.epoch)
 	//failpoint:marks.adding
 	parts := s.partsOf(p, p.pid, p.epoch, nil, false)
 	if err := s.addOffsets(ctx, p, p.pid, p.epoch, used, cut); err != nil {

@@ -24,12 +24,9 @@ type producer struct {
 	sound bool // false: renew before use, its last transaction may still be open
 	ails  bool // it is tend's, and not to go back to Session.idle
 
-	began    time.Time // of the transaction under way
-	fenced   int       // times in a row that it was fenced
-	fencedAt time.Time // when it last was
-	newest   called    // that it has had
-	older    bool      // its coordinator has gone back behind that: see bears
-	topics   []string  // that cl is settled with
+	began  time.Time // of the transaction under way
+	fenced int       // times in a row that it was fenced
+	topics []string  // that cl is settled with
 
 	// astray is a record of each partition to which something was sent that may be written
 	// yet, or was, and that the transaction's coordinator may know nothing of; marks are
@@ -108,11 +105,8 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 		}
 		if err == nil {
 			began := time.Now().Round(0)
-			switch err = s.sweep(ctx, p); {
-			case fencing(err) && s.aged(began):
+			if err = s.sweep(ctx, p); fencing(err) && s.aged(began) {
 				err = fmt.Errorf("the broker has ended it for its age: %v", err) //nolint:errorlint // nobody has taken it over
-			case fencing(err) && p.older:
-				err = fmt.Errorf("its coordinator goes by an older state: %v", err) //nolint:errorlint // nor here
 			}
 		}
 		if err != nil {
@@ -161,8 +155,6 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 	if p.pid, p.epoch, err = p.cl.ProducerID(ctx); err != nil {
 		return err
 	}
-	p.older = true
-	p.bears(p.pid, p.epoch)
 	//failpoint:producer.renewed
 	return nil
 }
@@ -289,7 +281,6 @@ func (s *Session) transact(ctx context.Context, p *producer, records []*kgo.Reco
 		p.sound = false
 		return used, s.failed(p, fmt.Errorf("begin: %w", err))
 	}
-	p.bears(id, epoch)
 	//failpoint:txn.begun
 	if err := s.produce(ctx, p, records); err != nil {
 		parts := s.partsOf(p, id, epoch, records, false)
