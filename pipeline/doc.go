@@ -402,8 +402,6 @@
 //	46d7883  a partition that moved went back by an epoch      read by a reviewer   pipeline.TestEpochs
 //	0100e0d  one coordinator kept a process from beginning     read by a reviewer   kafka.TestBeginsThoughCoordinatorsDoNotAnswer
 //	6cf6df4  a leader that hung took the time of all markers   read by a reviewer   kafka.TestLeaderThatHangs
-//	023f89f  a coordinator that was loading, or a machine that read by a reviewer   kafka.TestCoordinatorWithAnOlderState
-//	         was paused, was taken for a twin
 //	6e8e41e  ids chosen to share a place cost more and more    read by a reviewer   worker.TestDedupSpreadsChosenIds
 //	8b0c7a1  time set back: rows and audits waited as long     read by a reviewer   archive.TestClockSetBack
 //	c1f21af  a log without an answer held up the archive       read by a reviewer   archive.TestPartitionWithoutLeader
