@@ -453,8 +453,9 @@ func TestEpochs(t *testing.T) {
 		b.cfg.Worker.Rules = behind
 		b.member.Ends = time.Second
 		b.member.Give(0, 1)
+		b.cfg.Backoff = func(context.Context, int) { time.Sleep(10 * time.Second) }
 		l = b.run()
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second) // who went on would commit by the clock, once a second
 		ahead, err := rules.With(newest)
 		if err != nil {
 			t.Fatal(err)
