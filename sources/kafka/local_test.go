@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -555,5 +556,49 @@ func TestStartOfAnOwnershipThatIsOver(t *testing.T) {
 	o.start(0, 7)
 	if _, starts := poll(); len(starts) != 1 || starts[0].offset != 7 || starts[0].epoch != b.Assigned[0].Epoch {
 		t.Errorf("got starts %+v, want one at 7 under the new epoch", starts)
+	}
+}
+
+// However little a reader takes at once, what was aborted is not read as committed.
+func TestLocalTellsOfAborts(t *testing.T) {
+	broker, err := StartLocal(LocalConfig{Options: []kfake.Opt{kfake.SeedTopics(1, "out")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	writer, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()), kgo.TransactionalID("a"), kgo.DefaultProduceTopic("out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	for i, commit := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryAbort, kgo.TryCommit} {
+		if err := writer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // batches
+			if err := writer.ProduceSync(t.Context(), kgo.StringRecord(strconv.Itoa(i))).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := writer.EndTransaction(t.Context(), commit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()), kgo.ConsumeTopics("out"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxBytes(1), kgo.FetchMaxPartitionBytes(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	var got []string
+	for len(got) < 6 {
+		fetches := reader.PollFetches(t.Context())
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { got = append(got, string(r.Value)) })
+	}
+	if want := []string{"0", "0", "0", "3", "3", "3"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
