@@ -34,7 +34,7 @@ export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 # Only what users get is compiled by cmd/footfall/default.pgo: all of it is compiled anew for that.
 export GOFLAGS := $(GOFLAGS) -pgo=off
 
-.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers profile bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
+.PHONY: help mutants vuln build demo test race check generate generated format lint fix vet fuzz bench bench-peers profile bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,10 +52,13 @@ test: ## the tests (needs Go; npm for those on the ClickHouse engine; RACE=1: wi
 	go test -timeout 20m $(if $(RACE),$(alone),$(PKG))
 	$(if $(RACE),go test -race -timeout 20m $$(go list $(PKG) | grep -vxFf <(go list $(alone))))
 
-check: ## what CI runs, and how long each part takes
-	@for part in generated format lint vet vuln "test RACE=1" fuzz sim brokersim mutants; do \
-	  began=$$SECONDS; $(MAKE) $$part; printf '%s: %d s\n' "$$part" $$((SECONDS - began)); \
+check: ## what CI runs, and how long each part takes (PARTS="lint race": only those)
+	@for part in $(or $(PARTS),generated format lint vet vuln race fuzz sim brokersim mutants); do \
+	  began=$$SECONDS; $(MAKE) $$part; printf '%s: %d s\n' $$part $$((SECONDS - began)); \
 	done
+
+race:
+	@$(MAKE) test RACE=1
 
 generate: ## write again what is generated
 	go generate ./...
