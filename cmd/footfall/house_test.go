@@ -372,52 +372,10 @@ func (h *house) judge(ticks bool) (*oracle.Report, *demoReport) {
 	}
 	if counts.Lost+counts.Doubled+counts.wrong > 0 {
 		h.t.Errorf("ClickHouse: %d rows lost, %d doubled, %d too many", counts.Lost, counts.Doubled, counts.wrong)
-		h.strangers(dump)
+		found, err := h.command("audit").Output()
+		h.t.Logf("footfall audit: %v\n%s", err, found)
 	}
 	return report, counts
-}
-
-// strangers tells of each row in ClickHouse whose place in the topics holds nothing that is
-// committed, and what is there to be read all the same.
-func (h *house) strangers(dump *oracle.Dump) {
-	h.t.Helper()
-	known := map[string]bool{}
-	place := func(topic string, partition int32, offset int64) string {
-		return fmt.Sprintf("%s/%d@%d", topic, partition, offset)
-	}
-	for _, records := range [][]oracle.Record{dump.Input, dump.Triggers, dump.Muted, dump.DeadLetters} {
-		for i := range records {
-			known[place(records[i].Topic, records[i].Partition, records[i].Offset)] = true
-		}
-	}
-	db, err := clickhouse.Open(h.conf.clickhouseDSN())
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	for _, table := range []string{"events", "transitions", "dead_letters"} {
-		rows, err := db.Query(h.t.Context(), "SELECT _topic, _partition, _offset, formatRow('JSONEachRow', *) FROM "+table)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		n := 0
-		for rows.Next() {
-			var topic, row string
-			var partition int32
-			var offset int64
-			if err := rows.Scan(&topic, &partition, &offset, &row); err != nil {
-				h.t.Fatal(err)
-			}
-			if n++; !known[place(topic, partition, offset)] {
-				h.t.Logf("%s has %s, which is not committed: %s", table, place(topic, partition, offset), row)
-			}
-		}
-		if err := rows.Close(); err != nil {
-			h.t.Fatal(err)
-		}
-		h.t.Logf("%s: %d rows", table, n)
-	}
-	h.t.Logf("the topics: %d events, %d triggers, %d muted, %d dead letters", len(dump.Input), len(dump.Triggers), len(dump.Muted), len(dump.DeadLetters))
 }
 
 // publishShop publishes events of a simulated shop, over about a year: a few thousand at

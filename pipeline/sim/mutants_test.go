@@ -142,12 +142,11 @@ func TestMutantsAreCaught(t *testing.T) {
 	wg.Wait()
 	var missed []*row
 	for _, r := range rows {
-		if text := r.verdict.text; r.verdict.caught {
-			fmt.Printf("%3d  %-58s  %s\n", r.number, r.name, text)
-		} else {
-			missed = append(missed, r)
-			fmt.Printf("%3d  %-58s  MISSED\n", r.number, r.name)
+		text := r.verdict.text
+		if !r.verdict.caught {
+			missed, text = append(missed, r), "MISSED"
 		}
+		fmt.Printf("%3d  %-58s  %s\n", r.number, r.name, text)
 	}
 	for _, r := range missed { // behind the table, where nobody overlooks them
 		t.Errorf("%d %s: missed by %s: %s", r.number, r.name, r.by, r.verdict.text)
