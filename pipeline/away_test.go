@@ -390,30 +390,52 @@ func TestAnOldMarkBesideANewOutput(t *testing.T) {
 	})
 }
 
-// Retention that goes on between the question where the log begins and the reading costs a
-// recovery the ids that are gone, and no more: a restart would ask again, and begin there.
-func TestRetentionGoesOnDuringARecovery(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, b *bubble) {
-		b.member.Give(0)
-		l := b.run()
-		b.log.Publish(0, users(3)...)
-		b.committed(0)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-		b.next()
-		b.member.Give(0)
-		var once sync.Once
-		b.member.BeforeInput.Set(func(context.Context, int32) error {
-			once.Do(func() { b.log.Retain(0, 2) })
-			return nil
+// A recovery goes on without what retention has removed of the dedup window, before it or
+// while it reads that, and tells how much that is. (A restart would find no more.)
+func TestRecoveriesTellWhatTheyHaveForgotten(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, amid int64 // which the log begins at
+		want         int64
+	}{
+		"nothing":             {0, 0, 0},
+		"before":              {2, 0, 2},
+		"while it reads":      {0, 2, 2},
+		"before and while":    {1, 2, 2},
+		"all of it, and more": {3, 0, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.member.Give(0)
+				l := b.run()
+				b.log.Publish(0, users(3)...)
+				b.committed(0)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				b.next()
+				b.member.Give(0)
+				b.log.Retain(0, c.before)
+				var once sync.Once
+				b.member.BeforeInput.Set(func(context.Context, int32) error {
+					once.Do(func() { b.log.Retain(0, max(c.before, c.amid)) })
+					return nil
+				})
+				b.log.Publish(0, view("u2", 0), view("late", 0)) // the first is known if the log has it, the second new
+				l = b.run()
+				b.committed(0)
+				b.said(0, 4)
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+				if n := count[pipeline.Recovered](b); n != 1 {
+					t.Fatalf("%d recoveries, want 1", n)
+				}
+				for _, f := range b.facts {
+					if f, ok := f.(pipeline.Recovered); ok && f.Forgotten != c.want {
+						t.Errorf("forgotten: got %d, want %d", f.Forgotten, c.want)
+					}
+				}
+			})
 		})
-		b.log.Publish(0, view("u2", 0), view("late", 0)) // the first is known, the second new
-		l = b.run()
-		b.committed(0)
-		b.said(0, 4)
-		if err := l.end(t); err != nil {
-			t.Fatal(err)
-		}
-	})
+	}
 }

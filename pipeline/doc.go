@@ -154,8 +154,8 @@
 //	         of it
 //	2080f3d  a bucket that denies to remove old snapshots made read by a reviewer   pipeline.TestABucketThatKeepsEverything
 //	         all new ones count as failed, and a rebuild end
-//	f412a83  retention that went on while a recovery read the  read by a reviewer   pipeline.TestRetentionGoesOnDuringARecovery
-//	         dedup window ended the process
+//	f412a83  retention that went on while a recovery read the  read by a reviewer   pipeline.TestRecoveriesTellWhatThey-
+//	         dedup window ended the process                                         HaveForgotten
 //	c3515b0  a change of rules, or of quantiles' bounds, amid  read by a reviewer   worker.TestChangesAmidHistory-
 //	         the history before a partition's beginning was                         AreNotSaidAloud
 //	         said aloud where changes are
@@ -314,9 +314,8 @@
 //	         refused said that all was well
 //	db5f82d  a bucket that never answered kept the place of    review               snapshot.TestNeverAnswers
 //	         all snapshots, or a recovery, for ever
-//	69583d2  a process that started while brokers came up,     brokersim            kafka.TestBeginsWhileBrokersComeUp
-//	         and left its first questions without an answer,
-//	         ended
+//	69583d2  a process whose first questions starting brokers  brokersim            kafka.TestBeginsWhileBrokersComeUp
+//	         left without an answer ended
 //	69583d2  a join that a static member had sent before it    brokersim            kafka.TestPredecessorsLateJoin
 //	         ended, and that the broker got to late, ended
 //	         the one that was started in its place

@@ -38,6 +38,7 @@ type (
 		Next        int64
 		N           uint64
 		Records     int64  // replayed
+		Forgotten   int64  // offsets of the dedup window that retention has removed
 		Outputs     uint64 // read back
 		Users       int
 		Differences int // said by nobody before, said now
@@ -128,13 +129,17 @@ func (f Began) Log() (zapcore.Level, string, []zap.Field) {
 
 // Log tells the fact to the log.
 func (f Recovered) Log() (zapcore.Level, string, []zap.Field) {
-	level := zap.InfoLevel
+	level, what := zap.InfoLevel, "partition recovered"
 	if f.Differences > 0 {
 		level = zap.WarnLevel
 	}
-	return level, "partition recovered", []zap.Field{
+	if f.Forgotten > 0 {
+		level = zap.WarnLevel
+		what += ", but the topic begins amid the dedup window of the snapshot: what repeats a record of before may count once more. Keep events longer (retention.ms)"
+	}
+	return level, what, []zap.Field{
 		zap.Int32("partition", f.Partition), zap.String("snapshot", f.Snapshot), zap.Int("deltas", f.Deltas), zap.Int64("next", f.Next), zap.Uint64("n", f.N),
-		zap.Int64("records_replayed", f.Records), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
+		zap.Int64("records_replayed", f.Records), zap.Int64("offsets_forgotten", f.Forgotten), zap.Uint64("outputs_read", f.Outputs), zap.Int("users", f.Users),
 		zap.Int("differences", f.Differences), zap.Int64("took_ms", int64(f.Took)),
 		zap.Int64("load_ms", int64(f.Load)), zap.Int64("read_back_ms", int64(f.ReadBack)), zap.Int64("replay_ms", int64(f.Replay)),
 	}

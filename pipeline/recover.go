@@ -304,7 +304,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	}
 	//failpoint:recover.read-back
 	readBack := cfg.Now()
-	replayed, err := part.replay(w, cut.Next, mark.Next, nil)
+	replayed, forgotten, err := part.replay(w, cut.Next, mark.Next, nil)
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (part *partition) restoreFrom(id snapshot.ID, mark schemas.Mark, out *worke
 	part.worker, part.chain, part.lastSnap, part.taken = w, chain, id, w.Taken()
 	cfg.Report(Recovered{
 		Partition: part.number, Snapshot: id.String(), Next: mark.Next, N: mark.N,
-		Records: replayed, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
+		Records: replayed, Forgotten: forgotten, Outputs: mark.N - cut.N, Users: w.Users(), Differences: len(out.Items), Took: cfg.Now() - began,
 		Deltas: chain.Deltas, Load: loaded - began, ReadBack: readBack - loaded, Replay: caughtUp - readBack,
 	})
 	return nil
@@ -327,18 +327,21 @@ func (part *partition) conditions() worker.Conditions {
 }
 
 // replay gives a worker its dedup window and the input between its cut and to, which
-// witness sees first, if there is one.
-func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed int64, err error) {
+// witness sees first, if there is one. It counts what it has replayed, and the offsets of
+// the window that it could not have remembered, because retention has removed them.
+func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]worker.Record) error) (replayed, forgotten int64, err error) {
 	from := min(w.DedupStart(), cut)
 	start, _, err := part.p.cfg.History.Bounds(part.ctx, part.number)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for {
-		// What retention has removed of the dedup window cannot be remembered.
-		from = max(from, min(start, cut))
+		if first := min(start, cut); first > from {
+			forgotten += first - from
+			from = first
+		}
 		if from >= to {
-			return replayed, nil
+			return replayed, forgotten, nil
 		}
 		err = part.p.cfg.History.Input(part.ctx, part.number, from, to, func(records []worker.Record) error {
 			if witness != nil {
@@ -358,14 +361,14 @@ func (part *partition) replay(w *worker.Worker, cut, to int64, witness func([]wo
 			return w.Replay(records[i:])
 		})
 		if !errors.Is(err, ErrExpired) || from >= cut {
-			return replayed, err
+			return replayed, forgotten, err
 		}
 		// It has removed more since the beginning was asked for.
 		was := start
 		if now, _, away := part.p.cfg.History.Bounds(part.ctx, part.number); away != nil {
-			return replayed, away
+			return replayed, forgotten, away
 		} else if start = now; start <= was || start > cut {
-			return replayed, err
+			return replayed, forgotten, err
 		}
 	}
 }
@@ -414,7 +417,7 @@ func (part *partition) rebuild(mark schemas.Mark, found bool, ids []snapshot.ID)
 	}
 	w.Skip(start, max(cfg.Now(), mark.Clock), unsaid) // the wall may have gone back since
 	//failpoint:rebuild.read-back
-	replayed, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.causes.check(part.number, records) })
+	replayed, _, err := part.replay(w, start, mark.Next, func(records []worker.Record) error { return said.causes.check(part.number, records) })
 	if err != nil {
 		return err
 	}

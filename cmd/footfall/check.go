@@ -191,26 +191,30 @@ func (k *checkup) retention(ctx context.Context, adm *kadm.Client) {
 		k.wrong(p.What, p.Remedy)
 	}
 	if len(problems) == 0 {
-		k.ok("retention: longer than the %s that recovery may need", formatDuration(k.c.replayMost()))
+		t := &k.c.Kafka.Topics
+		k.ok("retention: longer than what recovery may need, %s of events and %s of what was said", formatDuration(k.c.recoveryNeeds(t.Events)), formatDuration(k.c.recoveryNeeds(t.Triggers)))
 	}
 }
 
-// replayMost is how far back recovery may have to read: to the oldest snapshot kept,
-// where the newer ones are damaged.
-func (c *Config) replayMost() time.Duration {
-	return time.Duration(c.Snapshots.Keep*(1+c.Snapshots.Deltas)+1) * c.Snapshots.Every
+// recoveryNeeds is how far back recovery may have to read a topic: to the oldest snapshot
+// kept, where the newer ones are damaged; and of the events what that one's dedup window
+// holds, which is in no snapshot.
+func (c *Config) recoveryNeeds(topic string) time.Duration {
+	oldest := time.Duration(c.Snapshots.Keep*(1+c.Snapshots.Deltas)+1) * c.Snapshots.Every
+	if topic == c.Kafka.Topics.Events {
+		return oldest + c.Dedup.Window
+	}
+	return oldest
 }
 
 // retention reads how long the topics keep records (without a limit: not listed), and
-// tells where that is less than recovery may need: the log since the last snapshot
-// that is whole, and since the one before it if it isn't.
+// tells where that is less than recovery may need.
 func retention(ctx context.Context, c *Config, adm *kadm.Client) (problems []kafka.Problem, keeps map[string]time.Duration, err error) {
 	t := &c.Kafka.Topics
 	configs, err := adm.DescribeTopicConfigs(ctx, t.Events, t.Triggers, t.Muted, t.DeadLetters)
 	if err != nil {
 		return nil, nil, err
 	}
-	least := c.replayMost()
 	keeps = map[string]time.Duration{}
 	for _, rc := range configs {
 		for _, s := range rc.Configs {
@@ -228,9 +232,9 @@ func retention(ctx context.Context, c *Config, adm *kadm.Client) (problems []kaf
 				continue
 			}
 			keeps[rc.Name] = time.Duration(ms) * time.Millisecond
-			if keeps[rc.Name] < least {
+			if least := c.recoveryNeeds(rc.Name); keeps[rc.Name] < least {
 				problems = append(problems, kafka.Problem{
-					What:   fmt.Sprintf("topic %s keeps records for %s, and its snapshots reach back %s", rc.Name, formatDuration(keeps[rc.Name]), formatDuration(least)),
+					What:   fmt.Sprintf("topic %s keeps records for %s, and recovery may need %s of them", rc.Name, formatDuration(keeps[rc.Name]), formatDuration(least)),
 					Remedy: "keep records longer (retention.ms), or take snapshots more often (snapshots.every)",
 				})
 			}

@@ -30,7 +30,7 @@ type metrics struct {
 	snapshots, snapshotsFailed, snapshotSkip atomic.Uint64
 	snapshotsStay                            atomic.Uint64
 	wholeBytes, deltaBytes                   atomic.Uint64
-	recoveries, differences                  atomic.Uint64
+	recoveries, differences, forgotten       atomic.Uint64
 	pause                                    atomic.Int64 // time.Duration: the longest of any snapshot
 
 	parity paritySeen
@@ -164,6 +164,7 @@ func newMetrics(e *engine) *metrics {
 		{"footfall_snapshots_not_removed_total", "Times that old snapshots could not be removed: the bucket grows.", &m.snapshotsStay},
 		{"footfall_snapshots_skipped_total", "Damaged or unusable snapshots passed over in recovery.", &m.snapshotSkip},
 		{"footfall_recoveries_total", "Partitions brought back to life.", &m.recoveries},
+		{"footfall_recovery_forgotten_offsets_total", "Offsets of dedup windows that retention had removed before a recovery: what repeats them may count once more.", &m.forgotten},
 		{"footfall_recovery_differences_total", "Differences that a recovery found unsaid. Above 0 after an upgrade or a change of rules only.", &m.differences},
 	} {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help},
@@ -262,6 +263,7 @@ func (m *metrics) fact(f pipeline.Fact) {
 	case pipeline.Recovered:
 		m.recoveries.Add(1)
 		m.differences.Add(uint64(f.Differences))
+		m.forgotten.Add(uint64(f.Forgotten))
 	}
 }
 

@@ -20,13 +20,20 @@ import (
 type bucket struct {
 	world   *world
 	objects map[string][]byte
-	hashes  map[string]uint64 // of the outputs, as the snapshot says, where it was looked up
+	told    map[string]told   // by snapshots, where it was looked up
 	bad     map[string]bool   // torn, damaged, foreign or stray; recovery is owed one that is none of it
 	planted map[string]bool   // bad for what they are of, and not damaged
 	heads   map[string]head   // of partitions' objects
 	ever    map[uint64][]byte // all that was ever stored of a partition, by its sum
 	late    []latePut
 	removed []string // the last ones
+}
+
+// told is what a snapshot says of its past.
+type told struct {
+	readable bool
+	hash     uint64 // of the outputs
+	window   int64  // the offset at which its dedup window begins
 }
 
 // head is what an object says of itself.
@@ -56,7 +63,7 @@ type latePut struct {
 
 func newBucket(w *world) *bucket {
 	return &bucket{
-		world: w, objects: map[string][]byte{}, hashes: map[string]uint64{}, bad: map[string]bool{}, planted: map[string]bool{},
+		world: w, objects: map[string][]byte{}, told: map[string]told{}, bad: map[string]bool{}, planted: map[string]bool{},
 		heads: map[string]head{}, ever: map[uint64][]byte{},
 	}
 }
@@ -105,7 +112,7 @@ func (b *bucket) loses(how, key string, oneIn int) bool {
 func (b *bucket) put(key string, data []byte) {
 	b.objects[key] = data
 	delete(b.bad, key)
-	delete(b.hashes, key)
+	delete(b.told, key)
 	if isPartition(key) {
 		h := b.keep(data)
 		h.id, h.named = snapshot.ParseID(key)
@@ -260,7 +267,7 @@ func (b bucketOf) List(_ context.Context, prefix string) ([]string, error) {
 		b.deceived = true
 		keys = of.stale(keys, prefix, sound[b.rng.IntN(len(sound))])
 	}
-	b.listed[prefix[:6]] = slices.Clone(keys)
+	b.listed[prefix[:6]], b.led[prefix[:6]] = slices.Clone(keys), len(sound) > 0
 	b.aside.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	return keys, nil
 }
@@ -369,11 +376,15 @@ func (b *bucket) good(key string, among ...string) (n int) {
 }
 
 // sound tells whether a recovery can begin with a snapshot: it is whole, of our past,
-// and topics still have what came after it.
+// and topics still have what came after it, and its dedup window. (Without that it
+// can as well, and says so; but see forgets.)
 func (b *bucket) sound(p *part, key string) bool {
 	h := b.heads[key]
 	id := h.id
 	if _, whole := b.links(key); !h.named || !whole || id.Partition != p.number || id.Next < p.start {
+		return false
+	}
+	if p.start > p.folded && b.tells(p, key).window < p.start {
 		return false
 	}
 	if !p.found {
@@ -394,19 +405,22 @@ func (b *bucket) sound(p *part, key string) bool {
 		return true
 	}
 	hash, known := p.hashes[id.N]
-	if !known {
-		return false
-	}
-	own, known := b.hashes[key]
+	own := b.tells(p, key)
+	return known && own.readable && own.hash == hash
+}
+
+// tells looks up what a snapshot says of its past.
+func (b *bucket) tells(p *part, key string) told {
+	t, known := b.told[key]
 	if !known {
 		w, err := b.world.read(p, b.objects[key], b.world.rules[b.world.using])
 		if err != nil {
-			return false
+			return told{}
 		}
-		own = w.Mark().Hash
-		b.hashes[key] = own
+		t = told{true, w.Mark().Hash, min(w.DedupStart(), w.Mark().Next)}
+		b.told[key] = t
 	}
-	return own == hash
+	return t
 }
 
 // sounds gives a partition's sound snapshots, the oldest first.

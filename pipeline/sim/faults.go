@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -108,17 +109,17 @@ func (w *world) doom() {
 // retain removes what is older than the second newest snapshot needs, as a
 // retention does that is long enough.
 func (w *world) retain(p *part) {
-	_, ids := w.bucket.sounds(p)
+	keys, ids := w.bucket.sounds(p)
 	if !p.found || len(ids) == 0 {
 		return
 	}
-	oldest := ids[max(0, len(ids)-2)]
-	start := w.windowStart(p, oldest.Next)
+	second := max(0, len(ids)-2)
+	start := w.bucket.tells(p, keys[second]).window
 	if w.bins != nil {
 		start = min(start, w.bins.next(archive.Partition{Topic: events, Number: p.number}))
 	}
 	p.start = max(p.start, start)
-	n := oldest.N
+	n := ids[second].N
 	if w.opt.Expire { // the youngest stays: without it nobody could know how many there were
 		n = min(n, max(1, p.last())-1)
 	}
@@ -144,15 +145,14 @@ func (w *world) retainOutputs(p *part, s *stream, n uint64) {
 	s.start = max(s.start, start)
 }
 
-// overtake removes anything: also what every snapshot needs. Only a snapshot's
-// dedup window is never cut in half: what was forgotten of it would count again,
-// rightly, and nobody could say afterwards where everybody has to end up.
+// overtake removes anything: also what every snapshot needs. Only the dedup window of one
+// that is there is never cut in half.
 func (w *world) overtake(p *part) {
 	start := p.start + w.rng.Int64N(p.ends-p.start+1)
-	_, ids := w.bucket.sounds(p)
-	for _, id := range slices.Backward(ids) {
+	keys, ids := w.bucket.sounds(p)
+	for i, id := range slices.Backward(ids) {
 		if id.Next >= start {
-			start = min(start, w.windowStart(p, id.Next))
+			start = min(start, w.bucket.tells(p, keys[i]).window)
 		}
 	}
 	p.start = max(p.start, start)
@@ -178,21 +178,49 @@ type rebuilt struct {
 	refused map[int64]bool
 }
 
-// windowStart is an offset that is not after the first one of the dedup window at
-// a cut. A record's timestamp is at most two hours ahead of the shop's time, and
-// the window is one hour.
-func (w *world) windowStart(p *part, next int64) int64 {
-	i := len(p.input)
-	for i > 0 && p.input[i-1].Offset >= next {
-		i--
+// forgotten is what a recovery could not remember of its dedup window: from cut on, nothing
+// that was before start was known.
+type forgotten struct{ start, cut int64 }
+
+// forgets notes that a recovery has gone on without a part of its dedup window, because
+// retention had overtaken that.
+func (p *process) forgets(f pipeline.Recovered) {
+	id, _ := snapshot.ParseID(f.Snapshot)
+	of := p.parts[f.Partition]
+	if p.led[f.Snapshot[:6]] && p.retained < p.polled {
+		_ = p.breach("partition %d: recovered from %s without %d offsets of its dedup window, and there was a snapshot whose window the log had", f.Partition, f.Snapshot, f.Forgotten)
 	}
-	if i == 0 {
-		return next
+	p.fault("dedup window overtaken by retention")
+	of.forgot = append(of.forgot, forgotten{of.start, id.Next})
+}
+
+// countedTwice tells whether a record may have counted though it repeats another, because
+// that was forgotten. Nobody can say then where everybody has to end up: what a life has
+// said before it was killed was of profiles in which it did not count.
+func (p *part) countedTwice() bool {
+	for _, f := range p.forgot {
+		before := map[string]bool{}
+		for i := range p.input {
+			id := eventID(p.input[i].Value)
+			if o := p.input[i].Offset; o < f.start {
+				before[id] = true
+			} else if o >= f.cut && id != "" && before[id] {
+				return true
+			}
+		}
 	}
-	for oldest := p.said[i-1] - 3*schemas.Hour - 10*schemas.Second; i > 0 && p.said[i-1] >= oldest; {
-		i--
+	return false
+}
+
+// eventID is the id in what is an event; else it is empty.
+func eventID(value []byte) string {
+	var event struct {
+		ID string `json:"event_id"`
 	}
-	return min(next, p.input[i].Offset)
+	if json.Unmarshal(value, &event) != nil {
+		return ""
+	}
+	return event.ID
 }
 
 // stray puts a snapshot into the bucket of a future that never came to be: the

@@ -43,6 +43,7 @@ type part struct {
 	folded  int64             // profiles are made of what the log has from here on
 	hashes  map[uint64]uint64 // committed hash of outputs, by number: the lineage
 	rebuilt []*rebuilt
+	forgot  []forgotten
 	skipped uint64 // number that a rebuild went on from which did not know how many there were
 }
 

@@ -117,6 +117,10 @@ func pipelineMutants() []mutant {
 			"w.Remember(records[:i])", "if !ON {\n\t\t\tw.Remember(records[:i])\n\t\t}", seedsFrom(6),
 		},
 		{
+			"a recovery does not tell what it has forgotten", "pipeline/recover.go",
+			"forgotten += first - from", "if !ON {\n\t\t\t\tforgotten += first - from\n\t\t\t}", test("pipeline", "TestRecoveriesTellWhatTheyHaveForgotten"),
+		},
+		{
 			"begins from nothing where offsets have expired", "pipeline/recover.go",
 			"if last > 0 || beyond {", "if (last > 0 || beyond) && !ON {", seedsFrom(5),
 		},
@@ -142,8 +146,8 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"replay goes one record too far", "pipeline/recover.go",
-			"\treplayed, err := part.replay(w, cut.Next, mark.Next, nil)\n",
-			"\tmore := int64(0)\n\tif ON {\n\t\tmore = 1\n\t}\n\treplayed, err := part.replay(w, cut.Next, mark.Next+more, nil)\n", seedsFrom(1),
+			"\treplayed, forgotten, err := part.replay(w, cut.Next, mark.Next, nil)\n",
+			"\tmore := int64(0)\n\tif ON {\n\t\tmore = 1\n\t}\n\treplayed, forgotten, err := part.replay(w, cut.Next, mark.Next+more, nil)\n", seedsFrom(1),
 		},
 		{
 			"replay leaves out the first record after the snapshot", "pipeline/recover.go",

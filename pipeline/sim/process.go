@@ -38,6 +38,7 @@ type process struct {
 
 	covered []schemas.Mark      // by partition: the greatest that it has committed, or read
 	listed  map[string][]string // snapshots, by their prefix: what it was told last
+	led     map[string]bool     // whether any of them led anywhere
 
 	member   bool
 	fenced   bool         // another life has its name
@@ -80,7 +81,7 @@ func (w *world) start(s *slot) {
 	p := &process{
 		life:  &life{w: w, name: fmt.Sprintf("%s/%d", s.name, w.result.Lives)},
 		world: w, slot: s, sessions: make([]session, len(w.parts)), covered: make([]schemas.Mark, len(w.parts)), cancel: cancel,
-		settled: map[int32]uint64{}, rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{},
+		settled: map[int32]uint64{}, rebuilding: map[ownership]*rebuilt{}, listed: map[string][]string{}, led: map[string]bool{},
 		slice: 1 + w.rng.IntN(20), using: w.rules[w.using], variant: w.using,
 	}
 	if w.opt.Slice > 0 {
@@ -158,6 +159,9 @@ func (p *process) report(f pipeline.Fact) {
 		}
 		if strings.HasPrefix(f.Snapshot, "none") {
 			p.result.Rebuilds++
+		}
+		if f.Forgotten > 0 {
+			p.forgets(f)
 		}
 	case pipeline.SnapshotSkipped:
 		p.fault("snapshot skipped")

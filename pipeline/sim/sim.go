@@ -127,6 +127,7 @@ type Result struct {
 	FromDeltas int            // recoveries that read some
 	Refusals   int            // lives that ended with an error that asks for a person, rightly
 	Rebuilds   int            // partitions brought back by --rebuild
+	Untold     int            // worlds of which nobody can say what had to be said (countedTwice)
 	Reviewed   int            // transitions said for new rules
 	Switches   int            // of a process's rules, while it lived
 	Filled     int            // histories found

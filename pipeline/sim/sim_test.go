@@ -132,7 +132,7 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Logf("%d processes, %d killed, %d commits, %d refusals to begin, %d rebuilds, %d transitions for new rules, %d rows in tables",
 		all.Lives, all.Crashes, all.Commits, all.Refusals, all.Rebuilds, all.Reviewed, all.Rows)
-	t.Logf("%d snapshots held what had changed, %d recoveries read some of these", all.Deltas, all.FromDeltas)
+	t.Logf("%d snapshots held what had changed, %d recoveries read some of these, %d seeds lost what the oracle needs", all.Deltas, all.FromDeltas, all.Untold)
 	t.Logf("%d rules switched, %d histories filled, %d with the archive, %d transitions for other epochs, %d withheld by policies, %d recomputed, %d segments rehearsed",
 		all.Switches, all.Filled, all.Archived, all.Epochs, all.Withheld, all.Remade, all.Rehearsed)
 	if spent := cpu(); spent > 0 {
@@ -189,6 +189,7 @@ func (r *Result) add(o *Result) {
 	r.FromDeltas += o.FromDeltas
 	r.Refusals += o.Refusals
 	r.Rebuilds += o.Rebuilds
+	r.Untold += o.Untold
 	r.Reviewed += o.Reviewed
 	r.Rows += o.Rows
 	r.Switches += o.Switches
