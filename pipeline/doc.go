@@ -126,10 +126,12 @@
 // What was wrong in the engine as it stood, not in a draft. To see one, check out the commit
 // before its fix, the test's file from the fix, and run the test: it fails. (Simulation seeds
 // change with the simulation, so of them only the newest are named. The tests of 6e2e54d, fa55adb,
-// eb23fd5, a7b2cf3, b3b8c48, 6ad8f70, 2080f3d and 7cc9109, and those of 69583d2 and 253fc39 about late joins
+// eb23fd5, a7b2cf3, b3b8c48, 6ad8f70, 2080f3d, 7cc9109 and e45e949, and those of 69583d2 and 253fc39 about late joins
 // and zones, use what the fix brought, and do not compile without it.)
 //
 //	fix      what was wrong                                    found by             shown by
+//	e45e949  where retention had cut the dedup window of an old sim, seed 30054      pipeline.TestRecoveriesTellWhatThey-
+//	         snapshot, events counted twice, and nobody knew                        HaveForgotten
 //	7e10503  where an audit took longer than 10 s, as with a   a test that hung on  archive.TestAuditsLeaveTime,
 //	         ClickHouse that is slow, the next one was due at  a crowded machine    clickhouse.TestPollWhoseTimeIsUp
 //	         once, and nothing was archived any more
@@ -154,8 +156,8 @@
 //	         of it
 //	2080f3d  a bucket that denies to remove old snapshots made read by a reviewer   pipeline.TestABucketThatKeepsEverything
 //	         all new ones count as failed, and a rebuild end
-//	f412a83  retention that went on while a recovery read the  read by a reviewer   pipeline.TestRecoveriesTellWhatThey-
-//	         dedup window ended the process                                         HaveForgotten
+//	f412a83  retention that went on while a recovery read the  read by a reviewer   pipeline.TestRetentionGoesOnDuringARecovery
+//	         dedup window ended the process
 //	c3515b0  a change of rules, or of quantiles' bounds, amid  read by a reviewer   worker.TestChangesAmidHistory-
 //	         the history before a partition's beginning was                         AreNotSaidAloud
 //	         said aloud where changes are
