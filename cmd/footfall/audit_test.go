@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -45,7 +44,7 @@ func auditsHarm(t *testing.T, broker string) {
 	instance := h.start()
 	h.ready()
 	h.publishShop(6_000)
-	h.applied(2 * time.Minute)
+	h.applied()
 	h.archived()
 	if r := h.audit(false); r.Wrong != 0 || r.Chains == nil || r.Chains.Count != 0 || r.Chains.Transitions == 0 {
 		t.Fatalf("while the engine runs: got %+v", r)

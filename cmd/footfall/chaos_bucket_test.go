@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"footfall/schemas"
 	"footfall/sinks/clickhouse"
@@ -59,13 +58,13 @@ func TestChaosSnapshots(t *testing.T) {
 	damaged := 0
 	for i := range *chaosSnapshots {
 		name := names[(int(r.seed%1000)+i)%len(names)]
-		r.until("two snapshots of every partition", time.Minute, func() bool { return r.generations() >= 2 })
+		r.until("two snapshots of every partition", func() bool { return r.generations() >= 2 })
 		p.kill()
 		r.killed(p)
 		files := r.wound(kinds[name])
 		damaged += len(files)
 		p = r.start()
-		r.until("every partition is live after: "+name, time.Minute, func() bool { return p.ended() || lives(p) == r.conf.Kafka.Partitions })
+		r.until("every partition is live after: "+name, func() bool { return p.ended() || lives(p) == r.conf.Kafka.Partitions })
 		skipped := p.logged("snapshot skipped")
 		for _, f := range files {
 			named := slices.ContainsFunc(skipped, func(l logLine) bool { return strings.HasSuffix(f, l.Snapshot) && strings.Contains(l.Error, l.Snapshot) })
@@ -87,7 +86,7 @@ func TestChaosSnapshots(t *testing.T) {
 		t.Fatalf("with no whole snapshot it ended with %v, and says:\n%s", err, p.last(8))
 	}
 	p = r.start("--rebuild")
-	r.until("every partition is rebuilt", time.Minute, func() bool { return p.ended() || lives(p) == r.conf.Kafka.Partitions })
+	r.until("every partition is rebuilt", func() bool { return p.ended() || lives(p) == r.conf.Kafka.Partitions })
 	p.kill()
 	r.killed(p)
 	p = r.start()
@@ -175,16 +174,16 @@ func TestChaosDiskFull(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	fill(t, ballast)
 	p := r.start()
-	r.until("it waits for room", time.Minute, func() bool { return p.ended() || len(p.logged("recovery waits")) > 0 })
+	r.until("it waits for room", func() bool { return p.ended() || len(p.logged("recovery waits")) > 0 })
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	r.ready()
 	r.open(600)
 	for range 2 {
-		r.until("snapshots are published", time.Minute, func() bool { return len(p.logged("snapshot published")) > 0 })
+		r.until("snapshots are published", func() bool { return len(p.logged("snapshot published")) > 0 })
 		fill(t, ballast)
-		r.until("snapshots are not stored", time.Minute, func() bool { return len(p.logged("snapshot not stored")) > 0 })
+		r.until("snapshots are not stored", func() bool { return len(p.logged("snapshot not stored")) > 0 })
 		r.goesOn([]*process{p})
 		p.kill()
 		r.killed(p)
@@ -215,7 +214,7 @@ func TestChaosClickHouseDiskFull(t *testing.T) {
 	p := r.start()
 	r.ready()
 	r.open(600)
-	r.until("rows come", time.Minute, func() bool {
+	r.until("rows come", func() bool {
 		var n uint64
 		return db.QueryRow(t.Context(), "SELECT count() FROM events").Scan(&n) == nil && n > 0
 	})
@@ -227,7 +226,7 @@ func TestChaosClickHouseDiskFull(t *testing.T) {
 			ballast = append(ballast, filepath.Join(dir, fmt.Sprint("ballast-", len(ballast))))
 			fill(t, ballast[len(ballast)-1])
 		}
-		r.until("rows are refused", time.Minute, func() bool {
+		r.until("rows are refused", func() bool {
 			full()
 			return p.ended() || refusals(p) >= refused+3 || len(o.open(o.said(p))) > 0
 		})
@@ -240,7 +239,7 @@ func TestChaosClickHouseDiskFull(t *testing.T) {
 		o.follows(o.said(p))
 	}
 	r.close()
-	r.until("ClickHouse has all of it", 2*time.Minute, func() bool {
+	r.until("ClickHouse has all of it", func() bool {
 		o.follows(o.said(p))
 		return o.audits()
 	})

@@ -74,7 +74,7 @@ func (r *rig) overtaken() {
 	r.t.Helper()
 	stopped := time.Now()
 	before := r.offsets()
-	r.until("others have taken over", 2*time.Minute, func() bool {
+	r.until("others have taken over", func() bool {
 		now := r.offsets()
 		for p, offset := range before {
 			if now[p] <= offset {
@@ -163,7 +163,7 @@ func (g *group) add() {
 func (g *group) leave(i int) {
 	g.t.Helper()
 	p := g.members[i]
-	g.until("it listens to signals", time.Minute, func() bool { return p.ended() || len(p.logged("running")) > 0 })
+	g.until("it listens to signals", func() bool { return p.ended() || len(p.logged("running")) > 0 })
 	g.stop(p)
 	g.members = slices.Delete(g.members, i, i+1)
 	g.changes++
@@ -183,7 +183,7 @@ func (g *group) settled() {
 	g.t.Helper()
 	cl := g.reader()
 	defer cl.Close()
-	g.until(fmt.Sprintf("the group is stable with %d members", len(g.members)), 2*time.Minute, func() bool {
+	g.until(fmt.Sprintf("the group is stable with %d members", len(g.members)), func() bool {
 		for _, p := range g.members {
 			if p.ended() {
 				g.t.Fatalf("an instance ended by itself: %v\n%s", p.err, p.last(8))

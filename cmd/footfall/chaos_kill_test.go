@@ -130,7 +130,7 @@ func (k *killing) killAt(at failpoint) {
 		k.forget()
 		k.die(k.launch(at, "--rebuild"))
 		p := k.start("--rebuild") // what it was killed in is done, before anyone starts without
-		k.until("every partition is rebuilt", time.Minute, func() bool { return p.ended() || lives(p) >= k.conf.Kafka.Partitions })
+		k.until("every partition is rebuilt", func() bool { return p.ended() || lives(p) >= k.conf.Kafka.Partitions })
 		k.leave(p)
 		k.beside = k.start("--set", "kafka.instance=two")
 	}
@@ -157,7 +157,7 @@ func armed(p *process) string {
 // leave stops an instance cleanly.
 func (k *killing) leave(p *process) {
 	k.t.Helper()
-	k.until("it listens to signals", time.Minute, func() bool { return p.ended() || len(p.logged("running")) > 0 })
+	k.until("it listens to signals", func() bool { return p.ended() || len(p.logged("running")) > 0 })
 	k.note(p)
 	k.stop(p)
 }

@@ -62,7 +62,7 @@ func (r *rig) goesOn(members []*process) {
 	r.t.Helper()
 	var before map[int32]int64
 	began, looked := time.Now(), false
-	r.until("every partition goes on", 6*time.Minute, func() bool {
+	r.until("every partition goes on", func() bool {
 		for _, p := range members {
 			if p.ended() {
 				r.t.Fatalf("an instance ended by itself: %v\n%s", p.err, p.last(8))

@@ -34,7 +34,7 @@ func TestChaosRecoveryTime(t *testing.T) {
 		r.killed(p)
 		before := r.offsets()
 		p = r.start()
-		r.until("every partition commits again", 3*time.Minute, func() bool { return p.ended() || r.beyond(before) })
+		r.until("every partition commits again", func() bool { return p.ended() || r.beyond(before) })
 		timed.note(t, p, time.Since(p.began))
 	}
 	r.close()
@@ -63,7 +63,7 @@ func (r *rig) fill(n int) {
 	if err := pub.Close(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.until("all are applied", 5*time.Minute, func() bool { return r.behind() == 0 })
+	r.until("all are applied", func() bool { return r.behind() == 0 })
 }
 
 // covered waits until a process has published two more snapshots of every partition: the
@@ -78,7 +78,7 @@ func (r *rig) covered(p *process) {
 		return all
 	}
 	before := published()
-	r.until("two more snapshots of every partition", 3*time.Minute, func() bool {
+	r.until("two more snapshots of every partition", func() bool {
 		now := published()
 		for n := range int32(r.conf.Kafka.Partitions) {
 			if now[n] < before[n]+2 {

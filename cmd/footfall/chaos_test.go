@@ -185,13 +185,13 @@ func (r *rig) launch(at failpoint, more ...string) *process {
 // hit waits until a process has come to a failpoint, or has ended.
 func (r *rig) hit(p *process, name string) {
 	r.t.Helper()
-	r.until("an instance comes to "+name, time.Minute, func() bool { return p.ended() || len(p.logged(pipelinetest.FailpointHit+name)) > 0 })
+	r.until("an instance comes to "+name, func() bool { return p.ended() || len(p.logged(pipelinetest.FailpointHit+name)) > 0 })
 }
 
 // alive waits until a process has brought a partition to life, or has ended.
 func (r *rig) alive(p *process) {
 	r.t.Helper()
-	r.until("an instance is live", time.Minute, func() bool { return p.ended() || lives(p) > 0 })
+	r.until("an instance is live", func() bool { return p.ended() || lives(p) > 0 })
 }
 
 // lives is how many partitions it has brought to life.
@@ -373,7 +373,7 @@ func (r *rig) close() {
 // stops is archived by the next one, and here there is none.
 func (r *rig) verify(running ...*process) *verdict {
 	r.t.Helper()
-	r.until("every silence is due", time.Minute, func() bool { return wall() > r.silence+10*schemas.Second })
+	r.until("every silence is due", func() bool { return wall() > r.silence+10*schemas.Second })
 	v := r.house.verify(running...)
 	dump, _ := r.readTopics()
 	r.saw.holds(r.t, dump)

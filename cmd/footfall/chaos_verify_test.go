@@ -43,7 +43,7 @@ func (h *house) verify(running ...*process) *verdict {
 	h.t.Helper()
 	began := time.Now()
 	h.mend()
-	h.applied(3 * time.Minute)
+	h.applied()
 	h.archived()
 	for _, p := range running {
 		h.stop(p)

@@ -96,10 +96,10 @@ func TestControlTopicMadeAnew(t *testing.T) {
 	if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), h.conf.controlTopic()); err != nil {
 		t.Fatal(err)
 	}
-	h.until("the log says that it is gone", time.Minute, func() bool { return h.logged("the control topic can't be read") })
+	h.until("the log says that it is gone", func() bool { return h.logged("the control topic can't be read") })
 	h.run("topics", "create")
 	h.run("triggers", "pause", "--wait", "0s")
-	h.until("the instance is paused", time.Minute, func() bool {
+	h.until("the instance is paused", func() bool {
 		all := h.status().Instances
 		return len(all) == 1 && all[0].Paused
 	})

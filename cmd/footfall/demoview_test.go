@@ -116,7 +116,7 @@ func TestDemoViewAsks(t *testing.T) {
 	if err := pub.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.applied(time.Minute)
+	h.applied()
 	h.archived()
 	h.stop(instance)
 	db, err := clickhouse.Open(h.conf.clickhouseDSN())

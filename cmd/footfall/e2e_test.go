@@ -44,7 +44,7 @@ func killed(t *testing.T, broker string, kills int) {
 		instance = h.start()
 	}
 	publishing.Wait()
-	h.applied(2 * time.Minute)
+	h.applied()
 	h.archived()
 	h.stop(instance)
 	report, _ := h.judge(false)
@@ -75,7 +75,7 @@ func scaled(t *testing.T, broker string) {
 	time.Sleep(time.Second)
 	two.kill()
 	publishing.Wait()
-	h.applied(2 * time.Minute)
+	h.applied()
 	h.archived()
 	h.stop(three)
 	report, _ := h.judge(false)
@@ -112,7 +112,7 @@ func silence(t *testing.T, broker string) {
 		instance.kill()
 		instance = h.start()
 	}
-	h.until("all shoppers are cooling", time.Minute, func() bool {
+	h.until("all shoppers are cooling", func() bool {
 		report, err := h.peek()
 		return err == nil && report.Segments["cooling"] == users
 	})
@@ -165,7 +165,7 @@ func TestRealKafkaDataSets(t *testing.T) {
 			instance := h.start()
 			h.ready()
 			h.run("publish", path, "--mapping", s.mapping, "--lane", "replay")
-			h.applied(5 * time.Minute)
+			h.applied()
 			h.archived()
 			h.stop(instance)
 			report, counts := h.judge(false)
@@ -231,7 +231,7 @@ func TestEndToEndHTTP(t *testing.T) {
 	instance := h.start()
 	h.ready()
 	base := "http://" + h.conf.HTTP.Listen
-	h.until("ready", time.Minute, func() bool {
+	h.until("ready", func() bool {
 		res, err := http.Get(base + "/readyz")
 		if err != nil {
 			return false
@@ -240,7 +240,7 @@ func TestEndToEndHTTP(t *testing.T) {
 		return res.StatusCode == http.StatusOK
 	})
 	h.run("simulate", "--count", "500", "--no-faults", "--lane", "backfill", "--ago", "30d")
-	h.until("the metrics count what was published", time.Minute, func() bool {
+	h.until("the metrics count what was published", func() bool {
 		return strings.Contains(h.run("status"), "live") && h.lags()[0] == 0
 	})
 	h.archived() // the archive's metrics are there once it has begun

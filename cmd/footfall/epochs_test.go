@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -65,7 +64,7 @@ func TestEpochsAreAgreed(t *testing.T) {
 		r.counted(partition, rules, segment.Count{Number: number, At: schemas.Millis(number) * schemas.Day, Of: of})
 	}
 	reach := func(r *follows, number uint64) segment.Epoch {
-		h.until("the epoch has begun", 30*time.Second, func() bool {
+		h.until("the epoch has begun", func() bool {
 			began := r.told()
 			return len(began) > 0 && began[len(began)-1].Number == number
 		})
@@ -115,7 +114,7 @@ func TestEpochsBehindARecordThatIsRefused(t *testing.T) {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { e.run(ctx) })
-	h.until("the other is written", 30*time.Second, func() bool {
+	h.until("the other is written", func() bool {
 		written := false
 		err := readTopic(t.Context(), h.conf, h.conf.controlTopic(), 0, func(r *kgo.Record) error {
 			written = written || string(r.Key) == "good"

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"footfall/schemas"
 	"footfall/sources/storefront"
@@ -92,7 +91,7 @@ segments:
 	if err := pub.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.applied(time.Minute)
+	h.applied()
 	h.archived()
 	want := []string{
 		"lifecycle: orders() >= 2: orders(): purchase e4 at offset 8, of 2",

@@ -239,13 +239,17 @@ func (h *house) stop(p *process) {
 	}
 }
 
+// patience is for how long a test waits for what has to come, before it says that it never
+// will: far more than it takes on a machine that is crowded.
+const patience = 6 * time.Minute
+
 // until looks again and again until something holds.
-func (h *house) until(what string, limit time.Duration, holds func() bool) {
+func (h *house) until(what string, holds func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			h.standStill()
-			h.t.Fatalf("after %s still not: %s", limit, what)
+			h.t.Fatalf("after %s still not: %s", patience, what)
 		}
 	}
 }
@@ -265,7 +269,7 @@ func (h *house) standStill() {
 // ready waits until the running instance has begun with every partition.
 func (h *house) ready() {
 	h.t.Helper()
-	h.until("every partition has a committed mark", time.Minute, func() bool {
+	h.until("every partition has a committed mark", func() bool {
 		return len(h.marks()) == h.conf.Kafka.Partitions
 	})
 }
@@ -285,9 +289,9 @@ func (h *house) marks() map[int32]schemas.Mark {
 }
 
 // applied waits until everything published is committed and every due timer is said.
-func (h *house) applied(limit time.Duration) {
+func (h *house) applied() {
 	h.t.Helper()
-	h.until("everything published is applied and said", limit, func() bool {
+	h.until("everything published is applied and said", func() bool {
 		for _, d := range h.lags() {
 			if d > 0 {
 				return false
@@ -335,7 +339,7 @@ func (h *house) archived() {
 			h.t.Logf("it lacks %d records (%v)", n, err)
 		}
 	}()
-	h.until("everything is in ClickHouse", 2*time.Minute, func() bool {
+	h.until("everything is in ClickHouse", func() bool {
 		n, err = clickhouse.Behind(h.t.Context(), cl, h.conf.Kafka.Group+"-archive", t.Events, t.Triggers, t.Muted, t.DeadLetters)
 		return err == nil && n == 0
 	})

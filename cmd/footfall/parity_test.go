@@ -83,7 +83,7 @@ func parities(t *testing.T, broker string) {
 		instance = h.start()
 	}
 	publishing.Wait()
-	h.applied(2 * time.Minute)
+	h.applied()
 	h.lastEpoch()
 	h.archived()
 	r := h.parity(false, "--all")
@@ -177,11 +177,11 @@ func TestEndToEndParityRuns(t *testing.T) {
 	if err := pub.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.until("all shoppers are cooling", time.Minute, func() bool {
+	h.until("all shoppers are cooling", func() bool {
 		report, err := h.peek()
 		return err == nil && report.Segments["cooling"] == users
 	})
-	h.until("some users were compared", time.Minute, func() bool { return h.metric("footfall_parity_users_total") >= users/2 })
+	h.until("some users were compared", func() bool { return h.metric("footfall_parity_users_total") >= users/2 })
 	if n := h.metric(`footfall_parity_differences_total\{[^}]*\}`); n > 0 {
 		t.Errorf("got %v differences, want none", n)
 	}
@@ -190,7 +190,7 @@ func TestEndToEndParityRuns(t *testing.T) {
 		t.Errorf("got %+v, want all of %d users the same", r.Sets, users)
 	}
 	h.exec("ALTER TABLE transitions UPDATE to_segment = 'active' WHERE segment_set = 'lifecycle' SETTINGS mutations_sync = 2")
-	h.until("the metrics tell that something is wrong", time.Minute, func() bool {
+	h.until("the metrics tell that something is wrong", func() bool {
 		return h.metric(`footfall_parity_differences_total\{reason="unexplained",set="lifecycle"\}`) > 0
 	})
 	h.stop(instance)

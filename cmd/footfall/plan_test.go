@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -21,7 +20,7 @@ func TestEndToEndPlan(t *testing.T) {
 	instance := h.start()
 	h.ready()
 	h.publishShop(8_000 / raceSlower)
-	h.applied(time.Minute)
+	h.applied()
 	h.archived()
 	h.stop(instance)
 

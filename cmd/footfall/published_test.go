@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"footfall/schemas"
 	"footfall/sinks/clickhouse/chdbtest"
@@ -128,11 +127,11 @@ func (p *numbers) send(s publishedSet) {
 	for reason, n := range s.skipped {
 		p.is("rows skipped, "+reason, n, done.Skipped[reason])
 	}
-	p.house.applied(5 * time.Minute)
+	p.house.applied()
 	p.house.lastEpoch() // what sets with scores say comes after the last event
 	p.house.archived()
 	var applied, others int64
-	p.house.until("the instance tells of all that it has committed", time.Minute, func() bool {
+	p.house.until("the instance tells of all that it has committed", func() bool {
 		status, err := readStatus(p.t.Context(), p.house.conf)
 		if err != nil {
 			p.t.Fatal(err)

@@ -45,7 +45,7 @@ func (h *house) everywhereAtOnce(what string, holds func(all []PartitionStatus) 
 			h.t.Logf("what was told last: %+v", all)
 		}
 	}()
-	h.until(what, 2*time.Minute, func() bool {
+	h.until(what, func() bool {
 		all = h.partitionsLive()
 		return len(all) == h.conf.Kafka.Partitions && !slices.ContainsFunc(all, func(p PartitionStatus) bool { return p.State != "live" }) && holds(all)
 	})
@@ -120,7 +120,7 @@ func TestEndToEndRules(t *testing.T) {
 	h.publishShop(24_000 / raceSlower)
 	instance.kill()
 	instance = h.start()
-	h.applied(2 * time.Minute)
+	h.applied()
 	h.lastEpoch()
 	users := h.inSet("lifecycle", "")
 	if scored, none := h.inSet("rfm", ""), h.inSet("rfm", "none"); scored != users || none == users {
@@ -135,7 +135,7 @@ func TestEndToEndRules(t *testing.T) {
 	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	h.until("wrong rules are refused", time.Minute, func() bool { return h.logged(`unknown type of event \"veiw\"`) })
+	h.until("wrong rules are refused", func() bool { return h.logged(`unknown type of event \"veiw\"`) })
 	write(viewersAfter)
 	if err := instance.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestEndToEndPast(t *testing.T) {
 	instance := h.start()
 	h.ready()
 	h.publishShop(4_000)
-	h.applied(time.Minute)
+	h.applied()
 	h.archived()
 	h.stop(instance) // with a snapshot of all of it
 
@@ -223,7 +223,7 @@ func (h *house) forecasts() {
 		h.t.Fatal(err)
 	}
 	defer db.Close()
-	h.until("ClickHouse has the same forecast", time.Minute, func() bool {
+	h.until("ClickHouse has the same forecast", func() bool {
 		rows, err := db.Query(h.t.Context(), "SELECT segment_set, from_segment, to_segment, due, users FROM forecast_now")
 		if err != nil {
 			h.t.Fatal(err)

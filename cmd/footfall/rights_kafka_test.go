@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -34,7 +33,7 @@ func TestRealKafkaRightsTaken(t *testing.T) {
 		engine.lives(running)
 		b.revoke(t, a)
 		seed := 0
-		engine.until("it ends for want of "+a.lack.Command(a.user), time.Minute, func() bool {
+		engine.until("it ends for want of "+a.lack.Command(a.user), func() bool {
 			select {
 			case <-running.done:
 				return true
@@ -75,7 +74,7 @@ func TestRealKafkaRightsTaken(t *testing.T) {
 	engine = h.as("footfall", "kafka.protocol=consumer")
 	running = engine.start("--rebuild")
 	shop.run("simulate", "--lane", "live", "--ago", "1d", "--speed", "86400x", "--shoppers", "20", "--for", "1s", "--seed", "99")
-	engine.applied(time.Minute)
+	engine.applied()
 	engine.archived()
 	if got := h.as("operator", "kafka.protocol=consumer").run("status"); !strings.Contains(got, "users by segment") {
 		t.Errorf("status: got\n%s", got)
@@ -94,15 +93,15 @@ func (b *guardedBroker) withoutArchive(t *testing.T, acls []acl, engine, shop *h
 		shop.run("simulate", "--lane", "live", "--ago", "1d", "--speed", "86400x", "--shoppers", "20", "--for", "1s", "--seed", fmt.Sprint(seed))
 	}
 	seed := 100
-	engine.until("the archive says what it lacks", time.Minute, func() bool {
+	engine.until("the archive says what it lacks", func() bool {
 		seed++
 		publish(seed)
 		return running.has("archive stopped", "GROUP_AUTHORIZATION_FAILED")
 	})
-	engine.applied(time.Minute)
+	engine.applied()
 	b.grant(t, acls[i].user, acls[i])
 	publish(1)
-	engine.applied(time.Minute)
+	engine.applied()
 	engine.archived()
 }
 
@@ -132,7 +131,7 @@ func vital(a *acl) bool {
 // lives waits until a process has brought every partition to life.
 func (h *house) lives(p *process) {
 	h.t.Helper()
-	h.until("every partition is live", time.Minute, func() bool {
+	h.until("every partition is live", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		n := 0

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -73,7 +72,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	running := h.start()
 	h.ready()
 	h.run("simulate", "--lane", "live", "--ago", "1d", "--speed", "86400x", "--shoppers", "50", "--for", "1s")
-	h.applied(time.Minute)
+	h.applied()
 	h.archived()
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/status", "/explain?user=u0000001", "/debug/pprof/goroutine?debug=2", "/debug/pprof/cmdline", "/nosuch"} {
 		for _, token := range []string{"", wrongSecret, tokenSecret} {
@@ -126,7 +125,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		again := &house{t: t, conf: h.conf, sets: append(append([]string{}, h.sets...), "clickhouse.dsn="+dsn)}
 		say(again, lines...)
 		running = again.start()
-		again.until("the archive says what is wrong", time.Minute, func() bool {
+		again.until("the archive says what is wrong", func() bool {
 			again.mu.Lock()
 			defer again.mu.Unlock()
 			return bytes.Contains(again.log.Bytes(), []byte("archive stopped"))

@@ -142,7 +142,7 @@ func (h *house) settled(needs []kafka.Need, want ...kafka.Lack) {
 		h.t.Fatal(err)
 	}
 	defer cl.Close()
-	h.until(fmt.Sprintf("just %v", want), 20*time.Second, func() bool {
+	h.until(fmt.Sprintf("just %v", want), func() bool {
 		lacks, err := kafka.Lacking(h.t.Context(), cl, needs)
 		return err == nil && slices.Equal(lacks, want)
 	})
@@ -217,7 +217,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	for range 2 { // the second time there is nothing left to do
 		h.as("historian").run("publish", events, "--mapping", "events")
 	}
-	engine.applied(time.Minute)
+	engine.applied()
 	engine.archived()
 	for command, want := range map[string]string{
 		"status": "users by segment", "explain u1": "lifecycle: dormant", "check": "this user may look, not run the engine", "triggers show": "running",
@@ -241,7 +241,7 @@ func TestRealKafkaSecured(t *testing.T) {
 	if n, err := b.consume(t, h.as("crm")); n == 0 || err != nil {
 		t.Errorf("crm: got %d triggers and %v", n, err)
 	}
-	engine.applied(time.Minute)
+	engine.applied()
 	engine.archived()
 	auditor := h.as("auditor", "segments.sets=lifecycle,rfm")
 	auditor.run("audit")
@@ -455,7 +455,7 @@ func (b *guardedBroker) withoutTopics(t *testing.T, acls []acl, admin *house) {
 		}
 		settled := func(want bool) {
 			if a.lack.Do == kmsg.ACLOperationCreate {
-				admin.until(fmt.Sprintf("Create on %s: %t", a.lack.Name, want), 20*time.Second, func() bool { return mayCreate(a.lack.Name) == want })
+				admin.until(fmt.Sprintf("Create on %s: %t", a.lack.Name, want), func() bool { return mayCreate(a.lack.Name) == want })
 			} else if want {
 				admin.settled(admin.conf.topicNeeds())
 			} else {

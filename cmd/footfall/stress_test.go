@@ -150,7 +150,7 @@ func (r *rig) away(o outage) {
 	o.back()
 	returned := time.Now()
 	r.close()
-	r.applied(5 * time.Minute)
+	r.applied()
 	details["applied_after_s"] = time.Since(returned).Seconds()
 	r.archived()
 	details["archived_after_s"] = time.Since(returned).Seconds()
@@ -328,7 +328,7 @@ func TestStressTimers(t *testing.T) {
 		t.Fatal(err)
 	}
 	const calm = 20 * schemas.Second
-	r.until("all are applied and seen", 5*time.Minute, func() bool { return r.behind() == 0 && w.moves() == *timers })
+	r.until("all are applied and seen", func() bool { return r.behind() == 0 && w.moves() == *timers })
 	if wall() > due-calm {
 		t.Fatalf("this machine has not applied %d shoppers before they were due: fewer with -stress.timers", *timers)
 	}
@@ -434,9 +434,9 @@ func (r *rig) history() *process {
 	p := r.start()
 	r.ready()
 	r.open(500)
-	r.until("snapshots are taken", time.Minute, func() bool { return r.generations() >= 3 })
+	r.until("snapshots are taken", func() bool { return r.generations() >= 3 })
 	r.close()
-	r.applied(time.Minute)
+	r.applied()
 	return p
 }
 
@@ -448,7 +448,7 @@ func madeAnew(t *testing.T, r *rig) {
 	if _, err := admin.DeleteTopic(t.Context(), topic); err != nil {
 		t.Fatal(err)
 	}
-	r.until("it is made anew", time.Minute, func() bool {
+	r.until("it is made anew", func() bool {
 		_, err := admin.CreateTopic(t.Context(), int32(r.conf.Kafka.Partitions), 1, nil, topic)
 		return err == nil
 	})
@@ -462,7 +462,7 @@ func expanded(t *testing.T, r *rig) {
 	if _, err := admin.UpdatePartitions(t.Context(), r.conf.Kafka.Partitions+2, topic); err != nil {
 		t.Fatal(err)
 	}
-	r.until("it has them", time.Minute, func() bool {
+	r.until("it has them", func() bool {
 		topics, err := admin.ListTopics(t.Context(), topic)
 		return err == nil && len(topics[topic].Partitions) == r.conf.Kafka.Partitions+2
 	})
@@ -483,7 +483,7 @@ func TestStressHistoryChanged(t *testing.T) {
 		"the group's offsets have expired": {change: func(t *testing.T, r *rig) {
 			cl := r.reader()
 			defer cl.Close()
-			r.until("the group is deleted", time.Minute, func() bool {
+			r.until("the group is deleted", func() bool {
 				_, err := kadm.NewClient(cl).DeleteGroup(t.Context(), r.conf.Kafka.Group)
 				return err == nil
 			})

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -60,7 +59,7 @@ func TestLagOfAPartitionThatIsStuck(t *testing.T) {
 
 	address := h.marks()[0].Address
 	lag := regexp.MustCompile(`footfall_lag_records\{partition="0"\} ([0-9.e+]+)`)
-	h.until("the lag is told", 30*time.Second, func() bool {
+	h.until("the lag is told", func() bool {
 		res, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +113,7 @@ func TestNotReadyBeforeTheGroupHasGivenAnything(t *testing.T) {
 		}
 		return res.StatusCode, string(b)
 	}
-	h.until("it runs", time.Minute, func() bool {
+	h.until("it runs", func() bool {
 		_, text := get("/status")
 		return strings.Contains(text, `"state":"running"`)
 	})
@@ -122,7 +121,7 @@ func TestNotReadyBeforeTheGroupHasGivenAnything(t *testing.T) {
 		t.Errorf("the group has given nothing, and it says %d, %q", code, text)
 	}
 	away.Store(false)
-	h.until("ready", time.Minute, func() bool {
+	h.until("ready", func() bool {
 		code, text := get("/readyz")
 		return code == http.StatusOK && !strings.Contains(text, " 0 ")
 	})
