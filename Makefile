@@ -33,7 +33,7 @@ export FOOTFALL_TEST_DATA := $(abspath $(DATA))
 # Only what users get is compiled by cmd/footfall/default.pgo: all of it is compiled anew for that.
 export GOFLAGS := $(GOFLAGS) -pgo=off
 
-.PHONY: help mutants vuln build demo test race check generate generated format lint fix vet fuzz bench bench-peers profile bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
+.PHONY: help mutants vuln build demo test check generate generated format lint fix vet fuzz bench bench-peers profile bench-scale bench-rates sim brokersim published test-kafka chaos corruptions campaign campaign-report tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,16 +47,13 @@ demo: build ## all of it on embedded engines (ARGS="--for 30s", ARGS="--help")
 # In these no two goroutines share anything: the race detector, with which tests take five times as long, would find nothing.
 alone := ./pipeline/oracle ./pipeline/profile ./pipeline/rehearsal ./pipeline/segment ./pipeline/sim ./pipeline/worker ./schemas/...
 
-test: ## the tests (needs Go; npm for those on the ClickHouse engine)
-	go test -timeout 20m $(PKG)
+test: ## the tests (needs Go; npm for those on the ClickHouse engine; RACE=1: with the race detector, where goroutines share anything)
+	go test -timeout 20m $(if $(RACE),$(alone),$(PKG))
+	$(if $(RACE),go test -race -timeout 20m $$(go list $(PKG) | grep -vxFf <(go list $(alone))))
 
-race: ## the tests, with the race detector where goroutines share anything
-	go test -timeout 20m $(alone)
-	go test -race -timeout 20m $$(go list $(PKG) | grep -vxFf <(go list $(alone)))
-
-check: ## what CI runs, and how long each part takes (PARTS="lint race": only those; BUT="sim": all but those)
-	@for part in $(filter-out $(BUT),$(or $(PARTS),generated format lint vet vuln race fuzz sim brokersim mutants)); do \
-	  began=$$SECONDS; $(MAKE) $$part; printf '%s: %d s\n' $$part $$((SECONDS - began)); \
+check: ## what CI runs, and how long each part takes (PARTS="lint test": only those; BUT="sim": all but those)
+	@for part in $(filter-out $(BUT),$(or $(PARTS),generated format lint vet vuln test fuzz sim brokersim mutants)); do \
+	  began=$$SECONDS; $(MAKE) $$part RACE=1; printf '%s: %d s\n' $$part $$((SECONDS - began)); \
 	done
 
 generate: ## write again what is generated
