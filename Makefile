@@ -48,8 +48,8 @@ demo: build ## all of it on embedded engines (ARGS="--for 30s", ARGS="--help")
 alone := ./pipeline/oracle ./pipeline/profile ./pipeline/rehearsal ./pipeline/segment ./pipeline/sim ./pipeline/worker ./schemas/...
 
 test: ## the tests (needs Go; npm for those on the ClickHouse engine; RACE=1: with the race detector, where goroutines share anything)
-	go test -timeout 20m $(if $(RACE),$(alone),$(PKG))
-	$(if $(RACE),go test -race -timeout 20m $$(go list $(PKG) | grep -vxFf <(go list $(alone))))
+	go test -timeout 40m $(if $(RACE),$(alone),$(PKG))
+	$(if $(RACE),go test -race -timeout 40m $$(go list $(PKG) | grep -vxFf <(go list $(alone))))
 
 check: ## what CI runs, and how long each part takes (PARTS="lint test": only those; BUT="sim": all but those)
 	@for part in $(filter-out $(BUT),$(or $(PARTS),generated format lint vet vuln test fuzz sim brokersim mutants)); do \
