@@ -35,11 +35,11 @@ type dedup struct {
 	index  []uint32
 	latest schemas.Millis // greatest record timestamp so far
 
-	// Nobody's to know: who chooses ids could else have all of them share a place.
-	secret, spread uint64
+	// Nobody's to know: who chooses ids could else have all of them share a place. Odd.
+	spread [2]uint64
 }
 
-// seen is one record: its event id's hash, the latest record timestamp when it
+// seen is one record: its event id's hash, spread, the latest record timestamp when it
 // was seen, and where it stands.
 type seen struct {
 	hash   uint64
@@ -77,6 +77,7 @@ func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool)
 	if d.tail-d.head == uint64(len(d.ring)) {
 		d.grow()
 	}
+	hash = d.spreads(hash)
 	cell, known := d.find(hash)
 	*d.at(d.tail) = seen{hash, d.latest, offset}
 	d.index[cell] = d.place(d.tail) + 1
@@ -94,11 +95,18 @@ func (d *dedup) place(i uint64) uint32 {
 
 func (d *dedup) at(i uint64) *seen { return &d.ring[d.place(i)] }
 
-// home is the index cell that a hash is looked for in first, by the step of wyhash (Wang Yi).
-func (d *dedup) home(hash uint64) int {
-	high, low := bits.Mul64(hash^d.secret, d.spread)
-	return int(high^low) & (len(d.index) - 1)
+// spreads gives each hash another one, as MurmurHash3 ends (Austin Appleby), by numbers of our
+// own. One product alone leaves hashes in a row in few places, for some of these numbers.
+func (d *dedup) spreads(hash uint64) uint64 {
+	hash ^= hash >> 33
+	hash *= d.spread[0]
+	hash ^= hash >> 33
+	hash *= d.spread[1]
+	return hash ^ hash>>33
 }
+
+// home is the index cell that a hash, spread, is looked for in first.
+func (d *dedup) home(hash uint64) int { return int(hash) & (len(d.index) - 1) }
 
 // find gives the index cell of a hash: the one it is in, or the free one it would take.
 func (d *dedup) find(hash uint64) (cell int, known bool) {
@@ -149,9 +157,9 @@ func (d *dedup) grow() {
 	}
 	d.ring, d.lap = ring, d.head
 	d.index = make([]uint32, 2<<bits.Len(uint(max(8, n)-3)))
-	if d.spread == 0 {
+	if d.spread[0] == 0 {
 		seed := maphash.MakeSeed()
-		d.secret, d.spread = maphash.String(seed, "secret"), maphash.String(seed, "spread")|1
+		d.spread = [2]uint64{maphash.String(seed, "first") | 1, maphash.String(seed, "second") | 1}
 	}
 	for i := d.head; i < d.tail; i++ {
 		cell, _ := d.find(d.at(i).hash)
