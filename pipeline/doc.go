@@ -404,6 +404,7 @@
 //	0100e0d  one coordinator kept a process from beginning     read by a reviewer   kafka.TestBeginsThoughCoordinatorsDoNotAnswer
 //	6cf6df4  a leader that hung took the time of all markers   read by a reviewer   kafka.TestLeaderThatHangs
 //	6e8e41e  ids chosen to share a place cost more and more    read by a reviewer   worker.TestDedupSpreadsChosenIds
+//	7c849db  so did ids in a row, by one secret in a hundred   a test that failed   worker.TestDedupSpreadsChosenIds, -count 1000
 //	8b0c7a1  time set back: rows and audits waited as long     read by a reviewer   archive.TestClockSetBack
 //	c1f21af  a log without an answer held up the archive       read by a reviewer   archive.TestPartitionWithoutLeader
 //	7b0794d  an audit's error hid what it had found elsewhere  read by a reviewer   archive.TestCompareGoesOn
