@@ -39,7 +39,7 @@ type dedup struct {
 	spread [2]uint64
 }
 
-// seen is one record: its event id's hash, spread, the latest record timestamp when it
+// seen is one record: its event id's hash, the latest record timestamp when it
 // was seen, and where it stands.
 type seen struct {
 	hash   uint64
@@ -77,7 +77,6 @@ func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool)
 	if d.tail-d.head == uint64(len(d.ring)) {
 		d.grow()
 	}
-	hash = d.spreads(hash)
 	cell, known := d.find(hash)
 	*d.at(d.tail) = seen{hash, d.latest, offset}
 	d.index[cell] = d.place(d.tail) + 1
@@ -105,8 +104,8 @@ func (d *dedup) spreads(hash uint64) uint64 {
 	return hash ^ hash>>33
 }
 
-// home is the index cell that a hash, spread, is looked for in first.
-func (d *dedup) home(hash uint64) int { return int(hash) & (len(d.index) - 1) }
+// home is the index cell that a hash is looked for in first.
+func (d *dedup) home(hash uint64) int { return int(d.spreads(hash)) & (len(d.index) - 1) }
 
 // find gives the index cell of a hash: the one it is in, or the free one it would take.
 func (d *dedup) find(hash uint64) (cell int, known bool) {
