@@ -397,11 +397,11 @@ func TestRecoveriesTellWhatTheyHaveForgotten(t *testing.T) {
 		before, amid int64 // which the log begins at
 		want         int64
 	}{
-		"nothing":             {0, 0, 0},
-		"before":              {2, 0, 2},
-		"while it reads":      {0, 2, 2},
-		"before and while":    {1, 2, 2},
-		"all of it, and more": {3, 0, 3},
+		"nothing":          {0, 0, 0},
+		"before":           {2, 0, 2},
+		"while it reads":   {0, 2, 2},
+		"before and while": {1, 2, 2},
+		"all of it":        {3, 0, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, 1, func(t *testing.T, b *bubble) {

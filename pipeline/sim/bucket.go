@@ -376,8 +376,8 @@ func (b *bucket) good(key string, among ...string) (n int) {
 }
 
 // sound tells whether a recovery can begin with a snapshot: it is whole, of our past,
-// and topics still have what came after it, and its dedup window. (Without that it
-// can as well, and says so; but see forgets.)
+// and topics still have what came after it, and its dedup window: without that it can
+// as well, and says so, but the oracle can't follow (countedTwice).
 func (b *bucket) sound(p *part, key string) bool {
 	h := b.heads[key]
 	id := h.id
