@@ -43,7 +43,7 @@ and without ClickHouse. It takes about a minute, and half a kilobyte of memory a
 
 In turn:
   catch up   --events events of --users users, spread over 200 days, are waiting; time is
-             lived again (lane replay), timers included, until all of them are applied
+             lived again (lane replay), timers included, until what came of them is committed
   memory     stopped (SIGTERM), and started again from the snapshots that it has left; what it
              then holds without garbage, more than one without users, is what users take
   live       --rate events a second for --seconds, each sent when it is due, whatever became
@@ -133,8 +133,7 @@ type benching struct {
 	client *kgo.Client
 	crowd  *storefront.Crowd
 	usage  *selfUsage
-	probes []string // a user of each partition
-	empty  float64  // bytes that the engine holds without users
+	empty  float64 // bytes that the engine holds without users
 	result *benchResult
 }
 
@@ -277,30 +276,17 @@ func (b *benching) publish(ctx context.Context) error {
 	n := pub.Counts()
 	b.result.CatchUp.Events, b.result.CatchUp.EventBytes = n.Acked, n.Bytes/n.Acked
 	b.done("published %s events in %.1f s", grouped(n.Acked), time.Since(began).Seconds())
-	b.findProbes()
 	return nil
 }
 
-// findProbes finds a user of each partition that has one.
-func (b *benching) findProbes() {
-	b.probes = make([]string, b.conf.Kafka.Partitions)
-	found := 0
-	for n := int64(0); n < b.o.users && found < len(b.probes); n++ {
-		id := b.crowd.UserID(n)
-		if p := kafka.PartitionOf([]byte(id), int32(len(b.probes))); b.probes[p] == "" {
-			b.probes[p] = id
-			found++
-		}
-	}
-}
-
-// catchUp waits until a started engine has applied all that waited for it.
+// catchUp waits until a started engine has applied all that waited for it, and has committed
+// what came of it.
 func (b *benching) catchUp(ctx context.Context, e *benchEngine) error {
 	r := &b.result.CatchUp
 	others := b.usage.cpu()
 	bar := newBenchBar(b.say, "catching up", b.o.events)
 	watched := e.watch(ctx, func(m series) { bar.set(int64(m[appliedMetric])) })
-	err := b.applied(ctx, e)
+	err := b.committed(ctx, e)
 	ended := time.Now()
 	peak := watched()
 	bar.end()
@@ -328,9 +314,8 @@ func (b *benching) catchUp(ctx context.Context, e *benchEngine) error {
 	return nil
 }
 
-// applied waits until all that is in the events topic is applied. A partition's worker is
-// asked itself, about a user of it: /status is as old as the last tick.
-func (b *benching) applied(ctx context.Context, e *benchEngine) error {
+// committed waits until all that is in the events topic, and what came of it, is committed.
+func (b *benching) committed(ctx context.Context, e *benchEngine) error {
 	ends, err := kadm.NewClient(b.client).ListEndOffsets(ctx, b.conf.Kafka.Topics.Events)
 	if err == nil {
 		err = ends.Error()
@@ -338,20 +323,17 @@ func (b *benching) applied(ctx context.Context, e *benchEngine) error {
 	if err != nil {
 		return fmt.Errorf("kafka: end of topic %s: %w", b.conf.Kafka.Topics.Events, err)
 	}
-	for p, probe := range b.probes {
-		end, _ := ends.Lookup(b.conf.Kafka.Topics.Events, int32(p))
-		if end.Offset == 0 {
-			continue
-		}
-		err := e.until(ctx, func() (bool, error) {
-			next, err := e.next(ctx, probe)
-			return next >= end.Offset, err
-		})
+	return e.until(ctx, func() (bool, error) {
+		found, err := marks(ctx, b.conf, b.client)
 		if err != nil {
-			return err
+			return false, err
 		}
-	}
-	return nil
+		behind := false
+		ends.Each(func(end kadm.ListedOffset) {
+			behind = behind || found[end.Partition].Next < end.Offset
+		})
+		return !behind, nil
+	})
 }
 
 // topics looks at what events and transitions take in the topics of the broker.

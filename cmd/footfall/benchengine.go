@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -225,17 +224,6 @@ func (e *benchEngine) until(ctx context.Context, holds func() (bool, error)) err
 			return ctx.Err()
 		}
 	}
-}
-
-// next is the first input offset that a user's partition has not applied; 0: the user is
-// not there yet.
-func (e *benchEngine) next(ctx context.Context, user string) (int64, error) {
-	var a ExplainAnswer
-	err := ask(ctx, e.conf, e.http, "/explain", url.Values{"user": {user}}, &a)
-	if refused := (*answerError)(nil); errors.As(err, &refused) && refused.code != http.StatusUnauthorized {
-		return 0, nil
-	}
-	return a.Next, err
 }
 
 // series are metrics by name, each the sum over its labels.

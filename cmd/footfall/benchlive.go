@@ -87,7 +87,7 @@ func (b *benching) send(ctx context.Context, events int64, begin func(first int6
 
 // allSaid waits until everything sent is applied and committed, and the reader has it.
 func (b *benching) allSaid(ctx context.Context, e *benchEngine, reader *benchReader) (series, error) {
-	if err := b.applied(ctx, e); err != nil {
+	if err := b.committed(ctx, e); err != nil {
 		return nil, err
 	}
 	m, err := b.counted(ctx, e, b.result.Live.Events)
