@@ -269,6 +269,9 @@ func (c *compiler) makeNumber(n *node) number {
 		return func(*frame) int64 { return v }
 	case opAdd, opSub, opMul, opDiv:
 		a, b, o := c.number(n.args[0]), c.number(n.args[1]), n.op
+		if at := n.shifts(); at >= 0 {
+			return func(fr *frame) int64 { return shifted(o, a(fr), b(fr), at) }
+		}
 		return func(fr *frame) int64 { return compute(o, a(fr), b(fr)) }
 	case opChoose:
 		a, x, y := c.condition(n.args[0]), c.number(n.args[1]), c.number(n.args[2])

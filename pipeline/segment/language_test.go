@@ -33,10 +33,10 @@ func questions() []string {
 		`since(last("purchase")) >= gap("purchase")`, `gap("view") > hours(%d)`, `since(last("view")) < gap("view") + hours(2)`,
 		`followed("view", "purchase", hours(%d), days(30))`, `followed("view", event.category == "tv", "add_to_cart", event.quantity >= 2, days(1), days(9))`,
 		`open_carts() > %d`, `since(cart_changed()) >= hours(%d)`, `cart_items() >= %d`, `cart_value() >= %d0.0`,
-		`anniversary(first())`, `anniversary(first("purchase"))`, `birthday()`, `birthday() && orders() > %d`,
+		`anniversary(first())`, `anniversary(first("purchase"))`, `anniversary(first("purchase") - days(%d))`, `birthday()`, `birthday() && orders() > %d`,
 		`last_value("any", event.timezone) == "Europe/Berlin"`, `count("any", event.timezone.startsWith("Europe/"), days(9)) > %d`,
 		`band(since(last("purchase")), [days(3), days(30), days(60)]) >= %d`, `band(orders(), [2, 4]) == %d`, `band(revenue(), [50, 100.5]) < %d`,
-		`now() >= timestamp("2026-03-01T00:00:00Z")`, `now() - last() >= days(%d)`, `first() + days(40) <= now()`,
+		`now() >= timestamp("2026-03-01T00:00:00Z")`, `now() - last() >= days(%d)`, `first() + days(40) <= now()`, `hours(%d) + last("search") > last("purchase") - days(2)`, `since(cart_changed() + hours(%d) - gap("view")) < days(9)`,
 		`count("purchase", event.items.exists(i, i.category == "tv")) >= %d`, `(orders() > %d ? revenue() : 0.5) < 70`, `orders() * 2 - 1 > %d`, `orders() / 2 == %d`,
 		`count("view", !(event.brand == "acme") || event.quantity > 1.5) > %d`, `count("view", event.type == "view" && event.product_id.endsWith("1"), days(5)) >= %d`,
 	}

@@ -451,6 +451,14 @@ func (g *graph) sum(a, b *node) *node {
 	return g.add(&node{op: opAdd, typ: a.typ, args: []*node{a, b}, source: "(" + a.source + " + " + b.source + ")"})
 }
 
+// shifted is compute where the moment stands at one of the two places: never stays never.
+func shifted(o op, a, b int64, at int) int64 {
+	if [2]int64{a, b}[at] == 0 {
+		return 0
+	}
+	return compute(o, a, b)
+}
+
 // compute is what an arithmetic node does, saturating.
 func compute(o op, a, b int64) int64 {
 	switch o {

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ const (
 	opOnTheDay  // the clock's day of the year is that of moment args[0], in zone
 	opBirthday  // the clock's day of the year is that of a birthday's cell, in zone
 
-	opAdd // args[0] + args[1]
+	opAdd // args[0] + args[1]; of a moment: shifts
 	opSub
 	opMul
 	opDiv // rounded half to even; by zero: 0
@@ -111,6 +112,23 @@ type node struct {
 
 // isConst tells whether a node is a constant, and gives it.
 func (n *node) isConst() (int64, bool) { return n.n, n.op == opConst }
+
+// shifts tells which argument is the moment that a duration is added to or taken from; -1
+// where that is not what the node does.
+func (n *node) shifts() int {
+	switch {
+	case n.typ != moment || n.op != opAdd && n.op != opSub:
+		return -1
+	case n.args[0].typ == moment:
+		return 0
+	}
+	return 1
+}
+
+// shifting tells whether a node, or one that it is made of, shifts a moment.
+func (n *node) shifting() bool {
+	return n.shifts() >= 0 || slices.ContainsFunc(n.args, (*node).shifting)
+}
 
 // cell is a cell in the making: what all expressions together ask of it.
 type cell struct {

@@ -47,6 +47,10 @@ const (
 // something else.
 const semantics = 3
 
+// shiftsSemantics is that of rules that add durations to moments alone, so that it leaves the
+// others their hash: with 1, never stays never.
+const shiftsSemantics = 1
+
 // rule puts a user into a segment.
 type rule struct {
 	when    *node     // nil: everybody who is left
@@ -509,6 +513,7 @@ func (c *compilation) hash() uint64 {
 		sum = binary.LittleEndian.AppendUint32(sum, uint32(len(s)))
 		sum = append(sum, s...)
 	}
+	shifting := false
 	for i := range c.sets {
 		s := &c.sets[i]
 		text(s.name)
@@ -518,8 +523,12 @@ func (c *compilation) hash() uint64 {
 			text(name)
 			if when := s.rules[j].when; when != nil {
 				text(when.source)
+				shifting = shifting || when.shifting()
 			}
 		}
+	}
+	if shifting {
+		sum = append(sum, shiftsSemantics)
 	}
 	return xxhash.Sum64(sum)
 }

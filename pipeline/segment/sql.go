@@ -130,10 +130,13 @@ func (w *sqlWriter) expr(n *node) string {
 		return w.onTheDay(n, args[0])
 	case opBirthday:
 		return w.birthday(n)
-	case opAdd:
-		return "(" + args[0] + " + " + args[1] + ")"
-	case opSub:
-		return "(" + args[0] + " - " + args[1] + ")"
+	case opAdd, opSub:
+		sign := map[op]string{opAdd: " + ", opSub: " - "}[n.op]
+		if at := n.shifts(); at >= 0 { // shifted; what NULL is added to is NULL
+			args[at] = "nullIf(" + args[at] + ", 0)"
+			return "ifNull(" + args[0] + sign + args[1] + ", 0)"
+		}
+		return "(" + args[0] + sign + args[1] + ")"
 	case opMul:
 		return "(" + args[0] + " * " + args[1] + ")"
 	case opDiv:

@@ -191,7 +191,10 @@ func arithmetic(name string, a, b any) any {
 	case float64:
 		return v
 	case time.Duration:
-		if _, ok := b.(schemas.Millis); ok {
+		if at, ok := b.(schemas.Millis); ok {
+			if at == never {
+				return never
+			}
 			return schemas.Millis(v)
 		}
 		if a == eternity {
@@ -201,6 +204,9 @@ func arithmetic(name string, a, b any) any {
 	case schemas.Millis:
 		if _, ok := b.(schemas.Millis); ok {
 			return time.Duration(v) * time.Millisecond
+		}
+		if a == never {
+			return never
 		}
 		return schemas.Millis(v)
 	default:
