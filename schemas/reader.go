@@ -115,7 +115,7 @@ func (r *reader) moment(v token, name string) Millis {
 	const form = "2006-01-02T15:04:05.000Z" // and no other: appendTime writes it
 	if v.kind == text && !v.escaped {
 		in := r.inner(v)
-		if t, ok := usualTime(in); ok && len(in) == len(form) && in[len(in)-1] == 'Z' {
+		if t, ok := ParseTime(in); ok && len(in) == len(form) && in[len(in)-1] == 'Z' {
 			return t
 		}
 	}

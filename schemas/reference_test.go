@@ -259,7 +259,7 @@ func refTime(f map[string]json.RawMessage) Millis {
 			panic(refused(EmptyField))
 		}
 		var t time.Time
-		t, err = time.Parse(time.RFC3339Nano, s)
+		t, err = rfc3339(s)
 		ms = t.UnixMilli()
 	}
 	if err != nil {
@@ -270,6 +270,17 @@ func refTime(f map[string]json.RawMessage) Millis {
 	}
 	return Millis(ms)
 }
+
+// rfc3339 is time.Parse without what that takes besides (golang.org/issue/54580): an hour of
+// one digit, a comma before the fraction, offsets of 24 hours or 60 minutes.
+func rfc3339(s string) (time.Time, error) {
+	if !strict.MatchString(s) {
+		return time.Time{}, errors.New("not RFC 3339")
+	}
+	return time.Parse(time.RFC3339Nano, s)
+}
+
+var strict = regexp.MustCompile(`^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}([.][0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`)
 
 // refDecimal returns a number, or nil.
 func refDecimal(f map[string]json.RawMessage, name string) *big.Rat {

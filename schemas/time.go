@@ -1,34 +1,19 @@
 package schemas
 
-import (
-	"encoding/binary"
-	"time"
-)
+import "encoding/binary"
 
 // oldest is 1990-01-01T00:00:00Z: before the first web shop no event is true.
 const oldest Millis = 631_152_000_000
 
-// parseTime reads an RFC 3339 time with offset and rounds it down to the
-// millisecond. It accepts exactly what time.Parse(time.RFC3339Nano) does. The
-// usual form is read here, because Parse allocates for most offsets.
-func parseTime(s []byte) (Millis, bool) {
-	if t, ok := usualTime(s); ok {
-		return t, true
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(s))
-	if err != nil {
-		return 0, false
-	}
-	return Millis(t.UnixMilli()), true
-}
-
-// usualTime reads YYYY-MM-DDThh:mm:ss[.digits](Z|+hh:mm|-hh:mm) and no other
-// form. Every text it takes means the same to time.Parse.
-func usualTime(s []byte) (Millis, bool) {
+// ParseTime reads an RFC 3339 time with offset, YYYY-MM-DDThh:mm:ss[.digits](Z|+hh:mm|-hh:mm),
+// and rounds it down to the millisecond. Every text it takes means the same to time.Parse,
+// which allocates for most offsets, and takes others, too: an hour of one digit, a comma
+// before the fraction, offsets of 24 hours or 60 minutes (golang.org/issue/54580).
+func ParseTime(s []byte) (Millis, bool) {
 	if len(s) < len("2006-01-02T15:04:05Z") {
 		return 0, false
 	}
-	hour, ok := usualHour(s)
+	hour, ok := parseHour(s)
 	if !ok {
 		return 0, false
 	}
@@ -36,8 +21,8 @@ func usualTime(s []byte) (Millis, bool) {
 	return hour + rest, ok
 }
 
-// usualHour reads YYYY-MM-DDThh.
-func usualHour(s []byte) (Millis, bool) {
+// parseHour reads YYYY-MM-DDThh.
+func parseHour(s []byte) (Millis, bool) {
 	if s[4] != '-' || s[7] != '-' || s[10] != 'T' {
 		return 0, false
 	}
@@ -108,7 +93,7 @@ func millisWithinHour(s []byte) (Millis, bool) {
 	return minute*Minute + second*Second + at(y, 4)*100 + at(y, 5)*10 + at(y, 6), true
 }
 
-// times reads times as parseTime does. It remembers the hour of the one before, by its
+// times reads times as ParseTime does. It remembers the hour of the one before, by its
 // text: events come about in the order of their times, so that most are of the same.
 type times struct {
 	text  [len("2006-01-02T15")]byte
@@ -118,20 +103,18 @@ type times struct {
 
 func (t *times) parse(s []byte) (Millis, bool) {
 	if len(s) < len("2006-01-02T15:04:05Z") {
-		return parseTime(s)
+		return 0, false
 	}
 	if !t.known || string(s[:len(t.text)]) != string(t.text[:]) {
-		hour, ok := usualHour(s)
+		hour, ok := parseHour(s)
 		if !ok {
-			return parseTime(s)
+			return 0, false
 		}
 		t.hour, t.known = hour, true
 		copy(t.text[:], s)
 	}
-	if rest, ok := withinHour(s); ok {
-		return t.hour + rest, true
-	}
-	return parseTime(s)
+	rest, ok := withinHour(s)
+	return t.hour + rest, ok
 }
 
 // two reads two digits; it is negative if they are none.

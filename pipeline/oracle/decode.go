@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -308,7 +309,7 @@ func eventTime(f map[string]json.RawMessage) (int64, *refusal) {
 			return 0, refused("empty_field", "time")
 		}
 		t, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
+		if err != nil || !strict(s) {
 			return 0, refused("bad_time", "%q", s)
 		}
 		ms = t.UnixMilli()
@@ -325,6 +326,16 @@ func eventTime(f map[string]json.RawMessage) (int64, *refusal) {
 		return 0, refused("before_1990", "%d", ms)
 	}
 	return ms, nil
+}
+
+// strict tells of a text that time.Parse takes whether it is RFC 3339: Parse also takes an
+// hour of one digit, a comma before the fraction, and offsets of 24 hours or 60 minutes.
+func strict(s string) bool {
+	if s[len("2006-01-02T1")] == ':' || strings.Contains(s, ",") {
+		return false
+	}
+	hours, minutes := s[len(s)-len("07:00"):len(s)-len(":00")], s[len(s)-len("00"):]
+	return strings.HasSuffix(s, "Z") || hours < "24" && minutes < "60"
 }
 
 // number reads an optional amount or quantity, in millionths.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"footfall/schemas"
 )
@@ -60,6 +59,5 @@ func contractTime(raw string) (schemas.Millis, bool) {
 	if n, err := strconv.ParseInt(raw, 10, 64); err == nil {
 		return schemas.Millis(n), true
 	}
-	t, err := time.Parse(time.RFC3339Nano, strings.Trim(raw, `"`))
-	return schemas.Millis(t.UnixMilli()), err == nil
+	return schemas.ParseTime([]byte(strings.Trim(raw, `"`)))
 }

@@ -313,6 +313,7 @@ func TestEventsAsTheyAre(t *testing.T) {
 {"user_id":7,"time":1700000000000}
 {"user_id":"","time":1700000000000}
 {"user_id":"a","time":1700000000000
+{"user_id":"a","time":"2024-05-01T9:00:00Z"}
 `))
 }
 
