@@ -55,7 +55,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := chdbtest.Exec(t, dsn, "SELECT groupArray(version) FROM (SELECT version FROM schema_versions ORDER BY version)")
-	if want := "[1,2,3,4,5,6,7,8,9,10,11,12,13]"; got != want {
+	if want := "[1,2,3,4,5,6,7,8,9,10,11,12,13,14]"; got != want {
 		t.Errorf("versions: got %s, want %s", got, want)
 	}
 }

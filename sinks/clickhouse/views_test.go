@@ -201,8 +201,23 @@ func TestViewsByTheStandard(t *testing.T) {
 		row{0, 2, "b", "purchase", "u1", "2026-01-02 00:30:00", "product_id='p1';order_id='o';amount=7;currency='USD'"},
 		row{0, 3, "c", "purchase", "u2", "2026-03-01 05:00:00", "order_id='o';amount=9;currency='EUR'"},
 		row{0, 4, "d", "refund", "u2", "2026-04-01 05:00:00", "order_id='o';amount=9"},
+		row{0, 5, "e", "add_to_cart", "u3", "2026-01-01 07:00:00", ""},
+		row{0, 6, "f", "view", "u4", "2026-01-01 08:00:00", "product_id='p1';category='c'"},
 	)
-	for _, view := range []string{"revenue_daily", "cohort_retention", "funnel_daily", "funnel_by_product(from = '2026-01-01', to = '2026-01-02', window = 86400)"} {
+	chdbtest.Exec(t, dsn, "INSERT INTO transitions (_topic, _partition, _offset, user_id, segment_set, seq, from_segment, to_segment, at, cause) VALUES "+
+		"('triggers', 0, 1, 'u1', 'lifecycle', 1, '', 'prospect', '2026-01-01 10:00:00', 'event'), ('triggers', 0, 2, 'u1', 'lifecycle', 2, 'prospect', 'new', '2026-01-03 11:00:00', 'event')")
+	chdbtest.Exec(t, dsn, "INSERT INTO forecast (made, clock, partition, segment_set, to_segment, due, users) VALUES ('2026-01-01', '2026-01-01', 0, 'lifecycle', 'lost', '2026-02-01', 3)")
+	views := strings.Fields(chdbtest.Exec(t, dsn, "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View' ORDER BY name"))
+	for i, view := range views {
+		if strings.HasPrefix(view, "funnel") && view != "funnel_daily" {
+			views[i] += "(from = '2026-01-01', to = '2026-01-02', window = 86400)"
+			views = append(views, view+"(from = '2025-01-01', to = '2025-01-02', window = 86400)") // when there was nothing
+		}
+	}
+	if len(views) < 15 {
+		t.Errorf("got only the views %v", views)
+	}
+	for _, view := range views {
 		want := chdbtest.Exec(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL")
 		for _, setting := range []string{"join_use_nulls", "group_by_use_nulls", "aggregate_functions_null_for_empty", "prefer_column_name_to_alias"} {
 			expect(t, dsn, "SELECT * FROM "+view+" ORDER BY ALL SETTINGS "+setting+" = 1", want)
