@@ -2,6 +2,7 @@ package profile
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -65,5 +66,31 @@ func TestTicksLeaveTheSameCarts(t *testing.T) {
 	want, _ := replayed.View(0).Carts(0, from+31*day, nil)
 	if got, _ := ticked.View(0).Carts(0, from+31*day, nil); !slices.Equal(got, want) {
 		t.Errorf("got %+v, a replay has %+v", got, want)
+	}
+}
+
+// More pieces than can be counted are many, and not less than none: of each line so many
+// count that no cart's lines come to more than there is room for.
+func TestAbsurdQuantitiesLeaveTheCartOpen(t *testing.T) {
+	absurd := func(at schemas.Millis, kind schemas.Kind, product string, millionths int64) schemas.Event {
+		ev := addition(at, "c", product)
+		ev.Kind, ev.Quantity = kind, millionths
+		return ev
+	}
+	events := []schemas.Event{absurd(1, schemas.AddToCart, "a", 1_000_000)}
+	for i := range schemas.Millis(CartLinesMax - 1) {
+		events = append(events, absurd(2+i, schemas.AddToCart, string('a'+rune(i%3)), math.MaxInt64-int64(i)))
+	}
+	r, clock := cartsOf(events...)
+	carts, _ := r.View(0).Carts(0, clock, nil)
+	if want := (CartLinesMax-1)*int64(lineQuantityMax) + 1_000_000; len(carts) != 1 || carts[0].Items != want {
+		t.Errorf("got %+v, want a cart of %d millionths", carts, want)
+	}
+	r, clock = cartsOf(
+		absurd(1, schemas.AddToCart, "a", math.MaxInt64), absurd(2, schemas.AddToCart, "a", 3_000_000),
+		absurd(3, schemas.RemoveFromCart, "a", math.MaxInt64), absurd(4, schemas.RemoveFromCart, "b", math.MaxInt64),
+	)
+	if carts, _ = r.View(0).Carts(0, clock, carts); len(carts) != 1 || carts[0].Items != 3_000_000 {
+		t.Errorf("what was taken out again: got %+v, want a cart of 3 pieces", carts)
 	}
 }

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -102,6 +103,9 @@ func someHistory(rng *rand.Rand) []schemas.Event {
 			Channel: pick("email", "ads", "seo", ""), SessionID: pick("s1", "s2", "s3", ""), CartID: pick("c1", "c2", ""),
 			Timezone: pick("Europe/Berlin", "Europe/Lisbon", "Mars", "", ""),
 			Birthday: pick("1990-01-17", "--02-29", "2000-02-29", "1999-02-29", "--03-01", "1985-12-31", "--12-31", "--13-31", "soon", "", "", ""),
+		}
+		if rng.IntN(6) == 0 { // as many as an event can say
+			ev.Quantity = math.MaxInt64 / 1_000_000 * 1_000_000
 		}
 		switch ev.Kind {
 		case schemas.Purchase, schemas.Refund:

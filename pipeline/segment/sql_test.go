@@ -100,6 +100,20 @@ func TestQuantitiesInSQL(t *testing.T) {
 	}
 }
 
+// Quantities that come to more than an integer holds are many pieces, and none too few.
+func TestAbsurdQuantitiesInSQL(t *testing.T) {
+	dsn := chdbtest.Database(t)
+	p, err := Compile(Options{Exponent: 2}, everybody("open_carts() == 1 && cart_items() > 2000000000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = "(SELECT 'u' AS user_id, arrayJoin(['p', 'p']) AS product_id, 'add_to_cart' AS type, toDateTime64('2026-01-01', 3, 'UTC') AS time, " +
+		"'' AS cart_id, '' AS items, toInt64(0) AS worth_minor, toNullable(toDecimal128('9223372036854.775807', 6)) AS quantity)"
+	if got := chdbtest.Exec(t, dsn, "SELECT a FROM ("+p.SQLOver(rows, 1767398400000, "")+")"); got != "b" {
+		t.Errorf("got %s, want b", got)
+	}
+}
+
 // A number that ClickHouse's parser does not read takes nothing else of the items with it.
 func TestLargeNumbersOfItemsInSQL(t *testing.T) {
 	dsn := chdbtest.Database(t)

@@ -40,8 +40,9 @@ func (o *reading) cart(name string) any {
 			sign = -1
 		}
 		carts[at].changed = max(carts[at].changed, line.At)
+		const most = 10_000_000_000 * 1_000_000 // of a line, in millionths
 		of := carts[at].of[string(line.ProductID)]
-		if of[0], of[1] = of[0]+sign*line.Quantity, of[1]+sign*line.Worth; of[0] <= 0 { // no less than nothing
+		if of[0], of[1] = of[0]+sign*min(line.Quantity, most), of[1]+sign*line.Worth; of[0] <= 0 { // no less than nothing
 			of = [2]int64{}
 		}
 		carts[at].of[string(line.ProductID)] = of
