@@ -267,20 +267,21 @@ func (s *SASL) mechanism() (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("kafka: sasl: unknown mechanism %q; use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", s.Mechanism)
 }
 
-func compression(name string) (kgo.CompressionCodec, error) {
+// compression has batches packed by what is named.
+func compression(name string) (kgo.ProducerOpt, error) {
 	switch name {
 	case "", "lz4":
-		return kgo.Lz4Compression(), nil
+		return kgo.WithCompressor(newPacker()), nil
 	case "none":
-		return kgo.NoCompression(), nil
+		return kgo.ProducerBatchCompression(kgo.NoCompression()), nil
 	case "gzip":
-		return kgo.GzipCompression(), nil
+		return kgo.ProducerBatchCompression(kgo.GzipCompression()), nil
 	case "snappy":
-		return kgo.SnappyCompression(), nil
+		return kgo.ProducerBatchCompression(kgo.SnappyCompression()), nil
 	case "zstd":
-		return kgo.ZstdCompression(), nil
+		return kgo.ProducerBatchCompression(kgo.ZstdCompression()), nil
 	}
-	return kgo.NoCompression(), fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
+	return nil, fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 }
 
 // transactional returns a transactional id of the instance.
