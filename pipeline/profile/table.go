@@ -97,6 +97,14 @@ func (t *Table) Guess(hash uint64) int32 {
 	return b.first(low, high)
 }
 
+// FindGuessed is Find, for who has a guess.
+func (t *Table) FindGuessed(id []byte, guess int32) int32 {
+	if guess >= 0 && string(t.ids.get(guess)) == string(id) {
+		return guess
+	}
+	return t.Find(id)
+}
+
 // Touch is told of at Ask.
 func (t *Table) Touch(row int32) uint32 { return t.ids.group(row).at }
 

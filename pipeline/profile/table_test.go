@@ -170,8 +170,10 @@ func TestAGuessIsMostOftenRight(t *testing.T) {
 			id := fmt.Appendf(nil, "user-%d", i)
 			if hash, _ := table.Ask(id); pass == 0 {
 				table.FindOrAdd(id)
-			} else if table.Guess(hash) == table.Find(id) {
+			} else if guess, row := table.Guess(hash), table.Find(id); guess == row {
 				right++
+			} else if got := table.FindGuessed(id, guess); got != row {
+				t.Fatalf("%s with guess %d: got row %d, want %d", id, guess, got, row)
 			}
 		}
 	}

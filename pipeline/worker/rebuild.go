@@ -263,7 +263,7 @@ func (w *Worker) Replay(records []Record) error {
 		w.advance(r)
 		// The user will not be evaluated before this record's clock (Resume): what cells let
 		// go at it is what the live worker's did, or a user with very many moments has others.
-		if user, _, _ := w.count(r, w.table.Find(w.event.User), w.mark.Clock); user >= 0 {
+		if user, _, _ := w.count(r, w.table.FindGuessed(w.event.User, w.guesses[i%warmAhead]), w.mark.Clock); user >= 0 {
 			w.replaying.touch(user, w.mark.Clock)
 		}
 	}

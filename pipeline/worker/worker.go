@@ -86,15 +86,16 @@ type Worker struct {
 	joining    sweep
 	census     *census // under way, or nil
 
-	entries  []profile.Entry // scratch of reading
-	event    schemas.Event   // scratch of the call under way
-	warmed   uint64          // scratch of warm
-	profile  profile.Profile // scratch of profileOf
-	before   profile.Profile // scratch: the profile before the event was folded
-	segments []uint16        // scratch, [sets of the rules]
-	others   []uint16        // scratch, likewise, of Expected and evidence
-	dues     []Due           // scratch of Forecast
-	sum      []byte          // scratch of the running hash, and of what is said
+	entries  []profile.Entry  // scratch of reading
+	event    schemas.Event    // scratch of the call under way
+	warmed   uint64           // scratch of warm
+	guesses  [warmAhead]int32 // scratch: what warm takes for the rows of the next records' users, or -1
+	profile  profile.Profile  // scratch of profileOf
+	before   profile.Profile  // scratch: the profile before the event was folded
+	segments []uint16         // scratch, [sets of the rules]
+	others   []uint16         // scratch, likewise, of Expected and evidence
+	dues     []Due            // scratch of Forecast
+	sum      []byte           // scratch of the running hash, and of what is said
 	blanks   blanks
 }
 
@@ -212,7 +213,7 @@ func (w *Worker) Apply(records []Record, at Conditions, out *Output) {
 		if i%warmAhead == 0 {
 			w.warm(records[i:min(i+warmAhead, len(records))])
 		}
-		w.apply(&records[i], at, out)
+		w.apply(&records[i], w.guesses[i%warmAhead], at, out)
 	}
 	budget = w.reviewSlice(w.fire(budget, at, out), at, out)
 	budget = w.censusSlice(w.joinSlice(w.cells.Relay(budget)))
@@ -245,8 +246,9 @@ func (w *Worker) warm(records []Record) {
 	}
 	var rows [warmAhead]int32
 	known := 0
-	for _, hash := range hashes[:len(records)] {
-		if row := w.table.Guess(hash); row >= 0 {
+	for i, hash := range hashes[:len(records)] {
+		row := w.table.Guess(hash)
+		if w.guesses[i] = row; row >= 0 {
 			rows[known] = row
 			known++
 		}
@@ -264,15 +266,16 @@ func (w *Worker) warm(records []Record) {
 	w.warmed = loaded
 }
 
-// apply takes the steps of design 4, "exactly what happens on a record".
-func (w *Worker) apply(r *Record, at Conditions, out *Output) {
+// apply takes the steps of design 4, "exactly what happens on a record". guess is the user's
+// row, in all likelihood.
+func (w *Worker) apply(r *Record, guess int32, at Conditions, out *Output) {
 	if r.Offset < w.mark.Next {
 		panic(fmt.Sprintf("worker %d: record %d given after %d (R3)", w.mark.Partition, r.Offset, w.mark.Next-1))
 	}
 	w.mark.Next = r.Offset + 1
 	if !r.Control && w.accept(r, at, out) {
 		w.advance(r)
-		user := w.table.Find(w.event.User)
+		user := w.table.FindGuessed(w.event.User, guess)
 		if user >= 0 {
 			w.review(user, at, out)
 			w.fireUser(user, at, out)
