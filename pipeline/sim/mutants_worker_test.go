@@ -14,7 +14,7 @@ func workerMutants() []mutant {
 		},
 		{
 			"repeats do not refresh the dedup window", "pipeline/worker/dedup.go",
-			"cell, known := d.find(hash)\n\t*d.at", "cell, known := d.find(hash)\n\tif known && ON {\n\t\treturn true\n\t}\n\t*d.at", seedsFrom(11),
+			"i, known := d.find(hash, spread)\n\t*d.at", "i, known := d.find(hash, spread)\n\tif known && ON {\n\t\treturn true\n\t}\n\t*d.at", seedsFrom(11),
 		},
 		{
 			"fired taken as clock", "pipeline/worker/worker.go",

@@ -24,7 +24,7 @@ import (
 //     is at most half full, but for two entries.
 //
 // A record takes 24 bytes of the ring, which never has more places than the budget needs,
-// and 8 to 16 of the index.
+// and 16 to 32 of the index.
 type dedup struct {
 	window schemas.Millis
 	budget int
@@ -32,7 +32,7 @@ type dedup struct {
 	head   uint64 // oldest entry
 	tail   uint64 // one past the newest; at most the ring's length after head
 	lap    uint64 // the entry that stood or would stand in the ring's first place: lap <= head
-	index  []uint32
+	index  []cell
 	latest schemas.Millis // greatest record timestamp so far
 
 	// Nobody's to know: who chooses ids could else have all of them share a place. Both are odd.
@@ -46,6 +46,16 @@ type seen struct {
 	at     schemas.Millis
 	offset int64
 }
+
+// cell is a place of the index: what is told of a hash by spreads, and the place in the ring
+// of its newest entry, plus one; 0: it is free. So to look for a hash, or to free a place, asks
+// the memory for one line of the index, and of the ring for what is meant.
+type cell uint64
+
+func cellOf(spread, place uint32) cell { return cell(spread)<<32 | cell(place+1) }
+
+func (c cell) spread() uint32 { return uint32(c >> 32) }
+func (c cell) place() uint32  { return uint32(c) - 1 }
 
 // span is the effective window: how far back the ids are known.
 func (d *dedup) span() schemas.Millis {
@@ -77,9 +87,10 @@ func (d *dedup) add(hash uint64, time schemas.Millis, offset int64) (known bool)
 	if d.tail-d.head == uint64(len(d.ring)) {
 		d.grow()
 	}
-	cell, known := d.find(hash)
+	spread := d.spreads(hash)
+	i, known := d.find(hash, spread)
 	*d.at(d.tail) = seen{hash, d.latest, offset}
-	d.index[cell] = d.place(d.tail) + 1
+	d.index[i] = cellOf(spread, d.place(d.tail))
 	d.tail++
 	return known
 }
@@ -97,26 +108,26 @@ func (d *dedup) at(i uint64) *seen { return &d.ring[d.place(i)] }
 // spreads gives each hash another one, as MurmurHash3 ends (Austin Appleby), by numbers of our
 // own. One product alone leaves hashes in a row in few places, for some of these numbers;
 // maphash.Comparable costs a third more of a whole add.
-func (d *dedup) spreads(hash uint64) uint64 {
+func (d *dedup) spreads(hash uint64) uint32 {
 	hash ^= hash >> 33
 	hash *= d.spread[0]
 	hash ^= hash >> 33
 	hash *= d.spread[1]
-	return hash ^ hash>>33
+	return uint32(hash ^ hash>>33)
 }
 
-// home is the index cell that a hash is looked for in first.
-func (d *dedup) home(hash uint64) int { return int(d.spreads(hash)) & (len(d.index) - 1) }
+// home is the cell in which a hash is looked for first.
+func (d *dedup) home(spread uint32) int { return int(spread) & (len(d.index) - 1) }
 
-// find gives the index cell of a hash: the one it is in, or the free one it would take.
-func (d *dedup) find(hash uint64) (cell int, known bool) {
+// find gives the cell of a hash: the one it is in, or the free one it would take.
+func (d *dedup) find(hash uint64, spread uint32) (i int, known bool) {
 	mask := len(d.index) - 1
-	for i := d.home(hash); ; i = (i + 1) & mask {
+	for i = d.home(spread); ; i = (i + 1) & mask {
 		c := d.index[i]
 		if c == 0 {
 			return i, false
 		}
-		if d.ring[c-1].hash == hash {
+		if c.spread() == spread && d.ring[c.place()].hash == hash {
 			return i, true
 		}
 	}
@@ -125,26 +136,26 @@ func (d *dedup) find(hash uint64) (cell int, known bool) {
 // evict forgets the oldest entry, and its id unless a newer entry repeats it.
 func (d *dedup) evict() {
 	old := d.place(d.head)
-	if cell, known := d.find(d.ring[old].hash); known && d.index[cell] == old+1 {
-		d.vacate(cell)
+	hash := d.ring[old].hash
+	if i, known := d.find(hash, d.spreads(hash)); known && d.index[i].place() == old {
+		d.vacate(i)
 	}
 	if d.head++; d.head-d.lap == uint64(len(d.ring)) {
 		d.lap = d.head
 	}
 }
 
-// vacate frees an index cell and moves the cells after it back, so that probing
-// never meets a hole before what it looks for (Knuth, TAOCP 3, 6.4, algorithm R).
-func (d *dedup) vacate(cell int) {
+// vacate frees a cell and moves those after it back, so that probing never meets a hole
+// before what it looks for (Knuth, TAOCP 3, 6.4, algorithm R).
+func (d *dedup) vacate(free int) {
 	mask := len(d.index) - 1
-	for i := (cell + 1) & mask; d.index[i] != 0; i = (i + 1) & mask {
-		home := d.home(d.ring[d.index[i]-1].hash)
-		if (i-home)&mask >= (i-cell)&mask {
-			d.index[cell] = d.index[i]
-			cell = i
+	for i := (free + 1) & mask; d.index[i] != 0; i = (i + 1) & mask {
+		if home := d.home(d.index[i].spread()); (i-home)&mask >= (i-free)&mask {
+			d.index[free] = d.index[i]
+			free = i
 		}
 	}
-	d.index[cell] = 0
+	d.index[free] = 0
 }
 
 // grow doubles the ring, as far as the budget asks for it: at most two records more than
@@ -156,13 +167,15 @@ func (d *dedup) grow() {
 		ring[i-d.head] = *d.at(i)
 	}
 	d.ring, d.lap = ring, d.head
-	d.index = make([]uint32, 2<<bits.Len(uint(max(8, n)-3)))
+	d.index = make([]cell, 2<<bits.Len(uint(max(8, n)-3)))
 	if d.spread[0] == 0 {
 		seed := maphash.MakeSeed()
 		d.spread = [2]uint64{maphash.String(seed, "first") | 1, maphash.String(seed, "second") | 1}
 	}
 	for i := d.head; i < d.tail; i++ {
-		cell, _ := d.find(d.at(i).hash)
-		d.index[cell] = d.place(i) + 1
+		hash := d.at(i).hash
+		spread := d.spreads(hash)
+		cell, _ := d.find(hash, spread)
+		d.index[cell] = cellOf(spread, d.place(i))
 	}
 }

@@ -78,22 +78,22 @@ func (d *dedup) check(t *testing.T) {
 	t.Helper()
 	newest := map[uint64]uint32{}
 	for i := d.head; i != d.tail; i++ {
-		newest[d.at(i).hash] = d.place(i) + 1
+		newest[d.at(i).hash] = d.place(i)
 	}
 	taken := 0
 	for _, c := range d.index {
 		if c != 0 {
 			taken++
-			if h := d.ring[c-1].hash; newest[h] != c {
-				t.Fatalf("the index holds %d for %x, want its newest entry, %d", c, h, newest[h])
+			if h := d.ring[c.place()].hash; newest[h] != c.place() || c.spread() != d.spreads(h) {
+				t.Fatalf("the index holds %d for %x, want its newest entry, %d", c.place(), h, newest[h])
 			}
 		}
 	}
 	if taken != len(newest) || 2*(taken-2) > len(d.index) {
 		t.Fatalf("%d of %d cells are taken, for %d ids", taken, len(d.index), len(newest))
 	}
-	for h, c := range newest {
-		if cell, known := d.find(h); !known || d.index[cell] != c {
+	for h, place := range newest {
+		if i, known := d.find(h, d.spreads(h)); !known || d.index[i].place() != place {
 			t.Fatalf("id %x is not found", h)
 		}
 	}
@@ -148,7 +148,7 @@ func TestDedupSpreadsChosenIds(t *testing.T) {
 		far := 0
 		for cell, c := range d.index {
 			if c > 0 {
-				far += (cell - d.home(d.ring[c-1].hash)) & (len(d.index) - 1)
+				far += (cell - d.home(c.spread())) & (len(d.index) - 1)
 			}
 		}
 		if far > 2*ids {
