@@ -48,7 +48,7 @@ func setMutants() []mutant {
 		},
 		{
 			"a replay crowds a window with what it has let go", "pipeline/worker/rebuild.go",
-			"w.table.Find(w.event.User), w.mark.Clock); user >= 0 {", "w.table.Find(w.event.User), map[bool]schemas.Millis{true: w.mark.Fired, false: w.mark.Clock}[ON]); user >= 0 {", test("pipeline/worker", "TestWhatAWindowHasLetGoCrowdsNothingOut"),
+			"w.guesses[i%warmAhead]), w.mark.Clock); user >= 0 {", "w.guesses[i%warmAhead]), map[bool]schemas.Millis{true: w.mark.Fired, false: w.mark.Clock}[ON]); user >= 0 {", test("pipeline/worker", "TestWhatAWindowHasLetGoCrowdsNothingOut"),
 		},
 		{
 			"a history that is found crowds a window with what it has let go", "pipeline/worker/switch.go",
