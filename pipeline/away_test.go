@@ -253,6 +253,50 @@ func TestASnapshotThatCannotBeReadNow(t *testing.T) {
 	})
 }
 
+// A bucket that takes nothing, for an hour, holds up no partition, however much of a snapshot
+// waits for it: events are said at once all the while.
+func TestABucketThatHangsHoldsUpNobody(t *testing.T) {
+	for n := range 12 {
+		t.Run(fmt.Sprint("users: ", 50*n+1), func(t *testing.T) {
+			inBubble(t, 1, func(t *testing.T, b *bubble) {
+				b.cfg.SliceBytes = 4 << 10
+				b.member.Ends = time.Second
+				b.member.Give(0)
+				l := b.run()
+				synctest.Wait()
+				free := make(chan struct{})
+				b.bucket.BeforePut.Set(func(ctx context.Context, _ string) error {
+					select {
+					case <-free:
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				said := 50*n + 1
+				b.log.Publish(0, users(said)...)
+				time.Sleep(2 * time.Minute)
+				for i := range 3 {
+					b.log.Publish(0, view(fmt.Sprint("meanwhile", i), 0))
+					time.Sleep(time.Second)
+					synctest.Wait()
+					said++
+					b.said(0, said)
+					time.Sleep(20 * time.Minute)
+				}
+				close(free)
+				time.Sleep(time.Minute)
+				if count[pipeline.SnapshotPublished](b) == 0 {
+					t.Error("no snapshot is published when the bucket takes it")
+				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // forgetful is a Committer that answers with an old mark for a while, as a broker does
 // that is still loading what was committed.
 type forgetful struct {

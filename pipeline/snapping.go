@@ -37,10 +37,11 @@ type published struct {
 var errAbandoned = errors.New("snapshot abandoned")
 
 // slicing tells that the snapshot under way has bytes to make and room for them, or
-// a writer that has failed and takes none any more.
+// a writer that has failed and takes none any more. Room is for two: the last chunk is
+// followed by the end, and a partition that found none for that would wait for the bucket.
 func (part *partition) slicing() bool {
 	s := part.snapping
-	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks) < cap(s.chunks) || len(s.done) > 0)
+	return s != nil && !s.sliced && (s.buffer != nil || len(s.chunks)+2 <= cap(s.chunks) || len(s.done) > 0)
 }
 
 // snapshot begins a snapshot when one is due, or goes on with the one under way. While
