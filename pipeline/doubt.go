@@ -13,9 +13,13 @@ import (
 // known, by what the broker says of its partition, whether it happened. Where one gets no
 // answer, as while an output partition is away, the others have nothing to do with that.
 
+// questionWaits is for how many of Backoff's waits the committer waits for a first answer: some
+// four seconds. Most come in milliseconds, and what is held would be given away without a drain.
+const questionWaits = 8
+
 // resolve asks what became of a transaction, or of what is still in doubt. It waits until each
-// stream has asked once; those that have no answer by then are held, and go on asking beside
-// the committer.
+// stream has asked once, and not for long; those that have no answer by then are held, and go on
+// asking beside the committer.
 func (c *commits) resolve(ctx context.Context, all []sending) error {
 	c.mu.Lock()
 	for _, s := range all {
@@ -32,16 +36,45 @@ func (c *commits) resolve(ctx context.Context, all []sending) error {
 		}
 		return nil
 	}
-	asked := make(chan error, len(all))
+	asked := make(chan struct{}, len(all))
 	for _, s := range all {
 		c.waiting.Go(func() { c.askOn(ctx, s, asked) })
 	}
+	late := make(chan struct{})
+	waits, answered := context.WithCancel(ctx)
+	defer answered()
+	c.waiting.Go(func() {
+		defer close(late)
+		for attempt := 1; attempt <= questionWaits && waits.Err() == nil; attempt++ {
+			c.cfg.Backoff(waits, attempt)
+		}
+	})
 	for range all {
-		if err := <-asked; err != nil {
-			return err
+		select {
+		case <-asked:
+			continue
+		case <-late:
+			c.holdDoubted()
+		}
+		break
+	}
+	select {
+	case err := <-c.failed:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// holdDoubted holds what is in doubt.
+func (c *commits) holdDoubted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.streams {
+		if s.doubt != nil {
+			s.holdLocked()
 		}
 	}
-	return ctx.Err()
 }
 
 // doubted gives what is in doubt.
@@ -56,22 +89,19 @@ func (c *commits) doubted() (all []sending) {
 	return all
 }
 
-// askOn asks until there is an answer, and tells how the first time went.
-func (c *commits) askOn(ctx context.Context, s sending, first chan<- error) {
+// askOn asks until there is an answer, and tells that it has asked once.
+func (c *commits) askOn(ctx context.Context, s sending, once chan<- struct{}) {
 	for attempt := 1; ; attempt++ {
 		err := c.ask(ctx, s, attempt)
 		again := passes(ctx, err)
-		if again {
-			err = nil
-		}
-		switch {
-		case attempt == 1:
-			first <- err
-		case err != nil && ctx.Err() == nil:
+		if err != nil && !again && ctx.Err() == nil {
 			select {
 			case c.failed <- err:
 			default:
 			}
+		}
+		if attempt == 1 {
+			once <- struct{}{}
 		}
 		if !again {
 			return
@@ -115,6 +145,7 @@ func (c *commits) ask(ctx context.Context, s sending, attempt int) error {
 	case found && same(mark, after):
 		//failpoint:commit.resolved
 		c.settle([]sending{s})
+		signal(c.wake) // for what it has said meanwhile
 	case same(mark, before): // both zero where there was none
 		c.again(s)
 	default:

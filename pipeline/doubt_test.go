@@ -161,6 +161,42 @@ func TestADoubtHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// Nor does a question that takes ten minutes, the first time, hold up any other one; what
+// waited for its answer is said when that comes, and need not wait for anything else.
+func TestAQuestionThatTakesLongHoldsUpNoOther(t *testing.T) {
+	for _, happened := range []bool{true, false} {
+		t.Run(fmt.Sprintf("happened=%v", happened), func(t *testing.T) {
+			inBubble(t, 2, func(t *testing.T, b *bubble) {
+				b.cfg.LazyCommit = schemas.Hour
+				const long = 10 * time.Minute
+				m := &mute{Member: b.member, wait: long, mark: true}
+				began := time.Now()
+				l := b.inDoubt(t, m, happened)
+				b.said(0, 2)
+				m.silent.Store(false)
+				for n := range 5 {
+					b.log.Publish(0, view(fmt.Sprint("well", n), 0))
+					b.log.Publish(1, view(fmt.Sprint("waits", n), 0))
+					time.Sleep(time.Second)
+					synctest.Wait()
+					b.said(0, n+3)
+					time.Sleep(time.Minute)
+				}
+				b.said(1, map[bool]int{true: 1}[happened])
+				time.Sleep(long - time.Since(began) + 2*time.Second)
+				synctest.Wait()
+				b.said(1, 6)
+				if n := m.asked.Load(); n != 1 {
+					t.Errorf("asked %d times, want once", n)
+				}
+				if err := l.end(t); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // Nor does one keep the process from ending with an error.
 func TestADoubtBesideAnError(t *testing.T) {
 	inBubble(t, 2, func(t *testing.T, b *bubble) {
@@ -176,12 +212,16 @@ func TestADoubtBesideAnError(t *testing.T) {
 
 // An answer that nothing mends ends the process, also when it comes late.
 func TestADoubtThatNothingMends(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, b *bubble) {
-		m := &mute{Member: b.member, wait: time.Second, mark: true, err: errTest}
-		l := b.inDoubt(t, m, false)
-		m.ever.Store(true)
-		if err := l.ended(t); !errors.Is(err, pipeline.ErrPermanent) {
-			t.Errorf("got %v, want what nothing mends", err)
-		}
-	})
+	for name, wait := range map[string]time.Duration{"of many answers": time.Second, "the first answer": 10 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, func(t *testing.T, b *bubble) {
+				m := &mute{Member: b.member, wait: wait, mark: true, err: errTest}
+				l := b.inDoubt(t, m, false)
+				m.ever.Store(true)
+				if err := l.ended(t); !errors.Is(err, pipeline.ErrPermanent) {
+					t.Errorf("got %v, want what nothing mends", err)
+				}
+			})
+		})
+	}
 }

@@ -90,7 +90,7 @@ func pipelineMutants() []mutant {
 		},
 		{
 			"a doubt without an answer holds up all", "pipeline/doubt.go",
-			"case attempt == 1:", "case ON && again:\n\t\tcase attempt == 1 || ON:", test("pipeline", "TestADoubtHoldsUpNoOther"),
+			"case <-late:", "case <-map[bool]chan struct{}{false: late}[ON]:", test("pipeline", "TestAQuestionThatTakesLongHoldsUpNoOther"),
 		},
 		{
 			"a doubt is not resolved before what comes next", "pipeline/commit.go",
