@@ -24,7 +24,6 @@ const (
 	fetchPartitionBytes = 512 << 10 // compressed; a larger batch comes alone
 	pollRecords         = 5_000     // a batch may be larger by so many than it should
 	pollMax             = schemas.Second
-	readIdleMax         = 30 * time.Second
 )
 
 // revokeMax is how long a rebalance waits for the batch under way; below the
@@ -85,15 +84,6 @@ func NewLog(group string, topics []string, base []kgo.Opt, now func() schemas.Mi
 	}
 	l.client, l.admin = client, kadm.NewClient(client)
 	return l, nil
-}
-
-// newReader returns a log that is no member of any group: for Bounds and Read.
-func newReader(base []kgo.Opt, report func(archive.Fact)) (*Log, error) {
-	client, err := kgo.NewClient(base...)
-	if err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
-	}
-	return &Log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report}, nil
 }
 
 // reading is how committed records are read, with the markers of transactions, and
@@ -499,83 +489,6 @@ func (l *Log) Commit(ctx context.Context, marks []archive.Commit) (lost []archiv
 		err = &archive.FatalError{Err: err}
 	}
 	return lost, err
-}
-
-// Bounds returns a partition's first offset and its last stable one.
-func (l *Log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
-	const atStart, atEnd, committed = -2, -1, 1
-	if start, err = l.offset(ctx, p, atStart, 0); err != nil {
-		return 0, 0, err
-	}
-	end, err = l.offset(ctx, p, atEnd, committed)
-	return start, end, err
-}
-
-// offset asks for one partition alone: the answer for a whole topic is an error while one
-// of its partitions has no leader, and nothing would be archived of the others.
-func (l *Log) offset(ctx context.Context, p archive.Partition, at int64, isolation int8) (int64, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID, req.IsolationLevel = -1, isolation
-	topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
-	part.Partition, part.Timestamp = p.Number, at
-	topic.Topic, topic.Partitions = p.Topic, append(topic.Partitions, part)
-	req.Topics = append(req.Topics, topic)
-	resp, err := req.RequestWith(ctx, l.client)
-	if err != nil {
-		return 0, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("kafka: no offsets of %s/%d", p.Topic, p.Number)
-	}
-	of := &resp.Topics[0].Partitions[0]
-	return of.Offset, kerr.ErrorForCode(of.ErrorCode)
-}
-
-// Read gives a range of records again, through a client of its own.
-func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
-	if first >= next {
-		return nil
-	}
-	client, err := kgo.NewClient(append(append(slices.Clone(l.base), l.reading()...),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{p.Topic: {p.Number: kgo.NewOffset().At(first)}}))...)
-	if err != nil {
-		return fmt.Errorf("kafka: %w", err)
-	}
-	defer client.Close()
-	of := Log{report: l.report}
-	for at := first; at < next; {
-		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
-		fetches := client.PollRecords(waiting, archive.RunMax)
-		idle := waiting.Err() != nil
-		cancel()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if idle {
-			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
-		}
-		for _, e := range fetches.Errors() {
-			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
-				return fmt.Errorf("kafka: read %s/%d from offset %d: %w", p.Topic, p.Number, at, archive.ErrGone)
-			}
-		}
-		if err := of.errors(fetches); err != nil {
-			return err
-		}
-		var run []archive.Record
-		of.headers = nil // the records of a run are the callee's until it returns
-		fetches.EachRecord(func(r *kgo.Record) {
-			if at = r.Offset + 1; r.Offset < next {
-				run = append(run, of.record(r))
-			}
-		})
-		if len(run) > 0 {
-			if err := each(run); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // sleep waits until d has passed or ctx ends.
