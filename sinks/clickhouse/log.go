@@ -45,6 +45,8 @@ type Log struct {
 	now    func() schemas.Millis
 	report func(archive.Fact)
 
+	patience time.Duration // with a leader that does not answer
+
 	mu       sync.Mutex                  // guards what follows; held by callbacks of the client
 	member   string                      // our id in the group, as of the last callback
 	epoch    int64                       // the last one given
@@ -57,6 +59,7 @@ type Log struct {
 	closed   bool
 
 	headers []schemas.Header // of the records polled last
+	rest    time.Time        // no leader is asked where its partition begins before
 }
 
 // revocation is partitions that are to go.
@@ -70,7 +73,7 @@ type revocation struct {
 // be a member; unless they choose a balancer, the group is a classic one.
 func NewLog(group string, topics []string, base []kgo.Opt, now func() schemas.Millis, report func(archive.Fact)) (*Log, error) {
 	base = append([]kgo.Opt{kgo.Balancers(kgo.CooperativeStickyBalancer())}, base...)
-	l := &Log{group: group, base: base, now: now, report: report, owned: map[archive.Partition]int64{}, again: map[archive.Partition]bool{}}
+	l := &Log{group: group, base: base, now: now, report: report, patience: answerMax, owned: map[archive.Partition]int64{}, again: map[archive.Partition]bool{}}
 	client, err := kgo.NewClient(append(append(slices.Clone(base), l.reading()...),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topics...),
@@ -282,34 +285,68 @@ func (l *Log) Poll(ctx context.Context, until schemas.Millis, into *archive.Batc
 	return nil
 }
 
-// rewind has the client read partitions from where they are committed.
+// rewind has the client read partitions from where they are committed. Where nothing is, it
+// asks the leader for the beginning. One that does not answer is asked again behind a later
+// poll, and holds up no other partition: the longer the answer took, the later that is, and
+// nothing of the partition is given until then.
 func (l *Log) rewind(ctx context.Context, again map[archive.Partition]bool, assigned []archive.Assignment) error {
 	to := map[string]map[int32]kgo.EpochOffset{}
-	for _, a := range assigned {
-		p := a.Partition
-		if !again[p] {
+	for p, is := range again { // in any order: each has its turn
+		if !is || l.epochOf(p) == 0 {
 			continue
 		}
-		if !a.Committed {
-			for attempt := 1; ; attempt++ {
-				var err error
-				if a.Next, _, err = l.Bounds(ctx, p); err == nil {
-					break
-				}
-				if err := l.wait(ctx, fmt.Sprintf("look at %s/%d", p.Topic, p.Number), err, attempt); err != nil {
-					return err
-				}
+		next := int64(-1)
+		for _, a := range assigned {
+			if a.Partition == p && a.Committed {
+				next = a.Next
 			}
+		}
+		if next < 0 {
+			var err error
+			if next, err = l.beginning(ctx, p); err != nil {
+				return err
+			}
+		}
+		if next < 0 {
+			l.mu.Lock()
+			if l.owned[p] > 0 {
+				l.again[p] = true
+			}
+			l.mu.Unlock()
+			continue
 		}
 		if to[p.Topic] == nil {
 			to[p.Topic] = map[int32]kgo.EpochOffset{}
 		}
-		to[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: a.Next}
+		to[p.Topic][p.Number] = kgo.EpochOffset{Epoch: -1, Offset: next}
 	}
 	if len(to) > 0 {
 		l.client.SetOffsets(to)
 	}
 	return nil
+}
+
+// beginning asks where a partition begins; -1: it has no answer yet. Any error is final.
+func (l *Log) beginning(ctx context.Context, p archive.Partition) (int64, error) {
+	asked := time.Now()
+	if asked.Before(l.rest) {
+		return -1, nil
+	}
+	start, _, err := l.Bounds(ctx, p)
+	switch {
+	case err == nil:
+		return start, nil
+	case ctx.Err() != nil:
+		return -1, ctx.Err()
+	}
+	what := fmt.Sprintf("look at %s/%d", p.Topic, p.Number)
+	if fatal(err) {
+		return -1, fmt.Errorf("kafka: %s: %w", what, err)
+	}
+	wait := max(4*time.Since(asked), time.Second)
+	l.rest = time.Now().Add(wait)
+	l.report(archive.Waiting{What: what, Err: err, Attempt: 1, Wait: schemas.Millis(wait.Milliseconds())})
+	return -1, nil
 }
 
 // committed reads what was committed for partitions that are new here. The client

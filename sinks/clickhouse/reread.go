@@ -15,26 +15,49 @@ import (
 	"footfall/pipeline/archive"
 )
 
-// readIdleMax is how long Read waits for the next record.
-const readIdleMax = 30 * time.Second
+// answerMax is how long a member of the group waits for a leader: all its other partitions wait
+// meanwhile. readIdleMax is how long Read waits for the next record of one that answers: an old
+// one may come from an object store.
+const (
+	answerMax   = 4 * time.Second
+	readIdleMax = 30 * time.Second
+)
 
-// newReader returns a log that is no member of any group: for Bounds and Read.
+// newReader returns a log that is no member of any group: for Bounds and Read. Nobody else
+// waits with it, and it waits for leaders as long as for records.
 func newReader(base []kgo.Opt, report func(archive.Fact)) (*Log, error) {
 	client, err := kgo.NewClient(base...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	return &Log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report}, nil
+	return &Log{base: base, client: client, admin: kadm.NewClient(client), now: now, report: report, patience: readIdleMax}, nil
 }
 
 // Bounds returns a partition's first offset and its last stable one.
 func (l *Log) Bounds(ctx context.Context, p archive.Partition) (start, end int64, err error) {
-	const atStart, atEnd, committed = -2, -1, 1
-	if start, err = l.offset(ctx, p, atStart, 0); err != nil {
-		return 0, 0, err
+	waiting, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	if start, err = l.offset(waiting, p, atStart, 0); err == nil {
+		end, err = l.offset(waiting, p, atEnd, committed)
 	}
-	end, err = l.offset(ctx, p, atEnd, committed)
-	return start, end, err
+	if err != nil {
+		return 0, 0, l.unanswered(waiting, err)
+	}
+	return start, end, nil
+}
+
+// What offset asks for.
+const (
+	atStart, atEnd = -2, -1
+	committed      = 1 // isolation
+)
+
+// unanswered is the error of a question that was asked with patience.
+func (l *Log) unanswered(waiting context.Context, err error) error {
+	if errors.Is(waiting.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v: %w", l.patience, err)
+	}
+	return err
 }
 
 // offset asks for one partition alone: the answer for a whole topic is an error while one
@@ -57,7 +80,8 @@ func (l *Log) offset(ctx context.Context, p archive.Partition, at int64, isolati
 	return of.Offset, kerr.ErrorForCode(of.ErrorCode)
 }
 
-// Read gives a range of records again, through a client of its own.
+// Read gives a range of records again, through a client of its own. While nothing comes it asks
+// the partition's leader now and then, which tells where there is none.
 func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, each func([]archive.Record) error) error {
 	if first >= next {
 		return nil
@@ -69,16 +93,18 @@ func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 	}
 	defer client.Close()
 	of := Log{report: l.report}
+	heard, quiet := time.Now(), true
 	for at := first; at < next; {
-		waiting, cancel := context.WithTimeout(ctx, readIdleMax)
+		if quiet {
+			if err := l.answers(ctx, p); err != nil {
+				return fmt.Errorf("kafka: read %s/%d from offset %d: %w", p.Topic, p.Number, at, err)
+			}
+		}
+		waiting, cancel := context.WithTimeout(ctx, l.patience)
 		fetches := client.PollRecords(waiting, archive.RunMax)
-		idle := waiting.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if idle {
-			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
 		}
 		for _, e := range fetches.Errors() {
 			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
@@ -90,6 +116,7 @@ func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 		}
 		var run []archive.Record
 		of.headers = nil // the records of a run are the callee's until it returns
+		was := at
 		fetches.EachRecord(func(r *kgo.Record) {
 			if at = r.Offset + 1; r.Offset < next {
 				run = append(run, of.record(r))
@@ -100,6 +127,21 @@ func (l *Log) Read(ctx context.Context, p archive.Partition, first, next int64, 
 				return err
 			}
 		}
+		if quiet = at == was; !quiet {
+			heard = time.Now()
+		} else if time.Since(heard) >= readIdleMax {
+			return fmt.Errorf("kafka: read %s/%d: nothing after offset %d for %s, want all before %d", p.Topic, p.Number, at-1, readIdleMax, next)
+		}
+	}
+	return nil
+}
+
+// answers tells, by its error, that a partition's leader does not.
+func (l *Log) answers(ctx context.Context, p archive.Partition) error {
+	waiting, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	if _, err := l.offset(waiting, p, atEnd, committed); err != nil {
+		return l.unanswered(waiting, err)
 	}
 	return nil
 }
