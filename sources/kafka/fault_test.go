@@ -336,6 +336,33 @@ func TestExpelledMemberComesBack(t *testing.T) {
 	}
 }
 
+// A session has joined when the group has given its share, if only of nothing, and the pipeline
+// knows: not while it only has a member's name, nor between its expulsion and what it is given
+// when it has come back.
+func TestJoinedIsWhoHasTheirShare(t *testing.T) {
+	o := newOwnership()
+	step := func(what string, want bool, do func()) {
+		t.Helper()
+		do()
+		if got := o.joined(); got != want {
+			t.Errorf("%s: joined: got %v, want %v", what, got, want)
+		}
+	}
+	poll := func() {
+		var b pipeline.Batch
+		o.poll(&b, nil)
+	}
+	step("at the beginning", false, func() {})
+	step("a first attempt fails", false, func() { o.lost(membership{"m", 0}, nil); poll() })
+	step("it is given something", false, func() { o.assigned(membership{"m", 1}, []int32{0, 1}) })
+	step("which is told", true, poll)
+	step("some goes", false, func() { o.revoked(membership{"m", 1}, []int32{1}, time.Millisecond, nil) })
+	step("which is told", true, func() { poll(); poll() })
+	step("it is expelled", false, func() { o.lost(membership{"m", 1}, []int32{0}) })
+	step("which is told", false, poll)
+	step("it comes back", true, func() { o.assigned(membership{"again", 3}, nil) })
+}
+
 // A release that never comes ends at the limit, and the pipeline is told.
 func TestReleaseLimit(t *testing.T) {
 	o := newOwnership()

@@ -39,6 +39,7 @@ type ownership struct {
 	as      membership
 	live    func() membership // what the member is now; nil: as is what counts
 	epoch   int64             // the last one given
+	given   bool              // the group has said what is ours, and its session has not ended since
 	owned   map[int32]*owned
 	changes []change      // not yet polled
 	starts  []start       // not yet polled
@@ -98,6 +99,7 @@ func (o *ownership) follow(live func() membership) {
 func (o *ownership) assigned(as membership, partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.given = true
 	if o.closing {
 		o.move(as)
 		return
@@ -211,16 +213,24 @@ func (o *ownership) revoked(as membership, partitions []int32, limit time.Durati
 			continue
 		case <-timeout.C:
 		}
-		o.lost(as, partitions)
+		o.mu.Lock()
+		o.lose(as, partitions)
+		o.mu.Unlock()
 		return
 	}
 }
 
-// lost is the callback that says that partitions are gone already. It is also how
-// those that were never released leave the table.
+// lost is the callback that says that a session with the group has ended, and partitions are
+// gone already. Its client joins again, and is told what is its own then, if only nothing.
 func (o *ownership) lost(as membership, partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.given = false
+	o.lose(as, partitions)
+}
+
+// lose takes partitions out of the table that are gone, or were never released. mu is held.
+func (o *ownership) lose(as membership, partitions []int32) {
 	if o.expelled(as) {
 		partitions = slices.Collect(maps.Keys(o.owned))
 	}
@@ -333,7 +343,7 @@ func (o *ownership) startedPartitions() []int32 {
 func (o *ownership) joined() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.as.member != "" && len(o.changes) == 0
+	return o.given && len(o.changes) == 0
 }
 
 // fail ends the session with err; the first one sticks.
