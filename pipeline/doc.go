@@ -119,7 +119,8 @@
 // engine. A fault of the broker's own (sources/kafka, doc.go) is told apart, counted beside
 // the figures, and ended by footfall topics hanging, as an operator would. What the campaign
 // did of a line counts until the code changes that the line runs on, and fuzzers go on
-// from what they have found interesting.
+// from what they have found interesting. What all that has found stands in FOUND.md, and how
+// fast it is in SPEED.md.
 //
 // # Dependencies
 //
