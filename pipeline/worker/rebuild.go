@@ -251,7 +251,7 @@ func (w *Worker) Replay(records []Record) error {
 				w.replaying.leaveOut(w.mark.Partition, r, refused.Reason, refused.Detail)
 				continue
 			}
-			return fmt.Errorf("partition %d: record %d was accepted when it came and is refused now: %w; start with the currency rates, or the version, of that time, or with --rebuild: %w",
+			return fmt.Errorf("partition %d: record %d was accepted when it came and is refused now: %w; start with the currency rates of that time, or the footfall of that time, or with --rebuild: %w",
 				w.mark.Partition, r.Offset, err, ErrLineage)
 		}
 		if w.replaying.lenient {
