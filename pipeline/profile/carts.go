@@ -32,9 +32,9 @@ const (
 	CartLinesMax = 96
 	// CartEntriesMax is how many entries of a list they take.
 	CartEntriesMax = CartLinesMax * lineEntries
-	// lineQuantityMax is how much of a line's quantity counts, millionths: an event's may be
+	// CartQuantityMax is how much of a line's quantity counts, millionths: an event's may be
 	// the largest int64, and two of them came to less than nothing.
-	lineQuantityMax = 10_000_000_000 * 1_000_000
+	CartQuantityMax = 10_000_000_000 * 1_000_000
 )
 
 // cartLine is three entries, read.
@@ -241,7 +241,7 @@ func (v View) Carts(cell int, clock schemas.Millis, into []Cart) (carts []Cart, 
 func (c *Cart) add(l *cartLine, b *balance) {
 	c.Items -= b.quantity
 	c.Value -= b.value
-	b.quantity += min(max(l.quantity, -lineQuantityMax), lineQuantityMax)
+	b.quantity += min(max(l.quantity, -CartQuantityMax), CartQuantityMax)
 	b.value += l.value
 	if b.quantity <= 0 {
 		b.quantity, b.value = 0, 0

@@ -83,7 +83,7 @@ func TestAbsurdQuantitiesLeaveTheCartOpen(t *testing.T) {
 	}
 	r, clock := cartsOf(events...)
 	carts, _ := r.View(0).Carts(0, clock, nil)
-	if want := (CartLinesMax-1)*int64(lineQuantityMax) + 1_000_000; len(carts) != 1 || carts[0].Items != want {
+	if want := (CartLinesMax-1)*int64(CartQuantityMax) + 1_000_000; len(carts) != 1 || carts[0].Items != want {
 		t.Errorf("got %+v, want a cart of %d millionths", carts, want)
 	}
 	r, clock = cartsOf(

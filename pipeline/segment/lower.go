@@ -451,9 +451,9 @@ func (g *graph) sum(a, b *node) *node {
 	return g.add(&node{op: opAdd, typ: a.typ, args: []*node{a, b}, source: "(" + a.source + " + " + b.source + ")"})
 }
 
-// shifted is compute where the moment stands at one of the two places: never stays never.
+// shifted is compute where a, with at 0, or b, with 1, is a moment: never stays never.
 func shifted(o op, a, b int64, at int) int64 {
-	if [2]int64{a, b}[at] == 0 {
+	if at == 0 && a == 0 || at == 1 && b == 0 {
 		return 0
 	}
 	return compute(o, a, b)

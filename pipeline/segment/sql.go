@@ -306,7 +306,7 @@ func (w *sqlWriter) onTheDay(n *node, of string) string {
 
 // cart works the open carts out of their lines, as profile.Carts does.
 func (w *sqlWriter) cart(n *node) string {
-	lines := w.aggregate("groupArrayIf((t, type, cart_id, product_id, least(toInt64(ifNull(quantity, 1) * 1000000), toInt64(10000000000000000)), worth_minor, " +
+	lines := w.aggregate("groupArrayIf((t, type, cart_id, product_id, least(toInt64(ifNull(quantity, 1) * 1000000), toInt64(" + fmt.Sprint(profile.CartQuantityMax) + ")), worth_minor, " +
 		"arrayFilter(x -> x != '', arrayPushBack(arrayMap(i -> JSONExtractString(i, 'product_id'), " + itemsSQL + "), product_id))), " +
 		"type IN ('add_to_cart', 'remove_from_cart', 'purchase') AND t >= " + fmt.Sprint(w.now-cartsKept+1) + ")")
 	orders := "arrayFilter(o -> o.2 = 'purchase', " + lines + ")"

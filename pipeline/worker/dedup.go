@@ -175,7 +175,7 @@ func (d *dedup) grow() {
 	for i := d.head; i < d.tail; i++ {
 		hash := d.at(i).hash
 		spread := d.spreads(hash)
-		cell, _ := d.find(hash, spread)
-		d.index[cell] = cellOf(spread, d.place(i))
+		at, _ := d.find(hash, spread)
+		d.index[at] = cellOf(spread, d.place(i))
 	}
 }

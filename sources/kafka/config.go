@@ -269,19 +269,22 @@ func (s *SASL) mechanism() (sasl.Mechanism, error) {
 
 // compression has batches packed by what is named.
 func compression(name string) (kgo.ProducerOpt, error) {
+	var codec kgo.CompressionCodec
 	switch name {
 	case "", "lz4":
 		return kgo.WithCompressor(newPacker()), nil
 	case "none":
-		return kgo.ProducerBatchCompression(kgo.NoCompression()), nil
+		codec = kgo.NoCompression()
 	case "gzip":
-		return kgo.ProducerBatchCompression(kgo.GzipCompression()), nil
+		codec = kgo.GzipCompression()
 	case "snappy":
-		return kgo.ProducerBatchCompression(kgo.SnappyCompression()), nil
+		codec = kgo.SnappyCompression()
 	case "zstd":
-		return kgo.ProducerBatchCompression(kgo.ZstdCompression()), nil
+		codec = kgo.ZstdCompression()
+	default:
+		return nil, fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
 	}
-	return nil, fmt.Errorf("kafka: unknown compression %q; use none, gzip, snappy, lz4 or zstd", name)
+	return kgo.ProducerBatchCompression(codec, kgo.NoCompression()), nil
 }
 
 // transactional returns a transactional id of the instance.

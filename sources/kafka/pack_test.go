@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// checkPacked holds that what is packed is a frame that the library reads, and that we do.
-func checkPacked(tb testing.TB, p *packer, data []byte) (size int) {
+// checkPacked holds that what is packed is a frame that the library reads, and that we do. It
+// gives the frame's size.
+func checkPacked(tb testing.TB, p *packer, data []byte) int {
 	tb.Helper()
 	var dst bytes.Buffer
 	packed, codec := p.Compress(&dst, data)
@@ -48,6 +49,10 @@ func TestPack(t *testing.T) {
 			few[i] = byte(r.IntN(2))
 		}
 		checkPacked(t, p, few)
+	}
+	data := triggersOf(500)
+	if size := checkPacked(t, p, data); size > len(data)/3 {
+		t.Errorf("%d bytes of triggers take %d, want a third at most", len(data), size)
 	}
 }
 

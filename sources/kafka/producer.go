@@ -120,7 +120,7 @@ func (p *producer) renew(ctx context.Context, s *Session) error {
 
 // connect makes the client.
 func (p *producer) connect(ctx context.Context, s *Session) error {
-	compression, err := compression(s.conf.Compression)
+	packed, err := compression(s.conf.Compression)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (p *producer) connect(ctx context.Context, s *Session) error {
 		kgo.ConcurrentTransactionsBackoff(concurrentWait),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		compression,
+		packed,
 		kgo.ProducerBatchMaxBytesFn(s.batchMax),
 		kgo.ProducerLinger(0),
 		kgo.UnknownTopicRetries(30),   // a broker that has just started may not know it yet
